@@ -1,0 +1,73 @@
+# The menu of this project: `make` or `make help` prints it.
+#
+#   PYTHON=...   the Python to build .venv from (3.8 to 3.11); otherwise one is looked for
+#   VENV=...     where the environment goes (default .venv)
+#   WORKERS=...  parallel test workers (default 2)
+
+SHELL  := /bin/bash
+VENV   ?= .venv
+WORKERS ?= 2
+STAMP  := $(VENV)/.made
+RUN    := $(VENV)/bin/python
+LINTED := setup.py theano_memopt tests benchmarks conftest.py
+SOURCES := $(wildcard theano_memopt/planner/_*.c theano_memopt/planner/_*.cpp)
+
+# Tests compile into a cache of the project's own, so they neither use nor touch the one in the user's home.
+CACHE := $(CURDIR)/.theano
+export THEANO_FLAGS := base_compiledir=$(CACHE)$(if $(THEANO_FLAGS),$(shell printf ',%s' "$$THEANO_FLAGS"))
+
+.DEFAULT_GOAL := help
+.PHONY: help venv ext lint format test nightly demo bench bench-planner theano-tests clean clean-all
+
+help:  ## this menu
+	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
+
+venv: $(STAMP)  ## make .venv with everything pinned (PYTHON=python3.9 to choose)
+
+$(STAMP): setup.py pyproject.toml
+	@set -euo pipefail; \
+	python=$$(PYTHON="$(PYTHON)" sh tools/find_python.sh); \
+	echo "making $(VENV) with $$python"; \
+	"$$python" -m venv --clear "$(VENV)"; \
+	"$(RUN)" -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	touch "$(STAMP)" "$(VENV)/.ext"
+
+ext: $(VENV)/.ext  ## build the planner's compiled parts again after a change
+
+$(VENV)/.ext: $(STAMP) $(SOURCES)
+	@"$(RUN)" setup.py --quiet build_ext --inplace && touch "$@"
+
+lint: $(STAMP)  ## ruff and mypy
+	"$(RUN)" -m ruff check $(wildcard $(LINTED))
+	"$(RUN)" -m ruff format --check $(wildcard $(LINTED))
+	"$(RUN)" -m mypy
+
+format: $(STAMP)  ## let ruff put the source in order
+	"$(RUN)" -m ruff check --fix $(wildcard $(LINTED))
+	"$(RUN)" -m ruff format $(wildcard $(LINTED))
+
+test: ext lint  ## venv, lint, and every test but the nightly ones
+	"$(RUN)" -m pytest -q -n $(WORKERS)
+
+nightly: ext  ## the tests that take long
+	"$(RUN)" -m pytest -q -n $(WORKERS) -m nightly
+
+demo: ext  ## train real models with and without the pass, side by side
+	"$(RUN)" -m theano_memopt demo
+
+bench: ext  ## time and memory of the pass on real models
+	"$(RUN)" -m benchmarks.run
+
+bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for two minutes)
+	"$(RUN)" -m benchmarks.planner $(ARGS)
+
+theano-tests: ext  ## Theano's own tests, stock and with the pass on, and the difference
+	"$(RUN)" -m tests.theano.upstream $(ARGS)
+
+clean:  ## remove caches and build products
+	rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find theano_memopt tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f theano_memopt/planner/*.so
+
+clean-all: clean  ## also .venv and the compile cache
+	rm -rf "$(VENV)" .theano
