@@ -29,6 +29,7 @@ $(STAMP): setup.py pyproject.toml
 	python=$$(PYTHON="$(PYTHON)" sh tools/find_python.sh); \
 	echo "making $(VENV) with $$python"; \
 	"$$python" -m venv --clear "$(VENV)"; \
+	"$(RUN)" -m pip install --quiet --disable-pip-version-check pip==25.0.1 setuptools==75.3.2 wheel==0.45.1; \
 	"$(RUN)" -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
 	touch "$(STAMP)" "$(VENV)/.ext"
 

@@ -29,7 +29,7 @@ DEVELOPER = [
     "hypothesis==6.113.0",
     "parameterized==0.9.0",
     "nose==1.3.7",
-    "ruff==0.14.5",
+    "ruff==0.17.5",
     "mypy==1.14.1",
     "setuptools==75.3.2",
 ]
