@@ -131,8 +131,8 @@ print("imported", len({names!r}))
 """
 
 
-def run_python(code: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), capture_output=True, text=True)
 
 
 def test_the_planner_imports_with_every_framework_blocked() -> None:
