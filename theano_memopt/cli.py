@@ -223,14 +223,18 @@ def _check_result(graph_path: str, result_path: str) -> int:
     graph = read_graph(graph_path)
     data = _read_json(result_path)
     try:
-        schedule = certificate.schedule_from_json(graph, data)
+        try:
+            schedule = certificate.schedule_from_json(graph, data)
+        except certificate.Rejected:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{result_path}: is not a result of `order`: {_in_words(error)}") from None
         with _progress("checking"):
             certificate.check_certificate(graph, schedule)
     except certificate.Rejected as no:
         return _reject(result_path, no)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"{result_path}: is not a result of `order`: {_in_words(error)}") from None
-    _accept(result_path, f"peak {schedule.peak:,} bytes, floor {schedule.floor:,}, {'proven' if schedule.proven else 'open'}")
+    proven = isinstance(schedule.certificate, certificate.Proven)
+    _accept(result_path, f"peak {schedule.peak:,} bytes, " + ("proven least" if proven else f"open, floor {schedule.floor:,}"))
     return DONE
 
 
