@@ -365,3 +365,20 @@ def make_graph(family: str, tasks: int, seed: int) -> Graph:
     FAMILIES[family](draft, tasks)
     draft.keep_the_unread()
     return draft.graph(f"drawn by benchmarks.families: {family}, {tasks} tasks, seed {seed}")
+
+
+def small_graph(tasks: int, seed: int) -> Graph:
+    """A few tasks with everything that a graph may have: inputs, sizes of 0, several results, kept buffers, and order without data."""
+    rng = random.Random(f"small {tasks} {seed}")
+    buffers: Dict[str, int] = {f"in{i}": rng.randint(0, 9) for i in range(rng.randint(0, 2))}
+    rows: List[Tuple[str, List[str], List[str], List[str]]] = []
+    for t in range(tasks):
+        made = list(buffers)
+        reads = rng.sample(made, min(len(made), rng.choice((0, 1, 1, 2, 2, 3))))
+        writes = [f"b{t}.{i}" for i in range(rng.choice((0, 1, 1, 1, 1, 2)))]
+        after = [f"t{rng.randrange(t)}"] if t and rng.random() < 0.1 else []
+        buffers.update((name, rng.choice((0, 1, 2, 3, 5, 8, 13, 20))) for name in writes)
+        rows.append((f"t{t}", reads, writes, after))
+    keep = [name for name in buffers if rng.random() < 0.12]
+    rng.shuffle(rows)
+    return build_graph(buffers, rows, keep)

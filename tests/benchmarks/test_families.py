@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import simple_rules
-from benchmarks.families import FAMILIES, make_graph
+from benchmarks.families import FAMILIES, make_graph, small_graph
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import build_graph
 
@@ -37,7 +37,7 @@ def test_a_seed_is_a_graph(family: str) -> None:
 
 DIGEST = """
 import hashlib, json
-from benchmarks.families import FAMILIES, make_graph
+from benchmarks.families import FAMILIES, make_graph, small_graph
 from theano_memopt.planner.model import graph_to_json
 print(hashlib.sha256(json.dumps([graph_to_json(make_graph(f, 200, 5)) for f in sorted(FAMILIES)]).encode()).hexdigest())
 """
@@ -80,3 +80,18 @@ def test_largest_subtree_first_is_best_on_a_tree() -> None:
 def test_least_growth_takes_the_ready_task_that_frees() -> None:
     graph = build_graph({"a": 5, "b": 5, "c": 1, "d": 1}, [("a", (), ("a",)), ("b", (), ("b",)), ("c", ("a",), ("c",)), ("d", ("b",), ("d",))])
     assert simple_rules.least_growth_first(graph) == [0, 2, 1, 3]
+
+
+def test_small_graphs_have_everything() -> None:
+    graphs = [small_graph(2 + seed % 7, seed) for seed in range(200)]
+    assert small_graph(5, 1) == small_graph(5, 1)
+    assert [len(graph.tasks) for graph in graphs] == [2 + seed % 7 for seed in range(200)]
+    tasks = [task for graph in graphs for task in graph.tasks]
+    buffers = [buffer for graph in graphs for buffer in graph.buffers]
+    assert any(task.after for task in tasks)
+    assert any(len(task.writes) > 1 for task in tasks)
+    assert any(buffer.size == 0 for buffer in buffers)
+    assert any(buffer.producer is None and buffer.readers for buffer in buffers)
+    assert any(buffer.pinned for buffer in buffers)
+    assert any(len(buffer.readers) > 1 for buffer in buffers)
+    assert any(graph.natural_order != tuple(range(len(graph.tasks))) for graph in graphs)
