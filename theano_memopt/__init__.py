@@ -1,0 +1,40 @@
+"""Run a compiled Theano function in the least memory that its graph allows.
+
+    FunctionGraph --read--> Graph --order--> Schedule --share--> Storage --> Plan --annotate--> FunctionGraph --> the standard VM
+
+Importing this package registers the optimization `mem_reuse`: at once where Theano is imported already, otherwise right
+after somebody imports it. The import itself needs no Theano, so the planner works without.
+
+    mode(base, order=..., storage=..., ...)   a Mode that compiles one function with settings of its own
+    plan_of(function)                         the plan that a compiled function runs
+    hint(variable, shape)                     the likely shape of an input, for sizes at compile time
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, List
+
+from theano_memopt.hosts.theano import on_import
+
+_PUBLIC = {
+    "mode": "theano_memopt.hosts.theano.rewrite",
+    "plan_of": "theano_memopt.hosts.theano.rewrite",
+    "StoodAside": "theano_memopt.hosts.theano.rewrite",
+    "hint": "theano_memopt.hosts.theano.sizes",
+}
+"""Public name -> the module that has it; imported when first asked for, and Theano with it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module("theano")  # through the watcher, so that everything is registered
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> List[str]:
+    return sorted(set(globals()) | set(_PUBLIC))
+
+
+on_import.watch()

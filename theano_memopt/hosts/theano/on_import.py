@@ -1,0 +1,68 @@
+"""Registers the pass as soon as Theano is imported, by whomever, and not before: `import theano_memopt` stays cheap.
+
+    import theano_memopt  ->  a finder in front of sys.meta_path
+    import theano         ->  the finder steps out, compat.prepare(), Theano's own import, then register()
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any, Optional, Sequence
+
+from theano_memopt.hosts.theano import compat
+
+
+def watch() -> None:
+    """Register now if Theano is there already, else when it comes. Called twice it does nothing more."""
+    if hasattr(sys.modules.get("theano"), "function"):  # a half imported Theano has none yet
+        _register()
+    elif not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Watcher())
+
+
+def _register() -> None:
+    compat.prepare()
+    compat.repair()
+    from theano_memopt.hosts.theano import rewrite, vm
+
+    rewrite.register()
+    vm.install()
+
+
+class _Watcher(importlib.abc.MetaPathFinder):
+    def find_spec(self, name: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None) -> Any:
+        if name != "theano":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("theano")
+        if spec is None or spec.loader is None:
+            sys.meta_path.insert(0, self)
+            return spec
+        compat.prepare()
+        spec.loader = _ThenRegister(spec.loader, self)
+        return spec
+
+
+class _ThenRegister(importlib.abc.Loader):
+    """Theano's own loader, and one call after it."""
+
+    def __init__(self, loader: Any, watcher: _Watcher) -> None:
+        self.loader = loader
+        self.watcher = watcher
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> Optional[ModuleType]:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self.loader
+        try:
+            self.loader.exec_module(module)
+        except BaseException:
+            sys.meta_path.insert(0, self.watcher)  # a later attempt may succeed
+            raise
+        _register()

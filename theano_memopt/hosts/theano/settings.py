@@ -1,0 +1,53 @@
+"""The switches, by Theano's own convention: THEANO_FLAGS, .theanorc, `theano.config.mem_reuse.*`, or per function by `mode`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Dict, Mapping
+
+from theano.configparser import AddConfigVar, BoolParam, EnumStr, IntParam, config
+
+_PARAMETERS: Dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one function is compiled with."""
+
+    order: str
+    storage: str
+    effort: int
+    default_dim: int
+    max_nodes: int
+    verify: bool
+
+
+def settings(overrides: Mapping[str, Any]) -> Settings:
+    """The flags in force, and what `mode` said on top of them."""
+    for name, value in overrides.items():
+        check(name, value)
+    return Settings(**{f.name: overrides.get(f.name, getattr(config.mem_reuse, f.name)) for f in fields(Settings)})
+
+
+def check(name: str, value: Any) -> None:
+    """Theano's own error for a value that the flag of this name would not take."""
+    if name not in _PARAMETERS:
+        raise TypeError(f"mem_reuse has no setting {name!r}; it has {', '.join(sorted(_PARAMETERS))}")
+    parameter = _PARAMETERS[name]
+    if parameter.filter is not None:
+        parameter.filter(value)
+
+
+def declare() -> None:
+    """Add the flags to Theano. `in_c_key=False`: none of them changes any C code, so the compile cache stays valid."""
+    for name, doc, parameter in (
+        ("order", "auto: the order with the least peak; host: the order that the linker would run anyway", EnumStr("auto", "host")),
+        ("storage", "share: variables of one shape whose lives do not touch share a storage cell; off: none do", EnumStr("share", "off")),
+        ("effort", "how many states the search for an order may visit before it answers with the best found", IntParam(2000, lambda n: n >= 0)),
+        ("default_dim", "the length assumed for a dimension of which nothing is known at compile time", IntParam(128, lambda n: n > 0)),
+        ("max_nodes", "a graph with more nodes keeps Theano's own order and storage", IntParam(20000, lambda n: n >= 0)),
+        ("verify", "check at run time that no variable is overwritten while alive, and compare with a run without the pass", BoolParam(False)),
+    ):
+        if name not in _PARAMETERS:
+            _PARAMETERS[name] = parameter
+            AddConfigVar(f"mem_reuse.{name}", doc, parameter, in_c_key=False)

@@ -1,0 +1,323 @@
+"""Cells and withheld clears in Theano's virtual machines: the only file that touches linkers, VMs and storage maps.
+
+    cell        a one-element list in which Theano keeps the value of a variable; several variables may be given the same
+    tenant      a variable whose values lie in a shared cell, one after the other
+    withheld    the clear that the VM would do after the last use of a tenant, when another is still to come
+
+Picture, with allow_gc=True; `a` and `b` are tenants of one cell:
+
+    step            0        1        2          3          4
+    a               born     last use
+    b                                 born       last use
+    the cell        [A]      [A]      [B in A]   [B]        [None]
+                             ^ withheld                     ^ cleared as ever
+
+make_all keeps what it finds in the storage map, so cells that are bound before it makes the thunks are what thunks and
+VMs use. A clear is withheld by telling the VM that `a` is also needed for `b`: it clears `a` only after one of its
+readers, when all that need it are computed, and `b` is not. After the call every computed cell is cleared anyway.
+
+Outputs and whatever may be a view of them never share: Theano empties their cells before each call.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+from theano.compile import function_module
+from theano.gof import link
+from theano.gof import vm as host
+from theano.tensor import basic, blas, blas_c, elemwise, subtensor
+from theano.tensor.nnet import corr, corr3d, nnet, sigm
+from theano.tensor.opt import MakeVector
+
+from theano_memopt.hosts.theano.reader import is_lazy
+from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of
+from theano_memopt.planner.liveness import lives, timeline
+from theano_memopt.planner.model import Graph
+from theano_memopt.planner.slots import Slots, share_cells
+
+WRITES_WHERE_TOLD = (
+    basic.Alloc,
+    basic.AllocEmpty,
+    basic.Join,
+    blas.BatchedDot,
+    blas.Dot22,
+    blas.Dot22Scalar,
+    blas.GemmRelated,
+    blas_c.CGemv,
+    blas_c.CGer,
+    corr.BaseCorrMM,
+    corr3d.BaseCorr3dMM,
+    elemwise.CAReduce,
+    elemwise.Elemwise,
+    MakeVector,
+    nnet.CrossentropySoftmax1HotWithBiasDx,
+    nnet.CrossentropySoftmaxArgmax1HotWithBias,
+    nnet.Softmax,
+    nnet.SoftmaxGrad,
+    nnet.SoftmaxWithBias,
+    sigm.UltraFastScalarSigmoid,
+    subtensor.AdvancedSubtensor1,
+)
+"""Ops whose C code uses what lies in its output cell if the shape fits. Others put an array of their own there, so that
+a cell held open for them would cost memory instead of saving it."""
+
+
+class Trouble(Exception):
+    """What was planned does not fit the machine that was made."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What one linker does for one function."""
+
+    annotation: Annotation
+    cells: Dict[Any, List[Any]]
+    """Tenant -> its cell; only cells with several tenants."""
+    next_tenant: Dict[Any, Any]
+    """Tenant -> the one that comes after it in the cell."""
+    verify: bool
+
+
+def install() -> None:
+    """Hook into the linkers, once. Each hook does nothing for a function without the feature."""
+    if getattr(host.VM_Linker.make_all, "knows_mem_reuse", False):
+        return
+    _wrap(host.VM_Linker, "make_all", _make_all)
+    _wrap(host.VM_Linker, "make_vm", _make_vm)
+    _wrap(host.VM_Linker, "compute_gc_dependencies", _compute_gc_dependencies)
+    _wrap(host, "calculate_reallocate_info", _calculate_reallocate_info)
+    _wrap(link.LocalLinker, "schedule", _schedule)
+    _wrap(function_module.Function, "copy", _copy)
+    _wrap(function_module.FunctionMaker, "__init__", _maker_init)
+
+
+def _wrap(place: Any, name: str, around: Any) -> None:
+    original = getattr(place, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return around(original, *args, **kwargs)
+
+    wrapped.knows_mem_reuse = True  # type: ignore[attr-defined]
+    setattr(place, name, wrapped)
+
+
+# --- hooks -----------------------------------------------------------------------------------------------------------
+
+
+def _make_all(
+    original: Any, linker: Any, profiler: Any = None, input_storage: Any = None, output_storage: Any = None, storage_map: Any = None
+) -> Any:
+    """Bind the cells, then let Theano make thunks and VM; without cells again if they turn out not to fit."""
+    fgraph = linker.fgraph
+    given = _one_variable_per_cell(fgraph, storage_map)
+    feature = feature_of(fgraph)
+    linker.mem_reuse_binding = None
+    if feature is not None:
+        binding = _try_to_bind(feature, linker, given)
+        if binding is not None:
+            linker.mem_reuse_binding = binding
+            kept = {v: cell for v, cell in (given or {}).items() if v not in binding.cells}
+            try:
+                return original(linker, profiler, input_storage, output_storage, {**kept, **binding.cells})
+            except Trouble as why:
+                linker.mem_reuse_binding = None
+                feature.stand_aside(str(why), why)
+    return original(linker, profiler, input_storage, output_storage, None if given is None else dict(given))
+
+
+def _make_vm(
+    original: Any,
+    linker: Any,
+    nodes: Any,
+    thunks: Any,
+    input_storage: Any,
+    output_storage: Any,
+    storage_map: Any,
+    post_thunk_clear: Any,
+    *rest: Any,
+) -> Any:
+    binding = getattr(linker, "mem_reuse_binding", None)
+    if binding is None:
+        return original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
+    _check_fit(binding, nodes, thunks, storage_map)
+    if post_thunk_clear is not None:
+        post_thunk_clear = _without_withheld(binding, nodes, post_thunk_clear)
+    return original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
+
+
+def _compute_gc_dependencies(original: Any, linker: Any, variables: Any) -> Any:
+    needed_for = original(linker, variables)
+    binding = getattr(linker, "mem_reuse_binding", None)
+    if binding is not None:
+        for tenant, following in binding.next_tenant.items():
+            needed_for[tenant] = [*needed_for[tenant], following]
+    return needed_for
+
+
+def _calculate_reallocate_info(original: Any, order: Any, fgraph: Any, *rest: Any) -> Any:
+    """Upstream's own reuse pairs outputs with intermediates and then clears the wrong cell: off where ours is on."""
+    return {} if feature_of(fgraph) is not None else original(order, fgraph, *rest)
+
+
+def _schedule(original: Any, linker: Any, fgraph: Any) -> Any:
+    """The planned order itself; asking toposort for it is right as well, and slow on long chains."""
+    feature = feature_of(fgraph)
+    found = None if feature is None else feature.annotation(fgraph)
+    return original(linker, fgraph) if found is None else list(found.nodes)
+
+
+_copied_from: List[MemReuse] = []
+
+
+def _copy(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Function.copy makes a FunctionGraph without any features. `_maker_init` gives the copy ours."""
+    feature = feature_of(function.maker.fgraph)
+    if feature is None:
+        return original(function, *args, **kwargs)
+    _copied_from.append(feature)
+    try:
+        return original(function, *args, **kwargs)
+    finally:
+        _copied_from.remove(feature)
+
+
+def _maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
+    fgraph = kwargs.get("fgraph")
+    if _copied_from and fgraph is not None and feature_of(fgraph) is None:
+        fgraph.attach_feature(MemReuse(_copied_from[-1].settings))
+    return original(maker, *args, **kwargs)
+
+
+# --- binding ---------------------------------------------------------------------------------------------------------
+
+
+def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[Any]]]) -> Optional[Binding]:
+    if getattr(linker.schedule, "__func__", None) is not link.LocalLinker.schedule:
+        feature.forget()
+        feature.aside = StoodAside("the linker was given a schedule of its own")
+        return None
+    cloop = linker.use_cloop and linker.callback is None and linker.callback_input is None
+    feature.runs_in("cvm" if cloop else "toposort")
+    annotation = feature.annotation(linker.fgraph)
+    if annotation is None:
+        return None
+    try:
+        slots = None if feature.settings.storage == "off" else _share(annotation, linker)
+        feature.storage = slots
+        return _bind(annotation, slots, given or {}, feature.settings.verify)
+    except Exception as trouble:
+        feature.stand_aside("the cells could not be planned", trouble)
+        return None
+
+
+def _share(annotation: Annotation, linker: Any) -> Slots:
+    graph, order = annotation.reading.graph, annotation.schedule.order
+    sharing = _may_share(annotation, linker)
+    if not linker.allow_gc:
+        return share_cells(graph, order, sharing)
+    for _ in range(len(annotation.reading.scenarios) + 1):
+        slots = share_cells(graph, order, sharing, annotation.schedule.timeline.peak)
+        too_high = _held_over_a_peak(annotation, slots)
+        if not too_high:
+            return slots
+        sharing = sharing - too_high
+    return share_cells(graph, order, (), annotation.schedule.timeline.peak)
+
+
+def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
+    reading = annotation.reading
+    returned = set(linker.no_recycling) | set(linker.fgraph.outputs)
+    sharing = set()
+    for b, (buffer, root) in enumerate(zip(reading.graph.buffers, reading.roots)):
+        if buffer.pinned or b in reading.loose or any(v in returned for v in reading.names[b]):
+            continue
+        if linker.allow_gc and not (linker.c_thunks and isinstance(root.owner.op, WRITES_WHERE_TOLD)):
+            continue
+        sharing.add(b)
+    return sharing
+
+
+def _held_over_a_peak(annotation: Annotation, slots: Slots) -> Set[int]:
+    """Tenants whose cell is held open across a step where, at other plausible sizes, that would raise the peak."""
+    found: Set[int] = set()
+    for _, graph in annotation.reading.scenarios:
+        spans = lives(graph, annotation.schedule.order)
+        along = timeline(graph, annotation.schedule.order)
+        load = list(along.heights)
+        gaps = []
+        for tenants in _tenants(graph, annotation.schedule.order, slots):
+            for first, second in zip(tenants, tenants[1:]):
+                size = max(graph.buffers[first].size, graph.buffers[second].size)
+                gaps.append((spans[first][1], spans[second][0], second))
+                for step in range(spans[first][1], spans[second][0]):
+                    load[step] += size
+        over = [step for step, bytes_ in enumerate(load) if bytes_ > along.peak]
+        if over:
+            found.update(second for since, until, second in gaps if any(since <= step < until for step in over))
+    return found
+
+
+def _tenants(graph: Graph, order: Tuple[int, ...], slots: Slots) -> List[List[int]]:
+    """For each cell the buffers in it, by birth."""
+    spans = lives(graph, order)
+    inside: List[List[int]] = [[] for _ in slots.cells]
+    for b, cell in enumerate(slots.cell_of):
+        if cell is not None:
+            inside[cell].append(b)
+    return [sorted(buffers, key=lambda b: spans[b][0]) for buffers in inside]
+
+
+def _bind(annotation: Annotation, slots: Optional[Slots], given: Dict[Any, List[Any]], verify: bool) -> Binding:
+    cells: Dict[Any, List[Any]] = {}
+    following: Dict[Any, Any] = {}
+    reading = annotation.reading
+    if slots is not None:
+        for buffers in _tenants(reading.graph, annotation.schedule.order, slots):
+            if len(buffers) < 2:
+                continue
+            variables = [reading.roots[b] for b in buffers]
+            # A copy that shares memory with its original is given the original's cells: take one of them.
+            cell = next((given[v] for v in variables if v in given), [None])
+            cells.update((v, cell) for v in variables)
+            following.update(zip(variables, variables[1:]))
+    return Binding(annotation, cells, following, verify)
+
+
+def _without_withheld(binding: Binding, nodes: Any, post_thunk_clear: Any) -> Any:
+    """LoopGC's list of cells to clear after each step. A cell is cleared there for a tenant that this node reads last,
+    and lives do not touch, so a shared cell in the list belongs to one tenant: the one among the node's inputs."""
+    remaining = []
+    for node, cells in zip(nodes, post_thunk_clear):
+        held = {id(binding.cells[v]) for v in node.inputs if v in binding.next_tenant}
+        remaining.append([cell for cell in cells if id(cell) not in held])
+    return remaining
+
+
+def _check_fit(binding: Binding, nodes: Any, thunks: Any, storage_map: Any) -> None:
+    """Hold what the plan assumed against what Theano made."""
+    if list(nodes) != list(binding.annotation.nodes):
+        raise Trouble("the linker runs another order than the planned one")
+    for node, thunk in zip(nodes, thunks):
+        if thunk.lazy and not is_lazy(node.op):
+            raise Trouble(f"{node.op} turned out to be lazy")
+    for tenant, cell in binding.cells.items():
+        if storage_map[tenant] is not cell:
+            raise Trouble(f"{tenant} was given another cell than the planned one")
+
+
+def _one_variable_per_cell(fgraph: Any, storage_map: Any) -> Optional[Dict[Any, List[Any]]]:
+    """Function.copy(share_memory=True) hands over the original's cells. Those that were shared there were shared for the
+    original's order; in the copy one variable keeps the cell and the others get their own, until the copy is planned."""
+    if storage_map is None:
+        return None
+    seen: Set[int] = set()
+    kept = {}
+    for variable, cell in storage_map.items():
+        if id(cell) not in seen or variable.owner is None:
+            kept[variable] = cell
+        seen.add(id(cell))
+    return kept
