@@ -340,7 +340,7 @@ def _place_to_write(path: Optional[str], read_from: str) -> Optional[str]:
 
 def _write_whole(target: str, text: str) -> None:
     """All of `text` or nothing: a file that was there stays as it was until the new one is complete."""
-    temporary = None
+    temporary: Optional[str] = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=".unfinished-", dir=os.path.dirname(target))
         with open(handle, "w", encoding="utf-8") as stream:
