@@ -340,22 +340,23 @@ def _place_to_write(path: Optional[str], read_from: str) -> Optional[str]:
 
 def _write_whole(target: str, text: str) -> None:
     """All of `text` or nothing: a file that was there stays as it was until the new one is complete."""
-    temporary: Optional[str] = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=".unfinished-", dir=os.path.dirname(target))
+    except OSError as error:
+        raise BadInput(f"{target}: cannot be written: {error.strerror or error}") from None
+    try:
         with open(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes it private
         os.replace(temporary, target)
-        temporary = None
-    except OSError as error:
-        raise BadInput(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+    except BaseException as error:  # Ctrl-C leaves nothing behind either
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise BadInput(f"{target}: cannot be written: {error.strerror or error}") from None
+        raise
 
 
 def _write_placed(target: str, lives: lives_csv.Lives, arena: arenas.Arena) -> None:
