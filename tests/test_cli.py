@@ -16,7 +16,9 @@ from typing import Any, Callable, Dict, List, Tuple
 import pytest
 
 from theano_memopt.cli import VERBS, main
-from theano_memopt.planner.model import graph_from_json, graph_to_json, worked_example
+from theano_memopt.options import PlanOptions
+from theano_memopt.planner.certificate import Schedule
+from theano_memopt.planner.model import Graph, graph_from_json, graph_to_json, worked_example
 
 ROOT = Path(__file__).resolve().parent.parent
 GRAPHS = ROOT / "tests" / "graphs"
@@ -126,6 +128,25 @@ def test_names_are_printed_harmlessly(tmp_path: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "[red]" in out
+
+
+def test_long_work_is_announced_on_standard_error(graph: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from theano_memopt.planner import exact
+
+    quick = exact.minimise_peak
+
+    def slow(graph: Graph, options: PlanOptions) -> Schedule:
+        assert options.progress is not None
+        options.progress("floors")
+        time.sleep(1.3)  # the line comes after a second
+        options.progress("search")
+        return quick(graph, options)
+
+    monkeypatch.setattr(exact, "minimise_peak", slow)
+    assert main(["order", graph, "--json"]) == 0
+    seen = capsys.readouterr()
+    assert seen.err == "theano_memopt: floors ...\n"
+    assert json.loads(seen.out)["peak_bytes"] == 8
 
 
 def test_theano_is_not_imported(graph: str) -> None:
