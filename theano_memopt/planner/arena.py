@@ -19,16 +19,31 @@ Arena(offsets=(0, 6, 0), height=9, floor=9)
 
 from __future__ import annotations
 
+import math
+import time
+from array import array
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Callable, Collection, Iterator, List, Optional, Sequence, Tuple
 
 import numpy
 
+from theano_memopt.planner import stacking
 from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import StorageRejected
 
 Span = Tuple[int, int]
+
+DEFAULT_EFFORT = 100_000
+"""Under a second with the compiled dive. The arenas of real training graphs meet their floor in the first rules."""
+
+DIVE_NODES = 1_000
+"""Choice points of the shortest dive. Luck decides most dives early, so many short ones find more than a few long ones."""
+
+LARGEST_COVER = 4_000_000
+"""Buffers times the sections they live in, above which there is no search: its state would not fit the caches at all."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +60,33 @@ def pack(
     sizes: Sequence[int],
     spans: Sequence[Span],
     alignment: int = 1,
-    effort: int = 2_000_000,
+    effort: int = DEFAULT_EFFORT,
     seconds: Optional[float] = None,
     progress: Optional[Callable[[str], None]] = None,
+    enough: int = 0,
 ) -> Arena:
-    """An arena as low as can be found within `effort`; stops at once where the floor is met."""
+    """An arena as low as can be found: one-pass rules first, then a search, until it meets the floor.
+
+    `effort` counts buffers placed by the rules and choice points of the search; the same effort gives the same arena on
+    every machine. `seconds` is only a cap after which the best so far is given. A height of `enough` is not improved on.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
     blocks = _blocks(sizes, spans, alignment)
     floor = _floor(blocks, spans)
-    best: Optional[List[int]] = None
-    best_height = 0
+    best = [0] * len(blocks)
+    best_height = -1
+    spent = 0
     for offsets in _greedy(blocks, spans):
+        spent += len(blocks)
         height = _height(blocks, spans, offsets)
-        if best is None or height < best_height:
+        if best_height < 0 or height < best_height:
             best, best_height = offsets, height
-        if best_height == floor:
+        if best_height <= max(floor, enough) or spent >= effort or (until is not None and time.monotonic() > until):
             break
-    assert best is not None
+    if best_height > max(floor, enough) and spent < effort:
+        search = _Search(blocks, spans, max(floor, enough), best, best_height, progress)
+        search.run(effort - spent, until)
+        best, best_height = search.best, search.height
     return Arena(tuple(best), best_height, floor)
 
 
@@ -69,7 +95,7 @@ def pack_graph(
     order: Sequence[int],
     alignment: int = 64,
     may_lie: Optional[Collection[int]] = None,
-    effort: int = 2_000_000,
+    effort: int = DEFAULT_EFFORT,
     seconds: Optional[float] = None,
     progress: Optional[Callable[[str], None]] = None,
 ) -> Arena:
@@ -202,3 +228,118 @@ def _fit(blocks: Sequence[int], spans: Sequence[Span], order: Sequence[int], tig
         born[count], dead[count], low[count], high[count] = first, last, offsets[b], offsets[b] + size
         count += 1
     return offsets
+
+
+class _Search:
+    """Dives in turn: every other one aims straight at the goal, the others step down between the goal and the best so far."""
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        spans: Sequence[Span],
+        goal: int,
+        best: List[int],
+        height: int,
+        progress: Optional[Callable[[str], None]],
+    ) -> None:
+        self.best, self.height, self.progress = best, height, progress
+        self.inside = [b for b, (born, dead) in enumerate(spans) if blocks[b] and dead > born]
+        moments = sorted({spans[b][0] for b in self.inside})
+        self.births = [bisect_left(moments, spans[b][0]) for b in self.inside]
+        self.deaths = [bisect_left(moments, spans[b][1]) for b in self.inside]
+        self.sections = len(moments)
+        self.unit = reduce(math.gcd, (blocks[b] for b in self.inside))
+        self.sizes = [blocks[b] // self.unit for b in self.inside]
+        self.goal = -(-goal // self.unit)
+        self.keys = self._keys()
+
+    def run(self, effort: int, until: Optional[float]) -> None:
+        if sum(self.sizes) >= 2**61 or sum(self.deaths) - sum(self.births) > LARGEST_COVER:
+            return
+        memory = stacking.new_memory()
+        straight, stepping = _Stream(), _Stream()
+        turn = 0
+        while effort > 0 and (until is None or time.monotonic() < until):
+            least = self.height // self.unit - 1
+            if least < self.goal:
+                return
+            stream = (straight, stepping)[turn % 2]
+            capacity = self.goal if stream is straight else self.goal + stream.step(least - self.goal)
+            dive = stacking.dive(
+                array("q", self.births),
+                array("q", self.deaths),
+                array("q", self.sizes),
+                array("q", self._ranks(stream.dives, turn)),
+                self.sections,
+                capacity,
+                min(DIVE_NODES * _luby(stream.dives // len(self.keys) + 1), effort),
+                -1.0 if until is None else max(0.0, until - time.monotonic()),
+                memory,
+            )
+            effort -= dive.nodes
+            turn += 1
+            stream.dives += 1
+            if dive.offsets is not None:
+                self._keep(dive.offsets)
+                stepping = _Stream()
+            elif dive.status == stacking.EXHAUSTED:
+                self.goal = max(self.goal, capacity + 1)
+
+    def _keep(self, offsets: Sequence[int]) -> None:
+        self.height = self.unit * max(offset + size for offset, size in zip(offsets, self.sizes))
+        for b, offset in zip(self.inside, offsets):
+            self.best[b] = offset * self.unit
+        if self.progress is not None:
+            self.progress(f"arena of {self.height} bytes")
+
+    def _keys(self) -> Tuple[List[int], ...]:
+        """What makes a buffer worth placing early: a long life, a large area, a large size, a crowded time."""
+        load = [0] * (self.sections + 1)
+        for born, dead, size in zip(self.births, self.deaths, self.sizes):
+            load[born] += size
+            load[dead] -= size
+        for s in range(self.sections):
+            load[s + 1] += load[s]
+        length = [dead - born for born, dead in zip(self.births, self.deaths)]
+        largest = max(self.sizes) + 1
+        return (
+            [w * largest + size for w, size in zip(length, self.sizes)],
+            [w * size for w, size in zip(length, self.sizes)],
+            [size * (self.sections + 1) + w for w, size in zip(length, self.sizes)],
+            [max(load[born:dead]) * (self.sections + 1) + w for born, dead, w in zip(self.births, self.deaths, length)],
+        )
+
+    def _ranks(self, dives: int, turn: int) -> List[int]:
+        """The place of each buffer in the order of one key, which is shaken from the second round on."""
+        keys = self.keys[dives % len(self.keys)]
+        if dives >= len(self.keys):
+            keys = [key * (SHAKE + stacking.scatter((turn << 32) + b) % (2 * SHAKE)) for b, key in enumerate(keys)]
+        ranks = [0] * len(keys)
+        for rank, b in enumerate(sorted(range(len(keys)), key=lambda b: (-keys[b], b))):
+            ranks[b] = rank
+        return ranks
+
+
+class _Stream:
+    """A sequence of dives with one aim; `step` takes the middle of the gap, then nearer and nearer to its upper end."""
+
+    def __init__(self) -> None:
+        self.dives = 0
+
+    def step(self, gap: int) -> int:
+        return gap - (gap >> (1 + self.dives // 4))
+
+
+SHAKE = 1024
+"""A shaken key is multiplied by 1 to 3 (times this number, in whole numbers: the same on every machine)."""
+
+
+def _luby(i: int) -> int:
+    """1 1 2 1 1 2 4 1 1 2 1 1 2 4 8 ...: restarts that are never far from the best fixed length, whatever that is.
+
+    >>> [_luby(i) for i in range(1, 16)]
+    [1, 1, 2, 1, 1, 2, 4, 1, 1, 2, 1, 1, 2, 4, 8]
+    """
+    while (i + 1) & i:
+        i -= (1 << (i.bit_length() - 1)) - 1
+    return (i + 1) >> 1
