@@ -1,0 +1,430 @@
+// The compiled twin of search.py and of flow.py: the same rules in the same order, so the same answer after the same
+// number of states. Read those two first; the reasons stand there. This file needs no header of Python's: kernel.py calls
+// it through ctypes. Sizes are 64-bit; kernel.py keeps graphs with larger sums away from it.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using Bytes = std::int64_t;
+using Word = std::uint64_t;
+constexpr Bytes kInfinite = Bytes(1) << 61;
+
+class Bits {
+public:
+    explicit Bits(int n = 0) : words_((n + 63) / 64, 0) {}
+    bool has(int i) const { return words_[i >> 6] >> (i & 63) & 1; }
+    void add(int i) { words_[i >> 6] |= Word(1) << (i & 63); }
+    void drop(int i) { words_[i >> 6] &= ~(Word(1) << (i & 63)); }
+    void unite(const Bits& other) {
+        for (std::size_t w = 0; w < words_.size(); ++w) words_[w] |= other.words_[w];
+    }
+    template <class Visit> void each(Visit visit) const {  // ascending; each word is read once, before its bits are visited
+        for (std::size_t w = 0; w < words_.size(); ++w)
+            for (Word rest = words_[w]; rest; rest &= rest - 1) visit(int(w * 64) + __builtin_ctzll(rest));
+    }
+
+private:
+    std::vector<Word> words_;
+};
+
+struct Arc {
+    int to, back;
+    Bytes room;
+};
+
+struct Problem {
+    int n, m;
+    std::vector<Bytes> size, allocates, transient;
+    std::vector<char> pinned;
+    std::vector<int> producer, topological;
+    std::vector<std::vector<int>> readers, reads, before, behind;
+    std::vector<Bits> ancestors;
+    std::vector<int> first_arc;  // the network of flow.py, arcs of node x at first_arc[x] .. first_arc[x + 1]
+    std::vector<Arc> arcs;
+
+    void finish() {
+        allocates.assign(n, 0), transient.assign(n, 0), reads.resize(n), behind.resize(n);
+        for (int b = 0; b < m; ++b) {
+            if (producer[b] < 0 || size[b] == 0) continue;
+            allocates[producer[b]] += size[b];
+            if (pinned[b]) continue;
+            if (readers[b].empty()) transient[producer[b]] += size[b];
+            for (int reader : readers[b]) reads[reader].push_back(b);
+        }
+        std::vector<int> missing(n);
+        for (int t = 0; t < n; ++t) {
+            missing[t] = int(before[t].size());
+            for (int p : before[t]) behind[p].push_back(t);
+            if (!missing[t]) topological.push_back(t);
+        }
+        ancestors.assign(n, Bits(n));
+        for (std::size_t i = 0; i < topological.size(); ++i)
+            for (int later : behind[topological[i]]) {
+                ancestors[later].unite(ancestors[topological[i]]);
+                ancestors[later].add(topological[i]);
+                if (--missing[later] == 0) topological.push_back(later);
+            }
+        build_network();
+    }
+
+    void build_network() {
+        std::vector<std::vector<Arc>> out(n + m + 1);
+        auto join = [&](int from, int to, Bytes room) {
+            out[from].push_back({to, int(out[to].size()), room});
+            out[to].push_back({from, int(out[from].size()) - 1, 0});
+        };
+        for (int b = 0; b < m; ++b) {
+            if (producer[b] < 0 || size[b] == 0) continue;
+            join(producer[b], n + b, size[b]);
+            if (pinned[b]) join(n + b, n + m, kInfinite);
+            else for (int reader : readers[b]) join(n + b, reader, kInfinite);
+        }
+        for (int t = 0; t < n; ++t)
+            for (int p : before[t]) join(t, p, kInfinite);
+        first_arc.push_back(0);
+        for (auto& list : out) first_arc.push_back(first_arc.back() + int(list.size()));
+        for (auto& list : out)
+            for (Arc arc : list) arcs.push_back({arc.to, first_arc[arc.to] + arc.back, arc.room});
+    }
+};
+
+// flow.py: Cut
+class Cut {
+public:
+    Cut(const Problem& problem, int task)
+        : task(task), problem_(problem), arcs_(problem.arcs), closed_(problem.n + problem.m + 1, 0),
+          seen_(problem.n + problem.m + 1, 0), via_(problem.n + problem.m + 1, -1) {}
+
+    int task;
+    Bytes value = 0;
+
+    void force_ancestors() {
+        for (int t : problem_.topological)
+            if (problem_.ancestors[task].has(t)) force(t, kInfinite / 2);
+    }
+
+    bool force(int done, Bytes limit) {
+        if (closed_[done]) return value <= limit;
+        while (value <= limit) {
+            int end = find_path(done);
+            if (end < 0) {
+                for (int node : queue_) closed_[node] = 1, closed_log_.push_back(node);
+                return true;
+            }
+            Bytes push = kInfinite;
+            for (int y = end; via_[y] >= 0; y = arcs_[arcs_[via_[y]].back].to) push = std::min(push, arcs_[via_[y]].room);
+            if (push > kInfinite / 2) {
+                value = kInfinite;
+                break;
+            }
+            for (int y = end; via_[y] >= 0; y = arcs_[arcs_[via_[y]].back].to) shift(via_[y], push), flow_log_.push_back({via_[y], push});
+            value += push;
+        }
+        return value <= limit;
+    }
+
+    struct Mark {
+        std::size_t flows, closed;
+        Bytes value;
+    };
+    Mark mark() const { return {flow_log_.size(), closed_log_.size(), value}; }
+    void undo(const Mark& mark) {
+        for (; flow_log_.size() > mark.flows; flow_log_.pop_back()) shift(flow_log_.back().first, -flow_log_.back().second);
+        for (; closed_log_.size() > mark.closed; closed_log_.pop_back()) closed_[closed_log_.back()] = 0;
+        value = mark.value;
+    }
+
+private:
+    void shift(int arc, Bytes push) {
+        arcs_[arc].room -= push;
+        arcs_[arcs_[arc].back].room += push;
+    }
+    int find_path(int from) {
+        ++stamp_;
+        queue_.assign(1, from);
+        seen_[from] = stamp_, via_[from] = -1;
+        for (std::size_t i = 0; i < queue_.size(); ++i)
+            for (int e = problem_.first_arc[queue_[i]]; e < problem_.first_arc[queue_[i] + 1]; ++e) {
+                int y = arcs_[e].to;
+                if (arcs_[e].room <= 0 || seen_[y] == stamp_ || closed_[y]) continue;
+                seen_[y] = stamp_, via_[y] = e;
+                if (y == task || y == problem_.n + problem_.m) return y;
+                queue_.push_back(y);
+            }
+        return -1;
+    }
+
+    const Problem& problem_;
+    std::vector<Arc> arcs_;
+    std::vector<char> closed_;
+    std::vector<int> seen_, via_, queue_, closed_log_;
+    std::vector<std::pair<int, Bytes>> flow_log_;
+    int stamp_ = 0;
+};
+
+struct Key {
+    Word a = 0, b = 0;
+    bool operator==(const Key& other) const { return a == other.a && b == other.b; }
+};
+struct KeyHash {
+    std::size_t operator()(const Key& key) const { return key.a; }
+};
+Word scramble(Word x) {  // splitmix64
+    x += 0x9e3779b97f4a7c15ULL;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+    return x ^ (x >> 31);
+}
+
+enum Status { kRunning = 0, kFound = 1, kExhausted = 2 };
+
+// search.py: BudgetSearch
+class Search {
+public:
+    Search(const Problem& problem, Bytes budget, const int* critical, int count)
+        : problem_(problem), budget_(budget), done_(problem.n), ready_(problem.n), missing_(problem.n), unread_(problem.m) {
+        for (int t = 0; t < problem.n; ++t)
+            if (!(missing_[t] = int(problem.before[t].size()))) ready_.add(t);
+        for (int b = 0; b < problem.m; ++b) unread_[b] = int(problem.readers[b].size());
+        for (int i = 0; i < count; ++i) cuts_.emplace_back(problem, critical[i]), cuts_.back().force_ancestors();
+        for (Cut& cut : cuts_) root_marks_.push_back(cut.mark());
+    }
+
+    Bytes states = 0, next_budget = kInfinite;
+    std::vector<int> trail;
+
+    Status run(Bytes until, int rule) {
+        if (status_ == kRunning && stack_.empty()) status_ = enter(0, rule);
+        while (status_ == kRunning && states < until) status_ = advance(rule);
+        return status_;
+    }
+
+    void restart() {  // keep what is known to fail, begin again at the root
+        if (status_ != kRunning) return;
+        stack_.clear();
+        back_to(0);
+        for (std::size_t i = 0; i < cuts_.size(); ++i) cuts_[i].undo(root_marks_[i]);
+    }
+
+private:
+    struct Frame {
+        std::size_t mark;
+        std::vector<Cut::Mark> cut_marks;
+        Key key;
+        std::vector<int> children;
+        std::size_t next;
+    };
+
+    Status advance(int rule) {
+        Frame& top = stack_.back();
+        if (top.next == top.children.size()) {
+            failed_.insert(top.key);
+            leave(top.mark, top.cut_marks);
+            stack_.pop_back();
+            return stack_.empty() ? kExhausted : kRunning;
+        }
+        int child = top.children[top.next++];
+        std::size_t mark = trail.size();
+        step(child);
+        return enter(mark, rule);
+    }
+
+    // `trail` from `mark` on is new; settle, and open a frame unless the state is known or hopeless
+    Status enter(std::size_t mark, int rule) {
+        settle();
+        if (int(trail.size()) == problem_.n) return kFound;
+        std::vector<Cut::Mark> marks;
+        for (Cut& cut : cuts_) marks.push_back(cut.mark());
+        bool hopeless = failed_.count(key_) || !fits(mark);
+        if (hopeless) {
+            failed_.insert(key_);
+            leave(mark, marks);
+            return stack_.empty() ? kExhausted : kRunning;
+        }
+        Frame frame{mark, std::move(marks), key_, {}, 0};
+        frame.children = children(rule);
+        stack_.push_back(std::move(frame));
+        return kRunning;
+    }
+
+    void leave(std::size_t mark, const std::vector<Cut::Mark>& marks) {
+        back_to(mark);
+        for (std::size_t i = 0; i < cuts_.size(); ++i) cuts_[i].undo(marks[i]);
+    }
+
+    bool fits(std::size_t from) {
+        for (Cut& cut : cuts_) {
+            if (done_.has(cut.task)) continue;
+            Bytes room = budget_ - problem_.allocates[cut.task];
+            if (cut.value > room) return too_high(cut);
+            for (std::size_t i = from; i < trail.size(); ++i)
+                if (!cut.force(trail[i], room)) return too_high(cut);
+        }
+        return true;
+    }
+    bool too_high(const Cut& cut) {
+        next_budget = std::min(next_budget, cut.value + problem_.allocates[cut.task]);
+        return false;
+    }
+
+    std::vector<int> children(int rule) {
+        ++states;
+        struct Child {
+            Bytes first, second;
+            int task;
+            bool operator<(const Child& o) const { return std::make_pair(first, std::make_pair(second, task)) < std::make_pair(o.first, std::make_pair(o.second, o.task)); }
+        };
+        std::vector<Child> open;
+        const Bits before = ready_;
+        const Bytes resting = live_;
+        int committed = -1;
+        bool dead = false;
+        before.each([&](int task) {
+            if (committed >= 0) return;
+            if (live_ + problem_.allocates[task] > budget_) {
+                next_budget = std::min(next_budget, live_ + problem_.allocates[task]);
+                return;
+            }
+            std::size_t mark = trail.size();
+            step(task);
+            if (falls_back(before, resting)) committed = task;
+            settle();
+            bool known = failed_.count(key_);
+            if (committed >= 0) dead = known;
+            else if (!known) open.push_back(rank<Child>(rule, task, mark));
+            back_to(mark);
+        });
+        if (committed >= 0) return dead ? std::vector<int>() : std::vector<int>(1, committed);
+        std::sort(open.begin(), open.end());
+        std::vector<int> order;
+        for (const Child& child : open) order.push_back(child.task);
+        return order;
+    }
+
+    template <class Child> Child rank(int rule, int task, std::size_t mark) const {
+        if (rule == 0) return {live_, 0, task};
+        if (rule == 1) return {-Bytes(trail.size() - mark), live_, task};
+        return {Bytes(scramble(Word(rule) * 1000003 + Word(states) * 8191 + Word(task)) >> 2), 0, task};
+    }
+
+    // the commit rule: does the step, with what it alone made ready, come back to where it began or lower?
+    bool falls_back(const Bits& before, Bytes resting) {
+        if (live_ <= resting) return true;
+        for (bool moved = true; moved;) {
+            moved = false;
+            const Bits now = ready_;
+            bool back = false;
+            now.each([&](int task) {
+                if (back || before.has(task) || !is_free(task)) return;
+                step(task);
+                moved = true;
+                back = live_ <= resting;
+            });
+            if (back) return true;
+        }
+        return false;
+    }
+
+    void settle() {
+        for (bool moved = true; moved;) {
+            moved = false;
+            const Bits now = ready_;
+            now.each([&](int task) {
+                if (!is_free(task)) return;
+                step(task);
+                moved = true;
+            });
+        }
+    }
+    bool is_free(int task) const {
+        return live_ + problem_.allocates[task] <= budget_ && frees(task) >= problem_.allocates[task];
+    }
+    Bytes frees(int task) const {
+        Bytes sum = problem_.transient[task];
+        for (int b : problem_.reads[task])
+            if (unread_[b] == 1) sum += problem_.size[b];
+        return sum;
+    }
+    void step(int task) {
+        live_ += problem_.allocates[task] - frees(task);
+        for (int b : problem_.reads[task]) --unread_[b];
+        done_.add(task), ready_.drop(task);
+        for (int later : problem_.behind[task])
+            if (--missing_[later] == 0) ready_.add(later);
+        trail.push_back(task);
+        toggle(task);
+    }
+    void back_to(std::size_t mark) {
+        while (trail.size() > mark) {
+            int task = trail.back();
+            trail.pop_back();
+            for (int b : problem_.reads[task]) ++unread_[b];
+            live_ -= problem_.allocates[task] - frees(task);
+            done_.drop(task), ready_.add(task);
+            for (int later : problem_.behind[task])
+                if (missing_[later]++ == 0) ready_.drop(later);
+            toggle(task);
+        }
+    }
+    void toggle(int task) {
+        key_.a ^= scramble(2 * Word(task) + 1);
+        key_.b ^= scramble(2 * Word(task) + (Word(1) << 40));
+    }
+
+    const Problem& problem_;
+    Bytes budget_, live_ = 0;
+    Bits done_, ready_;
+    std::vector<int> missing_, unread_;
+    Key key_;
+    std::vector<Cut> cuts_;
+    std::vector<Cut::Mark> root_marks_;
+    std::unordered_set<Key, KeyHash> failed_;
+    std::vector<Frame> stack_;
+    Status status_ = kRunning;
+};
+
+std::vector<std::vector<int>> unpack(const int* start, const int* item, int count) {
+    std::vector<std::vector<int>> lists(count);
+    for (int i = 0; i < count; ++i) lists[i].assign(item + start[i], item + start[i + 1]);
+    return lists;
+}
+
+}  // namespace
+
+extern "C" {
+
+Problem* memopt_problem(int n, int m, const Bytes* size, const char* pinned, const int* producer, const int* reader_start, const int* reader,
+                        const int* before_start, const int* before) {
+    Problem* problem = new Problem{};
+    problem->n = n, problem->m = m;
+    problem->size.assign(size, size + m);
+    problem->pinned.assign(pinned, pinned + m);
+    problem->producer.assign(producer, producer + m);
+    problem->readers = unpack(reader_start, reader, m);
+    problem->before = unpack(before_start, before, n);
+    problem->finish();
+    return problem;
+}
+void memopt_problem_free(Problem* problem) { delete problem; }
+
+Bytes memopt_cut(const Problem* problem, int task, const int* done, int count, Bytes limit) {
+    Cut cut(*problem, task);
+    cut.force_ancestors();
+    for (int i = 0; i < count && cut.value <= limit; ++i) cut.force(done[i], limit);
+    return cut.value;
+}
+
+Search* memopt_search(const Problem* problem, Bytes budget, const int* critical, int count) { return new Search(*problem, budget, critical, count); }
+void memopt_search_free(Search* search) { delete search; }
+int memopt_search_run(Search* search, Bytes until, int rule) { return search->run(until, rule); }
+void memopt_search_restart(Search* search) { search->restart(); }
+Bytes memopt_search_states(const Search* search) { return search->states; }
+Bytes memopt_search_next_budget(const Search* search) { return search->next_budget; }
+void memopt_search_trail(const Search* search, int* out) { std::copy(search->trail.begin(), search->trail.end(), out); }
+}

@@ -1,0 +1,163 @@
+"""Which twin does the work: the compiled one where it was built and the sizes fit into 64 bits, else the Python one.
+
+Both give the same answers after the same number of states, so the choice changes the time and nothing else.
+`THEANO_MEMOPT_KERNEL=python` chooses the Python one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+from array import array
+from typing import Any, List, Optional, Sequence, Union
+
+from theano_memopt.planner.flow import Cut, Network
+from theano_memopt.planner.model import Graph
+from theano_memopt.planner.search import EXHAUSTED, FOUND, RUNNING, BudgetSearch
+
+_LARGEST_SUM = 1 << 60
+_STATUS = (RUNNING, FOUND, EXHAUSTED)
+
+
+class PythonKernel:
+    """Cuts and searches on one graph, in Python."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._network: Optional[Network] = None
+
+    def flow_floor(self, task: int, done: Sequence[int] = ()) -> int:
+        """No order runs `task` (with the tasks in `done` already run) at a lower height."""
+        self._network = self._network or Network(self.graph)
+        cut = Cut(self._network, task)
+        limit = sum(buffer.size for buffer in self.graph.buffers)
+        for other in done:
+            cut.force(other, limit)
+        return cut.value + self.graph.allocates[task]
+
+    def search(self, budget: int, critical: Sequence[int]) -> BudgetSearch:
+        return BudgetSearch(self.graph, budget, critical)
+
+
+class CompiledSearch:
+    """BudgetSearch, compiled."""
+
+    def __init__(self, kernel: "CompiledKernel", budget: int, critical: Sequence[int]) -> None:
+        self._kernel = kernel  # keeps the problem alive
+        self._library = kernel.library
+        self._handle = self._library.memopt_search(kernel.handle, budget, _ints(critical), len(critical))
+
+    def run(self, until: int, rule: int = 0) -> str:
+        return _STATUS[self._library.memopt_search_run(self._handle, until, rule)]
+
+    def restart(self) -> None:
+        self._library.memopt_search_restart(self._handle)
+
+    @property
+    def states(self) -> int:
+        return int(self._library.memopt_search_states(self._handle))
+
+    @property
+    def next_budget(self) -> int:
+        return int(self._library.memopt_search_next_budget(self._handle))
+
+    @property
+    def trail(self) -> List[int]:
+        out = (ctypes.c_int * len(self._kernel.graph.tasks))()
+        self._library.memopt_search_trail(self._handle, out)
+        return list(out)
+
+    def __del__(self) -> None:
+        self._library.memopt_search_free(self._handle)
+
+
+class CompiledKernel:
+    """Cuts and searches on one graph, compiled."""
+
+    def __init__(self, graph: Graph, library: Any) -> None:
+        self.graph = graph
+        self.library = library
+        producers = [-1 if buffer.producer is None else buffer.producer for buffer in graph.buffers]
+        self.handle = library.memopt_problem(
+            len(graph.tasks),
+            len(graph.buffers),
+            _bytes64([buffer.size for buffer in graph.buffers]),
+            bytes(buffer.pinned for buffer in graph.buffers),
+            _ints(producers),
+            *_lists([buffer.readers for buffer in graph.buffers]),
+            *_lists(graph.predecessors),
+        )
+
+    def flow_floor(self, task: int, done: Sequence[int] = ()) -> int:
+        value = self.library.memopt_cut(self.handle, task, _ints(done), len(done), _LARGEST_SUM)
+        return int(value) + self.graph.allocates[task]
+
+    def search(self, budget: int, critical: Sequence[int]) -> CompiledSearch:
+        return CompiledSearch(self, budget, critical)
+
+    def __del__(self) -> None:
+        self.library.memopt_problem_free(self.handle)
+
+
+Kernel = Union[PythonKernel, CompiledKernel]
+Search = Union[BudgetSearch, CompiledSearch]
+
+
+def kernel_for(graph: Graph) -> Kernel:
+    if _LIBRARY is None or sum(buffer.size for buffer in graph.buffers) >= _LARGEST_SUM:
+        return PythonKernel(graph)
+    return CompiledKernel(graph, _LIBRARY)
+
+
+def _ints(items: Sequence[int]) -> Any:
+    return (ctypes.c_int * len(items))(*items)
+
+
+def _bytes64(items: Sequence[int]) -> Any:
+    return (ctypes.c_int64 * len(items))(*items)
+
+
+def _lists(lists: Sequence[Sequence[int]]) -> List[Any]:
+    """A list of lists as two arrays: where each begins, and all items in a row."""
+    starts = array("i", [0])
+    items = array("i")
+    for row in lists:
+        items.extend(row)
+        starts.append(len(items))
+    return [_ints(starts), _ints(items)]
+
+
+def _load() -> Optional[Any]:
+    if os.environ.get("THEANO_MEMOPT_KERNEL") == "python":
+        return None
+    for path in sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_search.*"))):
+        if path.endswith((".so", ".pyd", ".dylib")):
+            try:
+                return _declare(ctypes.CDLL(path))
+            except (OSError, AttributeError):  # built for another machine, or by another version: the Python twin serves
+                continue
+    return None
+
+
+def _declare(library: Any) -> Any:
+    handle, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    ints = ctypes.POINTER(number)
+    for name, result, arguments in (
+        ("problem", handle, [number, number, ctypes.POINTER(size), ctypes.c_char_p, ints, ints, ints, ints, ints]),
+        ("problem_free", None, [handle]),
+        ("cut", size, [handle, number, ints, number, size]),
+        ("search", handle, [handle, size, ints, number]),
+        ("search_free", None, [handle]),
+        ("search_run", number, [handle, size, number]),
+        ("search_restart", None, [handle]),
+        ("search_states", size, [handle]),
+        ("search_next_budget", size, [handle]),
+        ("search_trail", None, [handle, ints]),
+    ):
+        function = getattr(library, f"memopt_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+_LIBRARY = _load()
