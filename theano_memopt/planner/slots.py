@@ -119,9 +119,7 @@ def _check_load(graph: Graph, order: Sequence[int], slots: Slots, held: Sequence
             load += change[step]
             reserved = max(reserved, load)
             if peak_limit is not None and load > peak_limit:
-                raise StorageRejected(
-                    "over-limit", f"{graph.tasks[task].label!r} runs with {load} bytes live or held, the limit is {peak_limit}"
-                )
+                raise StorageRejected("over-limit", f"{graph.tasks[task].label!r} runs with {load} bytes live or held, the limit is {peak_limit}")
     if slots.reserved_bytes != reserved:
         raise StorageRejected("wrong-total", f"{slots.reserved_bytes} bytes are claimed, the cells take {reserved}")
 
