@@ -10,10 +10,10 @@ Words
 
 Picture: the row of numbers that a dimension takes over the scenarios is its normal form.
 
-    scenario                 guess   small   large   primes   other primes
-    x.shape[0]  (free)         128      32     512      131            211
-    W.shape[1]  (present)      512     512     512      512            512
-    x.shape[0] * W.shape[1]  65536   16384  262144    67072         108032
+    scenario                 guess   small   large   mixed ...   primes   other primes
+    x.shape[0]  (free)         128      32     512          16      131            137
+    W.shape[1]  (present)      512     512     512         512      512            512
+    x.shape[0] * W.shape[1]  65536   16384  262144        8192    67072          70144
 
 Two dimensions are taken for equal where their rows are equal; free leaves have primes of their own in the last two.
 A wrong guess of sizes costs time or memory, never correctness: who may share with whom is settled by lives alone.
@@ -24,6 +24,8 @@ Ops imply equalities that ShapeFeature does not write down (the inner dimensions
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -36,9 +38,10 @@ from theano.tensor.opt import MakeVector, ShapeFeature
 Leaf = Tuple[Any, int]
 Row = Tuple[int, ...]
 
-SCENARIOS = ("guess", "small", "large", "primes", "other primes")
+_MIXED = 6
+SCENARIOS = ("guess", "small", "large", *(f"mixed {i}" for i in range(1, _MIXED + 1)), "primes", "other primes")
 GUESS = 0
-_IDENTITY = slice(3, 5)
+_IDENTITY = slice(len(SCENARIOS) - 2, len(SCENARIOS))
 """The scenarios in which free leaves differ from each other: equal there is equal."""
 
 
@@ -153,8 +156,11 @@ class Sizes:
 
     def _new_free(self) -> Row:
         d = self.default_dim
+        which = self._free
         self._free += 1
-        return (d, max(1, d // 4), 4 * d, _prime(d, 2 * self._free), _prime(d, 2 * self._free + 1))
+        # In each mixed scenario one dimension is short where another is long, differently in each.
+        mixed = [max(1, d // 8) if (which + 1) * (i + 1) % 7 < 4 else 4 * d for i in range(_MIXED)]
+        return (d, max(1, d // 4), 4 * d, *mixed, _prime(d, 2 * which), _prime(d, 2 * which + 1))
 
     # --- formulas over dimensions --------------------------------------------------------------------------------
 
@@ -327,10 +333,9 @@ def _apply_once(node: Any, wanted: Any, values: Sequence[Any]) -> Optional[Any]:
     op = node.op
     try:
         if isinstance(op, elemwise.Elemwise) and all(isinstance(v, int) for v in values) and len(node.outputs) == 1:
-            quick = _QUICK.get(type(op.scalar_op))
-            return quick(*values) if quick is not None else _plain(np.asarray(op.scalar_op.impl(*values)))
+            return _scalar(op.scalar_op, values)
         if isinstance(op, scalar.ScalarOp) and len(node.outputs) == 1:
-            return _plain(np.asarray(op.impl(*values)))
+            return _scalar(op, values)
         if isinstance(op, (tensor.TensorFromScalar, tensor.ScalarFromTensor)):
             return values[0]
         if isinstance(op, MakeVector):
@@ -338,6 +343,20 @@ def _apply_once(node: Any, wanted: Any, values: Sequence[Any]) -> Optional[Any]:
         return _perform(node, wanted, values)
     except Exception:  # an op that cannot be evaluated on its own leaves the dimension unknown, which is allowed
         return None
+
+
+def _scalar(op: Any, values: Sequence[Any]) -> Any:
+    """A scalar op on whole numbers. A Composite is walked node by node: its own `impl` repeats what is used twice."""
+    quick = _QUICK.get(type(op))
+    if quick is not None:
+        return quick(*values)
+    if not isinstance(op, scalar.Composite):
+        return _plain(np.asarray(op.impl(*values)))
+    known = dict(zip(op.fgraph.inputs, values))
+    for node in op.fgraph.toposort():
+        inputs = [known[v] if v in known else _plain(v.data) for v in node.inputs]
+        known[node.outputs[0]] = _scalar(node.op, inputs)
+    return known[op.fgraph.outputs[0]]
 
 
 def _perform(node: Any, wanted: Any, values: Sequence[Any]) -> Optional[Any]:
@@ -350,8 +369,16 @@ def _perform(node: Any, wanted: Any, values: Sequence[Any]) -> Optional[Any]:
     return _plain(outputs[node.outputs.index(wanted)][0])
 
 
-_QUICK: Dict[type, Callable[..., int]] = {
+_QUICK: Dict[type, Callable[..., Any]] = {
     scalar.Add: lambda *v: sum(v),
+    scalar.Mul: lambda *v: functools.reduce(operator.mul, v),
+    scalar.Neg: operator.neg,
+    scalar.LT: operator.lt,
+    scalar.GT: operator.gt,
+    scalar.LE: operator.le,
+    scalar.GE: operator.ge,
+    scalar.EQ: operator.eq,
+    scalar.NEQ: operator.ne,
     scalar.Sub: lambda a, b: a - b,
     scalar.Cast: lambda a: a,
     scalar.Identity: lambda a: a,

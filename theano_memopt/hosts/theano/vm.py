@@ -219,13 +219,8 @@ def _share(annotation: Annotation, linker: Any) -> Slots:
     sharing = _may_share(annotation, linker)
     if not linker.allow_gc:
         return share_cells(graph, order, sharing)
-    for _ in range(len(annotation.reading.scenarios) + 1):
-        slots = share_cells(graph, order, sharing, annotation.schedule.timeline.peak)
-        too_high = _held_over_a_peak(annotation, slots)
-        if not too_high:
-            return slots
-        sharing = sharing - too_high
-    return share_cells(graph, order, (), annotation.schedule.timeline.peak)
+    slots = share_cells(graph, order, sharing, annotation.schedule.timeline.peak)
+    return slots if not annotation.reading.scenarios else _without_gaps(graph, order, slots)
 
 
 def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
@@ -241,24 +236,18 @@ def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
     return sharing
 
 
-def _held_over_a_peak(annotation: Annotation, slots: Slots) -> Set[int]:
-    """Tenants whose cell is held open across a step where, at other plausible sizes, that would raise the peak."""
-    found: Set[int] = set()
-    for _, graph in annotation.reading.scenarios:
-        spans = lives(graph, annotation.schedule.order)
-        along = timeline(graph, annotation.schedule.order)
-        load = list(along.heights)
-        gaps = []
-        for tenants in _tenants(graph, annotation.schedule.order, slots):
-            for first, second in zip(tenants, tenants[1:]):
-                size = max(graph.buffers[first].size, graph.buffers[second].size)
-                gaps.append((spans[first][1], spans[second][0], second))
-                for step in range(spans[first][1], spans[second][0]):
-                    load[step] += size
-        over = [step for step, bytes_ in enumerate(load) if bytes_ > along.peak]
-        if over:
-            found.update(second for since, until, second in gaps if any(since <= step < until for step in over))
-    return found
+def _without_gaps(graph: Graph, order: Tuple[int, ...], slots: Slots) -> Slots:
+    """Where sizes are assumed, an empty cell is not held open: at the true sizes that could raise the peak."""
+    spans = lives(graph, order)
+    cell_of: List[Optional[int]] = [None] * len(graph.buffers)
+    cells: List[Tuple[str, int]] = []
+    for tenants in _tenants(graph, order, slots):
+        for before, b in zip([None, *tenants], tenants):
+            if before is None or spans[before][1] != spans[b][0]:
+                cells.append((graph.buffers[b].kind, 0))
+            cell_of[b] = len(cells) - 1
+            cells[-1] = (cells[-1][0], max(cells[-1][1], graph.buffers[b].size))
+    return Slots(tuple(cell_of), tuple(cells), timeline(graph, order).peak, eager=True)
 
 
 def _tenants(graph: Graph, order: Tuple[int, ...], slots: Slots) -> List[List[int]]:
