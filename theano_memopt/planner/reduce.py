@@ -33,6 +33,8 @@ class Reduced:
     graph: Graph
     parts: Tuple[Tuple[int, ...], ...]
     """For each task of the smaller graph the tasks of the original, in the order in which they run."""
+    heads: Tuple[int, ...]
+    """For each task of the smaller graph the part that runs at its greatest height."""
 
     def lift(self, order: Sequence[int]) -> Tuple[int, ...]:
         """The order of the original graph that an order of the smaller one stands for."""
@@ -82,7 +84,6 @@ class _Merging:
             for p in needs:
                 self.behind[p].add(task)
         self.parts: Dict[int, Tuple[int, ...]] = {t: (t,) for t in range(len(graph.tasks))}
-        self.head = list(range(len(graph.tasks)))
         self.needs = list(graph.allocates)
         self.readers: List[Set[int]] = [set(b.readers) for b in graph.buffers]
         self.reads: List[Set[int]] = [set(t.reads) for t in graph.tasks]
@@ -164,4 +165,4 @@ class _Merging:
             reads = tuple(renamed[b] for b in sorted(self.reads[head]) if b in renamed)
             after = tuple(sorted(number[p] for p in self.before[head]))
             tasks.append(Task(reads, tuple(writes), after, self.graph.tasks[head].label))
-        return Reduced(Graph(tuple(tasks), tuple(buffers), self.graph.sizes_from), tuple(self.parts[h] for h in heads))
+        return Reduced(Graph(tuple(tasks), tuple(buffers), self.graph.sizes_from), tuple(self.parts[h] for h in heads), tuple(heads))

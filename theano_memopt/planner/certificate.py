@@ -1,0 +1,446 @@
+"""What the planner answers, and an independent check of it.
+
+    Proven(floor, proof)          the peak of the order is the floor: no order needs less
+    Open(floor, proof, reason)    the least peak lies between floor and peak; `reason` says why that is not settled
+
+A floor is proved in one of three ways, each small enough to be checked without trusting the planner:
+
+    Footprint    one task's own reads and writes are live while it runs, in every order
+    Chains       of a set of tasks one runs last; before each of them, the others done, so many bytes must be live.
+                 The witness is a family of chains. A chain b1, b2, .. has a live buffer whenever its start is done and its
+                 end is not: the producer of b1 is done; if all readers of b1 are done, then so is the producer of b2; and
+                 so on; a reader of the last one comes after the task (or the last one is pinned). No buffer is used for
+                 more than its size, so the bytes of all chains together are live.
+    Exhausted    a search below the floor that fails from every set of tasks; the checker searches again in its own way
+
+This file shares nothing with the search but the accounting.
+
+>>> from theano_memopt.planner.model import worked_example
+>>> graph = worked_example()
+>>> proof = Chains((2, 3), (((6, (0,)), (1, (3,))), ((6, (1,)), (1, (2,)))))     # the last of the two sums: 7 there, 1 made
+>>> check_proof(graph, 8, proof)
+>>> check_proof(graph, 9, proof)
+Traceback (most recent call last):
+    ...
+theano_memopt.planner.certificate.Rejected: weak-proof: the chains show 8 bytes, not 9
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
+
+from theano_memopt.planner.liveness import Timeline, timeline
+from theano_memopt.planner.model import Graph
+
+
+class Rejected(ValueError):
+    """A schedule or a proof that does not hold. `reason` is a fixed word."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+
+
+Chain = Tuple[int, Tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    task: int
+
+    def describe(self) -> str:
+        return "one task alone holds that much"
+
+
+@dataclass(frozen=True)
+class Chains:
+    tasks: Tuple[int, ...]
+    chains: Tuple[Tuple[Chain, ...], ...]
+    """For each of the tasks, the chains that are live when it is the last of them."""
+
+    def describe(self) -> str:
+        if len(self.tasks) == 1:
+            return "one task cannot run with less beside it (minimum cut)"
+        return f"the last of {len(self.tasks)} tasks cannot run with less beside it (minimum cuts)"
+
+
+@dataclass(frozen=True)
+class Exhausted:
+    budget: int
+    """The search below this budget, inclusive, has failed."""
+    critical: Tuple[int, ...]
+    """Tasks before which the checker should look at the least live memory, most telling first: a hint, not a claim."""
+    states: int
+
+    def describe(self) -> str:
+        return f"a search under {self.budget:,} bytes fails everywhere ({self.states:,} states)"
+
+
+Proof = Union[Footprint, Chains, Exhausted]
+
+
+@dataclass(frozen=True)
+class Proven:
+    floor: int
+    proof: Proof
+
+
+@dataclass(frozen=True)
+class Open:
+    floor: int
+    proof: Proof
+    reason: str
+
+
+@dataclass(frozen=True)
+class Schedule:
+    order: Tuple[int, ...]
+    timeline: Timeline
+    certificate: Union[Proven, Open]
+    baseline_peak: int
+    """The lowest peak among the orders that were there before: the competing ones and the natural one."""
+    method: str
+    """What found the order."""
+    states: int
+    """Effort spent: states opened by the search."""
+    competing: Tuple[Tuple[str, int], ...] = ()
+    """Every order that competed, by name, with its peak."""
+
+    @property
+    def peak(self) -> int:
+        return self.timeline.peak
+
+    @property
+    def floor(self) -> int:
+        return self.certificate.floor
+
+    @property
+    def proven(self) -> bool:
+        return isinstance(self.certificate, Proven)
+
+    @property
+    def gap_percent(self) -> float:
+        return 100.0 * (self.peak - self.floor) / self.floor if self.floor else 0.0
+
+
+def check_certificate(graph: Graph, schedule: Schedule) -> None:
+    """Replay the order and the proof. Answers nothing, or raises `Rejected`."""
+    if not graph.is_legal(schedule.order):
+        raise Rejected("illegal-order", "the order is not a permutation of the tasks that respects what they need")
+    replayed = timeline(graph, schedule.order)
+    if replayed != schedule.timeline:
+        raise Rejected("wrong-timeline", f"replaying the order gives a peak of {replayed.peak} bytes, claimed are {schedule.timeline.peak}")
+    if schedule.peak > schedule.baseline_peak:
+        raise Rejected("worse-than-baseline", f"the peak {schedule.peak} is above the {schedule.baseline_peak} bytes of the orders there were")
+    if schedule.floor > schedule.peak:
+        raise Rejected("impossible-floor", f"the floor {schedule.floor} is above the peak {schedule.peak} of a legal order")
+    if isinstance(schedule.certificate, Proven) and schedule.floor != schedule.peak:
+        raise Rejected("not-least", f"called proven, but the floor {schedule.floor} is below the peak {schedule.peak}")
+    check_proof(graph, schedule.floor, schedule.certificate.proof)
+
+
+def check_proof(graph: Graph, floor: int, proof: Proof) -> None:
+    """Does the proof show that every order has a peak of at least `floor`?"""
+    if floor <= 0:
+        return
+    if isinstance(proof, Footprint):
+        _known_tasks(graph, (proof.task,))
+        shown = footprint(graph, proof.task)
+        if shown < floor:
+            raise Rejected("weak-proof", f"task {graph.tasks[proof.task].label!r} holds {shown} bytes, not {floor}")
+    elif isinstance(proof, Chains):
+        shown = _shown_by_chains(graph, proof)
+        if shown < floor:
+            raise Rejected("weak-proof", f"the chains show {shown} bytes, not {floor}")
+    else:
+        _known_tasks(graph, proof.critical)
+        if proof.budget < floor - 1:
+            raise Rejected("weak-proof", f"the search was under {proof.budget} bytes, which says nothing about {floor}")
+        if _Refutation(graph, floor - 1, proof.critical).order_exists():
+            raise Rejected("not-exhausted", f"there is an order with a peak below {floor} bytes")
+
+
+def footprint(graph: Graph, task: int) -> int:
+    """Bytes of what a task reads and writes: live while it runs, whatever the order."""
+    here = graph.tasks[task]
+    return sum(graph.buffers[b].size for b in set(here.reads) | set(here.writes) if graph.buffers[b].producer is not None)
+
+
+def _known_tasks(graph: Graph, tasks: Sequence[int]) -> None:
+    for task in tasks:
+        if not 0 <= task < len(graph.tasks):
+            raise Rejected("unknown-task", f"the proof names task {task}, which does not exist")
+
+
+def _ancestors(graph: Graph, tasks: Sequence[int]) -> Set[int]:
+    """The tasks and everything that must run before them."""
+    found = set(tasks)
+    waiting = list(tasks)
+    while waiting:
+        for p in graph.predecessors[waiting.pop()]:
+            if p not in found:
+                found.add(p)
+                waiting.append(p)
+    return found
+
+
+def _shown_by_chains(graph: Graph, proof: Chains) -> int:
+    _known_tasks(graph, proof.tasks)
+    if not proof.tasks or len(proof.tasks) != len(proof.chains):
+        raise Rejected("broken-proof", "there must be one family of chains for each task of the set")
+    shown = []
+    for task, family in zip(proof.tasks, proof.chains):
+        others = [t for t in proof.tasks if t != task]
+        done = _ancestors(graph, others)
+        if task in done:
+            continue  # another task of the set comes after it, so it is never the last
+        done |= _ancestors(graph, (task,)) - {task}
+        shown.append(graph.allocates[task] + sum(_check_chain(graph, chain, task, done) for chain in family))
+        used: Dict[int, int] = {}
+        for amount, chain_buffers in family:
+            for b in chain_buffers:
+                used[b] = used.get(b, 0) + amount
+        for b, amount in used.items():
+            if amount > graph.buffers[b].size:
+                raise Rejected("broken-chain", f"buffer {graph.buffers[b].label!r} is used for {amount} bytes and has {graph.buffers[b].size}")
+    if not shown:
+        raise Rejected("broken-proof", "no task of the set can be the last")
+    return min(shown)
+
+
+def _check_chain(graph: Graph, chain: Chain, task: int, done: Set[int]) -> int:
+    """A chain must have a live buffer whenever the tasks in `done` are done and `task` is not. Answers its bytes."""
+    amount, buffers = chain
+    if amount <= 0 or not buffers or any(not 0 <= b < len(graph.buffers) for b in buffers) or len(set(buffers)) != len(buffers):
+        raise Rejected("broken-chain", "a chain has some bytes and names existing buffers, each once")
+    if graph.buffers[buffers[0]].producer not in done:
+        raise Rejected("broken-chain", f"buffer {graph.buffers[buffers[0]].label!r} begins a chain but need not be there")
+    for b, following in zip(buffers, buffers[1:]):
+        if graph.buffers[following].producer not in _ancestors(graph, graph.buffers[b].readers):
+            raise Rejected("broken-chain", f"the readers of {graph.buffers[b].label!r} can run without {graph.buffers[following].label!r}")
+    last = graph.buffers[buffers[-1]]
+    if not last.pinned and task not in _ancestors(graph, last.readers):
+        raise Rejected("broken-chain", f"buffer {last.label!r} ends a chain but can be dead before task {graph.tasks[task].label!r}")
+    return amount
+
+
+class _Refutation:
+    """Is there an order with a peak of at most `budget` bytes? Every set of done tasks is looked at once.
+
+    Three rules keep the sets few, each proved by moving one task in an order: a ready task that fits and frees at least
+    what it allocates runs at once; a task that frees nothing in any order and is needed by one other task alone waits
+    until everything else that this one needs is done; a set is given up if the least live memory before a critical task
+    is too much.
+    """
+
+    def __init__(self, graph: Graph, budget: int, critical: Sequence[int]) -> None:
+        self.graph = graph
+        self.budget = budget
+        self.critical = list(critical)
+        self.needs = [sum(1 << p for p in needs) for needs in graph.predecessors]
+        self.readers = [sum(1 << r for r in buffer.readers) for buffer in graph.buffers]
+        self.ancestors = [sum(1 << p for p in _ancestors(graph, (t,))) for t in range(len(graph.tasks))]
+        self.waits_for = [self._waits_for(t) for t in range(len(graph.tasks))]
+
+    def order_exists(self) -> bool:
+        full = (1 << len(self.graph.tasks)) - 1
+        seen = set()
+        waiting = [0]
+        while waiting:
+            done = self._settled(waiting.pop())
+            if done == full:
+                return True
+            if done in seen:
+                continue
+            seen.add(done)
+            live = self._live(done)
+            if self._too_much_before_critical(done):
+                continue
+            for task in self._ready(done):
+                if live + self.graph.allocates[task] <= self.budget and not self.waits_for[task] & ~done:
+                    waiting.append(done | 1 << task)
+        return False
+
+    def _ready(self, done: int) -> List[int]:
+        return [t for t, needs in enumerate(self.needs) if not done >> t & 1 and not needs & ~done]
+
+    def _live(self, done: int) -> int:
+        return sum(
+            b.size
+            for b, readers in zip(self.graph.buffers, self.readers)
+            if b.producer is not None and done >> b.producer & 1 and (b.pinned or readers & ~done)
+        )
+
+    def _settled(self, done: int) -> int:
+        live = self._live(done)
+        moved = True
+        while moved:
+            moved = False
+            for task in self._ready(done):
+                if live + self.graph.allocates[task] <= self.budget:
+                    then = self._live(done | 1 << task)
+                    if then <= live:
+                        done, live, moved = done | 1 << task, then, True
+        return done
+
+    def _waits_for(self, task: int) -> int:
+        """What else must be done before it is worth running `task`: the other needs of the one task that needs it."""
+        direct = [s for s in self.graph.successors[task] if not any(self.ancestors[q] >> task & 1 for q in self.graph.predecessors[s] if q != task)]
+        keeps = all(self.graph.buffers[b].readers or self.graph.buffers[b].pinned for b in self.graph.tasks[task].writes)
+        frees_nothing = keeps and all(
+            buffer.producer is None or buffer.pinned or any(r != task and self.ancestors[r] >> task & 1 for r in buffer.readers)
+            for buffer in (self.graph.buffers[b] for b in self.graph.tasks[task].reads)
+        )
+        if len(direct) != 1 or not frees_nothing:
+            return 0
+        (only,) = direct
+        return sum(1 << p for p in self.graph.predecessors[only] if not self._may_wait_too(p, only) and p != task)
+
+    def _may_wait_too(self, task: int, only: int) -> bool:
+        """Does `task` possibly wait for the same one? Then the two must not wait for each other."""
+        return all(s == only or self.ancestors[s] >> only & 1 for s in self.graph.successors[task])
+
+    def _too_much_before_critical(self, done: int) -> bool:
+        for i, task in enumerate(self.critical):
+            if not done >> task & 1 and self._least_live(done | self.ancestors[task] & ~(1 << task), task) + self.graph.allocates[task] > self.budget:
+                self.critical.insert(0, self.critical.pop(i))  # what refuted this set will refute its neighbours
+                return True
+        return False
+
+    def _least_live(self, done: int, task: int) -> int:
+        """Least live bytes over the sets that contain `done` and not `task`: a maximum flow, path by path."""
+        tasks = len(self.graph.tasks)
+        room: Dict[int, Dict[int, int]] = {}
+
+        def join(start: int, stop: int, amount: int) -> None:
+            room.setdefault(start, {})[stop] = room.setdefault(start, {}).get(stop, 0) + amount
+            room.setdefault(stop, {}).setdefault(start, 0)
+
+        unlimited = 1 + sum(b.size for b in self.graph.buffers)
+        source, sink = -1, task
+        for b, buffer in enumerate(self.graph.buffers):
+            if buffer.producer is None or not buffer.size or (done >> buffer.producer & 1 and not buffer.pinned and not self.readers[b] & ~done):
+                continue
+            join(source if done >> buffer.producer & 1 else buffer.producer, tasks + b, buffer.size)
+            for reader in (task,) if buffer.pinned else buffer.readers:
+                if not done >> reader & 1:
+                    join(tasks + b, reader, unlimited)
+        for t, needs in enumerate(self.graph.predecessors):
+            for needed in needs:
+                if not done >> t & 1 and not done >> needed & 1:
+                    join(t, needed, unlimited)
+        return _maximum_flow(room, source, sink)
+
+
+def _maximum_flow(room: Dict[int, Dict[int, int]], source: int, sink: int) -> int:
+    total = 0
+    while True:
+        came_from = {source: source}
+        queue = [source]
+        for node in queue:
+            for other, amount in room.get(node, {}).items():
+                if amount > 0 and other not in came_from:
+                    came_from[other] = node
+                    queue.append(other)
+        if sink not in came_from:
+            return total
+        path = [sink]
+        while path[-1] != source:
+            path.append(came_from[path[-1]])
+        steps = list(zip(path[1:], path))
+        pushed = min(room[a][b] for a, b in steps)
+        for a, b in steps:
+            room[a][b] -= pushed
+            room[b][a] += pushed
+        total += pushed
+
+
+def schedule_to_json(graph: Graph, schedule: Schedule) -> Dict[str, Any]:
+    """One JSON object that says everything; `schedule_from_json` reads it back without loss."""
+    verdict = schedule.certificate
+    return {
+        "peak_bytes": schedule.peak,
+        "floor_bytes": schedule.floor,
+        "status": "proven" if schedule.proven else "open",
+        "gap_percent": schedule.gap_percent,
+        "method": schedule.method,
+        "states": schedule.states,
+        "baseline_peak_bytes": schedule.baseline_peak,
+        "competing": [{"name": name, "peak_bytes": peak} for name, peak in schedule.competing],
+        "order": [graph.tasks[t].label for t in schedule.order],
+        "certificate": {
+            "reason": verdict.reason if isinstance(verdict, Open) else None,
+            "proof": _proof_to_json(graph, verdict.proof),
+        },
+    }
+
+
+def _proof_to_json(graph: Graph, proof: Proof) -> Dict[str, Any]:
+    def task(t: int) -> str:
+        return graph.tasks[t].label
+
+    if isinstance(proof, Footprint):
+        return {"by": "footprint", "task": task(proof.task)}
+    if isinstance(proof, Exhausted):
+        return {"by": "exhausted", "budget": proof.budget, "critical": [task(t) for t in proof.critical], "states": proof.states}
+    return {
+        "by": "chains",
+        "tasks": [task(t) for t in proof.tasks],
+        "chains": [[[amount, [graph.buffers[b].label for b in buffers]] for amount, buffers in family] for family in proof.chains],
+    }
+
+
+def schedule_from_json(graph: Graph, data: Any) -> Schedule:
+    """Read a result back. What does not fit the form or the graph is `Rejected`; whether it is true, `check_certificate` says."""
+    tasks = {task.label: t for t, task in enumerate(graph.tasks)}
+    buffers = {buffer.label: b for b, buffer in enumerate(graph.buffers)}
+    try:
+        order = tuple(tasks[name] for name in data["order"])
+        proof = _proof_from_json(data["certificate"]["proof"], tasks, buffers)
+        floor, peak = _number(data, "floor_bytes"), _number(data, "peak_bytes")
+        verdict: Union[Proven, Open]
+        if data["status"] == "proven":
+            verdict = Proven(floor, proof)
+        elif data["status"] == "open":
+            verdict = Open(floor, proof, str(data["certificate"]["reason"]))
+        else:
+            raise Rejected("bad-form", f"status is 'proven' or 'open', not {data['status']!r}")
+        competing = tuple((str(row["name"]), _number(row, "peak_bytes")) for row in data.get("competing", ()))
+        baseline = _number(data, "baseline_peak_bytes")
+        method, states = str(data["method"]), _number(data, "states")
+        gap = data.get("gap_percent")
+    except Rejected:
+        raise
+    except KeyError as missing:
+        raise Rejected("unknown-name", f"{missing} is missing, or is not a name in this graph") from None
+    except (TypeError, ValueError, AttributeError) as wrong:
+        raise Rejected("bad-form", f"the result does not have the form of a schedule: {wrong}") from None
+    if not graph.is_legal(order):
+        raise Rejected("illegal-order", "the order is not a permutation of the tasks that respects what they need")
+    schedule = Schedule(order, timeline(graph, order), verdict, baseline, method, states, competing)
+    if peak != schedule.peak:
+        raise Rejected("wrong-timeline", f"replaying the order gives a peak of {schedule.peak} bytes, claimed are {peak}")
+    if gap is not None and gap != schedule.gap_percent:
+        raise Rejected("wrong-gap", f"the gap is {schedule.gap_percent} %, claimed are {gap}")
+    return schedule
+
+
+def _number(row: Mapping[str, Any], word: str) -> int:
+    value = row[word]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Rejected("bad-form", f"{word} must be a whole number, not {value!r}")
+    return value
+
+
+def _proof_from_json(data: Mapping[str, Any], tasks: Mapping[str, int], buffers: Mapping[str, int]) -> Proof:
+    if data["by"] == "footprint":
+        return Footprint(tasks[data["task"]])
+    if data["by"] == "exhausted":
+        return Exhausted(_number(data, "budget"), tuple(tasks[name] for name in data["critical"]), _number(data, "states"))
+    if data["by"] == "chains":
+        families = tuple(
+            tuple((_number({"amount": amount}, "amount"), tuple(buffers[name] for name in names)) for amount, names in family) for family in data["chains"]
+        )
+        return Chains(tuple(tasks[name] for name in data["tasks"]), families)
+    raise Rejected("bad-form", f"a proof is by footprint, chains or exhausted, not {data['by']!r}")
