@@ -147,7 +147,7 @@ class PackVerb(Verb):
         out = _place_to_write(parsed.out, parsed.lives)
         lives = _read_lives(parsed.lives)
         with _progress(f"packing {len(lives.ids)} buffers") as progress:
-            arena = arenas.pack(lives.sizes, lives.spans, progress=progress)
+            arena = arenas.pack(lives.sizes, lives.spans, progress=progress, enough=parsed.capacity or 0)
         if out is not None:
             _write_placed(out, lives, arena)
         answer: Dict[str, Any] = {"height": arena.height, "floor": arena.floor, "buffers": len(lives.ids)}
@@ -222,20 +222,47 @@ def _above(peak: int, floor: int) -> str:
 def _check_result(graph_path: str, result_path: str) -> int:
     graph = read_graph(graph_path)
     data = _read_json(result_path)
+    _require_form_of_result(result_path, data)
     try:
-        try:
-            schedule = certificate.schedule_from_json(graph, data)
-        except certificate.Rejected:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadInput(f"{result_path}: is not a result of `order`: {_in_words(error)}") from None
+        schedule = certificate.schedule_from_json(graph, data)
         with _progress("checking"):
             certificate.check_certificate(graph, schedule)
     except certificate.Rejected as no:
+        if no.reason == "bad-form":
+            raise BadInput(f"{result_path}: is not a result of `order`: {_in_words(no)}") from None
         return _reject(result_path, no)
     proven = isinstance(schedule.certificate, certificate.Proven)
     _accept(result_path, f"peak {schedule.peak:,} bytes, " + ("proven least" if proven else f"open, floor {schedule.floor:,}"))
     return DONE
+
+
+RESULT_FORM: Dict[str, type] = {
+    "peak_bytes": int,
+    "floor_bytes": int,
+    "status": str,
+    "method": str,
+    "states": int,
+    "baseline_peak_bytes": int,
+    "order": list,
+    "certificate": dict,
+}
+
+
+def _require_form_of_result(path: str, data: Any) -> None:
+    """What has another form is no result at all (status 2); what has the form and is not true is rejected (status 1)."""
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: is not a result of `order`: it is not a JSON object (top level)")
+    for key, kind in RESULT_FORM.items():
+        if key not in data:
+            raise BadInput(f"{path}: is not a result of `order`: {key!r} is missing")
+        if not isinstance(data[key], kind) or isinstance(data[key], bool):
+            words = {int: "a whole number", str: "a text", list: "a list", dict: "an object"}[kind]
+            raise BadInput(f"{path}: is not a result of `order`: {key!r} must be {words}")
+    for at, name in enumerate(data["order"]):
+        if not isinstance(name, str):
+            raise BadInput(f"{path}: is not a result of `order`: order[{at}] is not the name of a task")
+    if not isinstance(data["certificate"].get("proof"), dict):
+        raise BadInput(f"{path}: is not a result of `order`: 'certificate' has no 'proof'")
 
 
 def _check_placed(path: str, capacity: Optional[int]) -> int:
@@ -377,8 +404,6 @@ def _complain(message: str) -> None:
 
 
 def _in_words(error: object) -> str:
-    if isinstance(error, KeyError):
-        return f"{error.args[0]!r} is missing"
     return str(error) or type(error).__name__
 
 
