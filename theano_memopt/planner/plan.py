@@ -1,0 +1,126 @@
+"""A plan: the order of a graph, and where its buffers live. Made once, checked apart, kept as JSON.
+
+    Graph --minimise_peak--> Schedule --share_cells | pack_graph--> Slots | Arena  =  Plan
+
+>>> from theano_memopt.planner.model import worked_example
+>>> plan = make_plan(worked_example())
+>>> plan.schedule.peak, plan.reserved_bytes
+(8, 9)
+>>> check_plan(plan)
+>>> plan_from_json(plan_to_json(plan)) == plan
+True
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Collection, Dict, Mapping, Optional, Sequence, Tuple, Union
+
+from theano_memopt.options import PlanOptions
+from theano_memopt.planner.arena import Arena, check_arena, pack_graph
+from theano_memopt.planner.certificate import Rejected, Schedule, check_certificate, schedule_from_json, schedule_to_json
+from theano_memopt.planner.exact import NamedOrder, minimise_peak
+from theano_memopt.planner.model import Graph, graph_from_json, graph_to_json
+from theano_memopt.planner.slots import Slots, check_slots, share_cells
+
+Storage = Union[Slots, Arena, None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    graph: Graph
+    schedule: Schedule
+    storage: Storage
+    options: PlanOptions
+    may_share: Optional[Tuple[int, ...]] = None
+    """The buffers that were allowed to share storage or to lie in the arena; None means all."""
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes of storage set aside for buffers: of all cells, or of the arena; without either, of every buffer."""
+        if isinstance(self.storage, Slots):
+            return self.storage.reserved_bytes
+        if isinstance(self.storage, Arena):
+            return self.storage.height
+        return sum(buffer.size for buffer in self.graph.buffers if buffer.producer is not None)
+
+
+def make_plan(
+    graph: Graph,
+    options: Optional[PlanOptions] = None,
+    competing_orders: Sequence[NamedOrder] = (),
+    may_share: Optional[Collection[int]] = None,
+) -> Plan:
+    """Order first, then storage for that order."""
+    options = options or PlanOptions()
+    schedule = minimise_peak(graph, options, competing_orders)
+    sharing = None if may_share is None else tuple(sorted(may_share))
+    storage: Storage = None
+    if options.storage == "share":
+        storage = share_cells(graph, schedule.order, sharing)
+    elif options.storage == "arena":
+        storage = pack_graph(graph, schedule.order, options.alignment, sharing)
+    return Plan(graph, schedule, storage, replace(options, progress=None), sharing)
+
+
+def check_plan(plan: Plan) -> None:
+    """Check order, proof and storage without trusting what made them. Raises `Rejected` or `StorageRejected`."""
+    check_certificate(plan.graph, plan.schedule)
+    if isinstance(plan.storage, Slots):
+        check_slots(plan.graph, plan.schedule.order, plan.storage, plan.may_share)
+    elif isinstance(plan.storage, Arena):
+        check_arena(plan.graph, plan.schedule.order, plan.storage, plan.options.alignment, plan.may_share)
+
+
+def plan_to_json(plan: Plan) -> Dict[str, Any]:
+    return {
+        "graph": graph_to_json(plan.graph),
+        "schedule": schedule_to_json(plan.graph, plan.schedule),
+        "storage": _storage_to_json(plan.storage),
+        "may_share": None if plan.may_share is None else [plan.graph.buffers[b].label for b in plan.may_share],
+        "options": {
+            "effort": plan.options.effort,
+            "seconds": plan.options.seconds,
+            "storage": plan.options.storage,
+            "alignment": plan.options.alignment,
+        },
+    }
+
+
+def plan_from_json(data: Any) -> Plan:
+    """The inverse of `plan_to_json`. What does not have the form of a plan raises `GraphError` or `Rejected`."""
+    try:
+        graph = graph_from_json(data["graph"])
+        schedule = schedule_from_json(graph, data["schedule"])
+        names = {buffer.label: b for b, buffer in enumerate(graph.buffers)}
+        sharing = None if data["may_share"] is None else tuple(names[name] for name in data["may_share"])
+        return Plan(graph, schedule, _storage_from_json(data["storage"]), PlanOptions(**data["options"]), sharing)
+    except KeyError as missing:
+        raise Rejected("bad-form", f"{missing} is missing from the plan, or names nothing in its graph") from None
+    except (TypeError, AttributeError) as wrong:
+        raise Rejected("bad-form", f"this is not a plan: {wrong}") from None
+
+
+def _storage_to_json(storage: Storage) -> Optional[Dict[str, Any]]:
+    if isinstance(storage, Slots):
+        return {
+            "by": "cells",
+            "cell_of": list(storage.cell_of),
+            "cells": [{"kind": kind, "bytes": size} for kind, size in storage.cells],
+            "reserved_bytes": storage.reserved_bytes,
+            "eager": storage.eager,
+        }
+    if isinstance(storage, Arena):
+        return {"by": "arena", "offsets": list(storage.offsets), "height": storage.height, "floor": storage.floor}
+    return None
+
+
+def _storage_from_json(data: Optional[Mapping[str, Any]]) -> Storage:
+    if data is None:
+        return None
+    if data["by"] == "cells":
+        cells = tuple((cell["kind"], cell["bytes"]) for cell in data["cells"])
+        return Slots(tuple(data["cell_of"]), cells, data["reserved_bytes"], data["eager"])
+    if data["by"] == "arena":
+        return Arena(tuple(data["offsets"]), data["height"], data["floor"])
+    raise Rejected("bad-form", f"storage is by cells or arena, not {data['by']!r}")
