@@ -32,7 +32,7 @@ help:  ## this menu
 
 venv: $(STAMP)  ## make .venv with everything pinned (PYTHON=python3.9 to choose)
 
-$(STAMP): setup.py pyproject.toml
+$(STAMP): setup.py
 	@set -euo pipefail; \
 	python=$$(PYTHON="$(PYTHON)" sh tools/find_python.sh); \
 	echo "making $(VENV) with $$python"; \
