@@ -25,7 +25,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
@@ -33,11 +33,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks import packing as packs
 from benchmarks import simple_rules
 from benchmarks.families import FAMILIES, SIZES, make_graph, small_graph
+from tests import oracles
 from theano_memopt.options import PlanOptions
-from theano_memopt.planner.certificate import Proven, Rejected, Schedule, check_certificate
+from theano_memopt.planner.arena import check_arena, pack_graph
+from theano_memopt.planner.certificate import Exhausted, Proven, Rejected, Schedule, check_certificate
 from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph, graph_from_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +91,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parsed = _parser().parse_args(arguments)
     scope = _scope(parsed)
     book = Book(Path(parsed.csv))
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = Console(width=None if sys.stdout.isatty() else 170)
     for section in parsed.only:
         {"real": real, "random": random_graphs, "families": families, "packing": packing}[section](scope, book, console)
     console.print(f"Every row: {book.path}")
@@ -105,8 +109,13 @@ def real(scope: Scope, book: Book, console: Console) -> None:
         graph = graph_from_json(json.loads((GRAPHS / f"{name}.json").read_text(encoding="utf-8")))
         was = known[name]
         row = {"graph": name, "tasks": len(graph.tasks), "host_toposort": was["host_toposort"], "host_cvm": was["host_cvm"]}
-        row.update(best_known=was["best_found"], **solve(graph, PlanOptions()))
+        schedule, figures = solve(graph, PlanOptions())
+        arena = pack_graph(graph, schedule.order, alignment=1)
+        check_arena(graph, schedule.order, arena, alignment=1)
+        row.update(best_known=was["best_found"], **figures, arena=arena.height)
         book.add("real", row)
+        if arena.height != schedule.peak:
+            book.wrong.append(f"{name}: an arena of {arena.height} bytes for a peak of {schedule.peak}")
         if row["peak"] > was["best_found"]:
             book.wrong.append(f"{name}: {row['peak']} bytes, but an order with {was['best_found']} is known")
         _note_refusal(book, row)
@@ -121,10 +130,10 @@ def _note_refusal(book: Book, row: Dict[str, Any]) -> None:
 def _print_real(book: Book, console: Console) -> None:
     table = _table(
         "Real training functions: peak in bytes",
-        "graph|tasks> |toposort> |CVM> |best known> |ours> |floor> |verdict|above> |states> |s> |checked, s> |method",
+        "graph|tasks> |toposort> |CVM> |best known> |ours> |floor> |arena> |verdict|above> |states> |s> |checked, s> |method",
     )
     for row in book.of("real"):
-        bytes_ = [f"{row[key]:,}" for key in ("host_toposort", "host_cvm", "best_known", "peak", "floor")]
+        bytes_ = [f"{row[key]:,}" for key in ("host_toposort", "host_cvm", "best_known", "peak", "floor", "arena")]
         table.add_row(row["graph"], str(row["tasks"]), *bytes_, *_verdict_cells(row))
     console.print(table)
 
@@ -134,18 +143,18 @@ def _verdict_cells(row: Dict[str, Any]) -> List[str]:
     return [row["verdict"], f"{row['gap_percent']:.3g} %", f"{row['states']:,}", f"{row['seconds']:.2f}", checked, row["method"]]
 
 
-def solve(graph: Graph, options: PlanOptions) -> Dict[str, Any]:
+def solve(graph: Graph, options: PlanOptions) -> Tuple[Schedule, Dict[str, Any]]:
     """Order the graph and have the certificate checked; the figures as a row."""
     began = time.perf_counter()
     schedule = minimise_peak(graph, options)
     seconds = time.perf_counter() - began
     began = time.perf_counter()
     refused = refusal(graph, schedule)
-    return {
+    return schedule, {
         "peak": schedule.peak,
         "floor": schedule.floor,
-        "verdict": _verdict(schedule),
-        "gap_percent": 100 * (schedule.peak - schedule.floor) / schedule.floor if schedule.floor else 0.0,
+        "verdict": "proven" if schedule.proven else "open",
+        "gap_percent": schedule.gap_percent,
         "method": schedule.method,
         "states": schedule.states,
         "seconds": round(seconds, 3),
@@ -164,35 +173,54 @@ def refusal(graph: Graph, schedule: Schedule) -> str:
     return ""
 
 
-def _verdict(schedule: Schedule) -> str:
-    return "proven" if isinstance(schedule.certificate, Proven) else "open"
-
-
 # ----------------------------------------------------------------------------------------------------- random graphs
 
 
 def random_graphs(scope: Scope, book: Book, console: Console) -> None:
-    from tests import oracles
-
-    oracle: Callable[[Graph], int]
-    for tasks in _progress("random graphs", range(2, 15)):
-        name, oracle = ("all orders", oracles.least_peak_by_all_orders) if tasks <= 8 else ("memo over done sets", oracles.least_peak_by_memo)
-        count = scope.small if tasks <= 7 else max(20, scope.small // 4)
-        mismatches = proven = 0
+    for tasks in _progress("random graphs", range(2, 15), lambda tasks: f"{tasks} tasks"):
+        oracle = oracles.least_peak_by_all_orders if tasks <= 8 else oracles.least_peak_by_memo
+        count = scope.small if tasks <= 7 else max(10, scope.small // (5 if tasks < 12 else 20))
+        row = {"tasks": tasks, "graphs": count, "oracle": "every order" if tasks <= 8 else "memo over done sets"}
+        row.update(mismatches=0, proven=0, proofs_accepted=0, forged=0, forged_rejected=0)
         for seed in range(count):
-            graph = small_graph(tasks, seed)
-            schedule = minimise_peak(graph, PlanOptions())
-            if refusal(graph, schedule):
-                book.wrong.append(f"random graph of {tasks} tasks, seed {seed}: the certificate does not hold: {refusal(graph, schedule)}")
-            proven += _verdict(schedule) == "proven"
-            if schedule.peak != oracle(graph):
-                mismatches += 1
-                book.wrong.append(f"random graph of {tasks} tasks, seed {seed}: {schedule.peak} bytes, the least is {oracle(graph)}")
-        book.add("random", {"tasks": tasks, "graphs": count, "oracle": name, "mismatches": mismatches, "proven": proven})
-    table = _table("Random graphs against an oracle", "tasks> |graphs> |oracle|mismatches> |proven, and the proof accepted> ")
+            _random_graph(small_graph(tasks, seed), oracle, f"random graph of {tasks} tasks, seed {seed}", row, book)
+        book.add("random", row)
+    keys = ("tasks", "graphs", "oracle", "mismatches", "proven", "proofs_accepted", "forged", "forged_rejected")
+    table = _table(
+        "Random graphs against an oracle", "tasks> |graphs> |oracle|mismatches> |proven> |proofs accepted> |forged results> |of them rejected> "
+    )
     for row in book.of("random"):
-        table.add_row(*(str(row[key]) for key in ("tasks", "graphs", "oracle", "mismatches", "proven")))
+        table.add_row(*(f"{row[key]:,}" if isinstance(row[key], int) else row[key] for key in keys))
     console.print(table)
+
+
+def _random_graph(graph: Graph, oracle: Callable[[Graph], int], name: str, row: Dict[str, Any], book: Book) -> None:
+    schedule = minimise_peak(graph, PlanOptions())
+    refused = refusal(graph, schedule)
+    row["proven"] += schedule.proven
+    row["proofs_accepted"] += not refused
+    if refused:
+        book.wrong.append(f"{name}: the certificate does not hold: {refused}")
+    least = oracle(graph)
+    if schedule.peak != least:
+        row["mismatches"] += 1
+        book.wrong.append(f"{name}: {schedule.peak} bytes, the least is {least}")
+    for forged in forgeries(graph, schedule):
+        row["forged"] += 1
+        if refusal(graph, forged):
+            row["forged_rejected"] += 1
+        else:
+            book.wrong.append(f"{name}: the checker accepts a peak of {forged.peak} as proven, the least is {least}")
+
+
+def forgeries(graph: Graph, schedule: Schedule) -> Iterator[Schedule]:
+    """Orders with a higher peak, called proven: once with the true proof, once with a made-up search."""
+    for order in {tuple(rule(graph)) for rule in simple_rules.RULES.values()}:
+        replayed = timeline(graph, order)
+        if replayed.peak > schedule.peak:
+            for proof in (schedule.certificate.proof, Exhausted(replayed.peak - 1, tuple(range(len(graph.tasks))), 10**6)):
+                claim = Proven(replayed.peak, proof)
+                yield replace(schedule, order=order, timeline=replayed, certificate=claim, baseline_peak=replayed.peak)
 
 
 # ---------------------------------------------------------------------------------------------------------- families
@@ -207,7 +235,7 @@ def families(scope: Scope, book: Book, console: Console) -> None:
         for budget in scope.budgets:
             row: Dict[str, Any] = {"graph": f"{family}-{tasks}-{seed}", "family": family, "tasks": len(graph.tasks), "budget": budget}
             row.update({name.replace(" ", "_"): peak for name, peak in simple.items()}, best_simple=best)
-            row.update(solve(graph, PlanOptions(effort=NO_LIMIT, seconds=budget)))
+            row.update(solve(graph, PlanOptions(effort=NO_LIMIT, seconds=budget))[1])
             row["no_worse"] = row["peak"] <= best
             book.add("families", row)
             if not row["no_worse"]:
@@ -224,7 +252,7 @@ def _repeat_for_longer_budgets(scope: Scope, book: Book, row: Dict[str, Any], bu
     """What is proven stays proven with more time; so the longer budgets take the row as it is."""
     for longer in scope.budgets:
         if longer > budget:
-            book.add("families", {**{key: value for key, value in row.items() if key != "table"}, "budget": longer})
+            book.add("families", {**row, "budget": longer})
 
 
 def _print_graphs(book: Book, console: Console) -> None:
@@ -291,26 +319,39 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def packing(scope: Scope, book: Book, console: Console) -> None:
-    from benchmarks import packing as packing_benchmark
+    """The tables of packing.py."""
+    for row in packs.measure_graphs():
+        book.add("packing of real graphs", row)
+        if row["height"] > row["load"] or row["aligned height"] > row["aligned load"]:
+            book.wrong.append(f"{row['graph']}: the arena is higher than the greatest load")
+    packs.print_table("Arenas of the real training functions: bytes", _without_table(book.of("packing of real graphs")))
+    limits = {"effort": 300_000, "seconds": 4.0} if scope.quick else {}
+    for row in _progress("hard packing files", packs.measure_files(**limits), lambda row: f"file {row['file']}", total=11):
+        book.add("packing files", row)
+        if 10 * row["height"] > 11 * row["load"]:
+            book.wrong.append(f"packing file {row['file']}: {row['height']} bytes, more than a tenth above the load of {row['load']}")
+    packs.print_table("Hard packing files: bytes", _without_table(book.of("packing files")))
 
-    raise NotImplementedError(packing_benchmark)
+
+def _without_table(rows: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "table"} for row in rows]
 
 
 # ------------------------------------------------------------------------------------------------------------- shown
 
 
-def _progress(what: str, items: Iterable[Any], name: Callable[[Any], str] = str) -> Iterator[Any]:
+def _progress(what: str, items: Iterable[Any], name: Callable[[Any], str] = str, total: int = 0) -> Iterator[Any]:
     """The items one by one, with a bar on standard error."""
-    listed = list(items)
+    total = total or len(list(items))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[now]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task(what, total=len(listed), now="")
+        shown = bar.add_task(what, total=total, now="")
         began = said = time.monotonic()
-        for number, item in enumerate(listed):
+        for number, item in enumerate(items):
             bar.update(shown, completed=number, now=name(item))
             if not sys.stderr.isatty() and time.monotonic() - said > 20:
                 said = time.monotonic()
-                print(f"{what}: {number} of {len(listed)} after {said - began:.0f} s, now {name(item)}", file=sys.stderr, flush=True)
+                print(f"{what}: {number} of {total} after {said - began:.0f} s, now {name(item)}", file=sys.stderr, flush=True)
             yield item
 
 
