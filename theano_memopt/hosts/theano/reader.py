@@ -10,6 +10,10 @@ Words
     trusted   an op whose declarations can be relied on; others may hand out, or keep, an array that they were given
     certain   a node that runs in every call; what only a lazy op asks for is not certain
     loose     a buffer whose end is not certain: it is planned, and never shares storage
+    cautious  the same graph where everything that may be a view lives on as one: storage is planned on it
+
+Reshape is declared a view, yet it copies when its input is not contiguous, as after a transposition. The plan counts
+what will happen as far as strides can be foreseen; who shares is settled on the cautious graph, where it is both.
 
 Inputs, constants and shared variables belong to the caller and are no buffers at all. What is not a dense array on the
 CPU is carried at size 0.
@@ -26,6 +30,8 @@ from theano.compile.ops import FromFunctionOp
 from theano.ifelse import IfElse
 from theano.scalar import Scalar
 from theano.scan_module.scan_op import Scan
+from theano.tensor.elemwise import DimShuffle, Elemwise
+from theano.tensor.subtensor import Subtensor
 from theano.tensor.type_other import NoneTypeT, SliceType
 
 from theano_memopt.hosts.theano.sizes import GUESS, SCENARIOS, Sizes
@@ -43,7 +49,10 @@ class Reading:
     roots: Tuple[Any, ...]
     """Buffer index -> the variable whose node allocates it."""
     names: Tuple[Tuple[Any, ...], ...]
-    """Buffer index -> every variable that may lie in it."""
+    """Buffer index -> every variable that may lie in it, cautiously."""
+    cautious: Graph
+    doubtful: FrozenSet[int]
+    """Buffers whose end differs between the two graphs."""
     loose: FrozenSet[int]
     certain: FrozenSet[Any]
     """Nodes that run in every call. Closed under what they need."""
@@ -64,31 +73,37 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     for node, before in orderings.items():
         demands[node] = [*demands.get(node, ()), *before]
 
-    readers: List[List[int]] = [[] for _ in aliases.roots]
-    tasks: List[Task] = []
-    for t, node in enumerate(nodes):
-        writes = aliases.written.get(node, [])
-        reads = sorted({b for v in node.inputs for b in aliases.of.get(v, ())} - set(writes))
-        for b in reads:
-            readers[b].append(t)
-        after = sorted({index[p] for p in [*(v.owner for v in node.inputs if v.owner), *demands.get(node, ())]} - {t})
-        tasks.append(Task(tuple(reads), tuple(writes), tuple(after), f"{t} {_op_name(node.op)}"))
-
-    buffers = []
     rows = [sizes.bytes(root) for root in aliases.roots]
-    for b, root in enumerate(aliases.roots):
-        producer = index[root.owner]
-        label = f"{producer}.{root.owner.outputs.index(root)}" + (f" {root.name}" if root.name else "")
-        pinned = any(_is_kept(v) for v in aliases.names[b])
-        kind = sizes.kind(root) if isinstance(root.type, tensor.TensorType) else str(root.type)
-        buffers.append(Buffer(rows[b][GUESS], kind, producer, tuple(readers[b]), pinned, label))
+    kinds = [sizes.kind(root) if isinstance(root.type, tensor.TensorType) else str(root.type) for root in aliases.roots]
+    source = "; ".join(f"{name} = {said}" for name, said in sorted(sizes.came_from.items())) or "every dimension is fixed"
 
-    source = "; ".join(f"{name} = {said}" for name, said in sorted(sizes.came_from.items()))
-    graph = Graph(tuple(tasks), tuple(buffers), source or "every dimension is fixed")
+    def graph_of(lies_in: Mapping[Any, Tuple[int, ...]], scenario: int = GUESS) -> Graph:
+        readers: List[List[int]] = [[] for _ in aliases.roots]
+        kept: Set[int] = set()
+        tasks: List[Task] = []
+        for t, node in enumerate(nodes):
+            writes = aliases.written.get(node, [])
+            reads = sorted({b for v in node.inputs for b in lies_in.get(v, ())} - set(writes))
+            for b in reads:
+                readers[b].append(t)
+            kept.update(b for v in node.outputs if _is_kept(v) for b in lies_in[v])
+            after = {index[p] for p in [*(v.owner for v in node.inputs if v.owner), *demands.get(node, ())]} - {t}
+            tasks.append(Task(tuple(reads), tuple(writes), tuple(sorted(after)), f"{t} {_op_name(node.op)}"))
+        buffers = [
+            Buffer(rows[b][scenario], kinds[b], index[root.owner], tuple(readers[b]), b in kept, _label(index[root.owner], root))
+            for b, root in enumerate(aliases.roots)
+        ]
+        return Graph(tuple(tasks), tuple(buffers), source)
+
+    graph = graph_of(aliases.of)
+    cautious = graph_of(aliases.may_be) if aliases.copies else graph
+    doubtful = frozenset(
+        b for b, (one, two) in enumerate(zip(graph.buffers, cautious.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
+    )
     others: Tuple[Tuple[str, Graph], ...] = ()
     if sizes.has_free:
         others = tuple((name, _resized(graph, [row[i] for row in rows])) for i, name in enumerate(SCENARIOS) if i != GUESS)
-    return Reading(graph, tuple(nodes), tuple(aliases.roots), tuple(map(tuple, aliases.names)), loose, certain, others)
+    return Reading(graph, tuple(nodes), tuple(aliases.roots), tuple(map(tuple, aliases.names)), cautious, doubtful, loose, certain, others)
 
 
 def certain_nodes(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]]) -> FrozenSet[Any]:
@@ -136,11 +151,17 @@ class _Aliases:
         self.roots: List[Any] = []
         self.names: List[List[Any]] = []
         self.of: Dict[Any, Tuple[int, ...]] = {}
+        """As far as can be foreseen."""
+        self.may_be: Dict[Any, Tuple[int, ...]] = {}
+        """With every declared view taken at its word."""
+        self.copies = False
         self.written: Dict[Any, List[int]] = {}
         self.strange: Set[int] = set()
         """Buffers that an untrusted op has touched."""
         self.storage_class: Dict[Any, Any] = {}
         """For the destroy order: variable -> what it is a view of, as far as declared, destroyed results apart."""
+        self.scattered: Set[Any] = set()
+        """Variables that are likely not contiguous."""
         for node in nodes:
             self._node(node)
 
@@ -149,22 +170,51 @@ class _Aliases:
         views, destroys = _declared(node.op, "view_map"), _declared(node.op, "destroy_map")
         for i, output in enumerate(node.outputs):
             sources = [node.inputs[j] for j in destroys.get(i, [])] + [node.inputs[j] for j in views.get(i, [])]
+            copies = isinstance(node.op, tensor.Reshape) and node.inputs[0] in self.scattered
             inside = [b for source in sources for b in self.of.get(source, ())]
-            if not sources or not trusted:
+            may_be = [b for source in sources for b in self.may_be.get(source, ())]
+            if not sources or not trusted or copies:
                 self.roots.append(output)
                 self.names.append([])
                 self.written.setdefault(node, []).append(len(self.roots) - 1)
-                inside.append(len(self.roots) - 1)
+                inside = ([] if copies else inside) + [len(self.roots) - 1]
+                may_be.append(len(self.roots) - 1)
+                self.copies |= copies
             if not trusted:
                 inside.extend(b for source in node.inputs for b in self.of.get(source, ()))
-                self.strange.update(inside)
+                may_be.extend(b for source in node.inputs for b in self.may_be.get(source, ()))
+                self.strange.update(may_be)
             self.of[output] = tuple(dict.fromkeys(inside))
-            for b in self.of[output]:
+            self.may_be[output] = tuple(dict.fromkeys(may_be))
+            for b in self.may_be[output]:
                 self.names[b].append(output)
             viewed = views.get(i)
             self.storage_class[output] = self.storage_class.get(node.inputs[viewed[0]], node.inputs[viewed[0]]) if viewed else output
+            if _is_scattered(node, sources, self.scattered):
+                self.scattered.add(output)
         if not trusted or not all(_is_dense(v.type) for v in [*node.inputs, *node.outputs]):
-            self.strange.update(b for v in [*node.inputs, *node.outputs] for b in self.of.get(v, ()))
+            self.strange.update(b for v in [*node.inputs, *node.outputs] for b in self.may_be.get(v, ()))
+
+
+def _is_scattered(node: Any, sources: Sequence[Any], scattered: Set[Any]) -> bool:
+    """Will the first output likely not be contiguous? A guess: it decides only how a later Reshape is counted."""
+    op = node.op
+    if isinstance(op, tensor.Reshape):
+        return False
+    if isinstance(op, DimShuffle):
+        long = [axis for axis in op.new_order if axis != "x" and not node.inputs[0].type.broadcastable[axis]]
+        return node.inputs[0] in scattered or long != sorted(long)
+    if isinstance(op, Subtensor):
+        # Whole rows from the front on stay contiguous; a step, or a slice of an inner axis, does not.
+        first, inner = op.idx_list[:1], op.idx_list[1:]
+        stepped = any(isinstance(index, slice) and index.step is not None for index in op.idx_list)
+        single = all(not isinstance(index, slice) for index in first)
+        return node.inputs[0] in scattered or stepped or any(isinstance(index, slice) for index in inner) or (bool(inner) and not single)
+    if isinstance(op, Elemwise):
+        # NumPy's rule, which the C code follows: the result is laid out like inputs that all agree.
+        full = [v for v in node.inputs if v.type.broadcastable == node.outputs[0].type.broadcastable]
+        return bool(full) and all(v in scattered for v in full)
+    return any(source in scattered for source in sources)
 
 
 def _destroy_order(aliases: _Aliases, nodes: Sequence[Any]) -> Dict[Any, List[Any]]:
@@ -190,7 +240,7 @@ def _loose(aliases: _Aliases, nodes: Sequence[Any], certain: FrozenSet[Any]) -> 
     loose = set(aliases.strange)
     for node in nodes:
         if node not in certain or is_lazy(node.op):
-            loose.update(b for v in [*node.inputs, *node.outputs] for b in aliases.of.get(v, ()))
+            loose.update(b for v in [*node.inputs, *node.outputs] for b in aliases.may_be.get(v, ()))
     for b, root in enumerate(aliases.roots):
         if not isinstance(root.type, tensor.TensorType):
             loose.add(b)
@@ -214,6 +264,10 @@ def _declared(op: Any, name: str) -> Mapping[int, Sequence[int]]:
 def _op_name(op: Any) -> str:
     inner = getattr(op, "scalar_op", None)
     return type(op).__name__ + (f"{{{type(inner).__name__}}}" if inner is not None else "")
+
+
+def _label(task: int, root: Any) -> str:
+    return f"{task}.{root.owner.outputs.index(root)}" + (f" {root.name}" if root.name else "")
 
 
 def _resized(graph: Graph, sizes: Sequence[int]) -> Graph:

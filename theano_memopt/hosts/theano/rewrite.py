@@ -141,6 +141,8 @@ class MemReuse(toolbox.Feature):
         self.aside: Optional[StoodAside] = None
         self.storage: Any = None
         """Slots that the linker has bound, or None."""
+        self.sharing: Optional[Tuple[int, ...]] = None
+        """The buffers that were allowed to share."""
         self._annotation: Optional[Annotation] = None
         self._planning = False
 
@@ -224,7 +226,7 @@ class MemReuse(toolbox.Feature):
         found = self.annotation(fgraph)
         if found is None:
             return self.aside
-        return Plan(found.reading.graph, found.schedule, self.storage, found.options)
+        return Plan(found.reading.graph, found.schedule, self.storage, found.options, self.sharing)
 
 
 class Declined(Exception):
@@ -315,8 +317,11 @@ def _choose(reading: Reading, options: PlanOptions, own: Mapping[str, Tuple[int,
         worst = max((timeline(other, order).peak / max(limit, 1) for other, limit in zip(others, allowed)), default=1.0)
         return (max(worst, 1.0), timeline(graph, order).peak)
 
-    elsewhere = [("best at other sizes", minimise_peak(other, options, competing).order) for other in others]
-    candidates = [(name, order) for name, order in [(schedule.method, schedule.order), *elsewhere, (runs, own[runs]), *competing] if graph.is_legal(order)]
+    candidates = [(schedule.method, schedule.order), (runs, own[runs]), *competing]
+    for other in others:
+        if merit(schedule.order)[1] == min(merit(order) for _, order in candidates)[1] and min(merit(order)[0] for _, order in candidates) == 1.0:
+            break  # as good at the guessed sizes and nowhere worse: no more to gain
+        candidates.append(("best at other sizes", minimise_peak(other, replace(options, effort=min(options.effort, 500)), competing).order))
     name, order = min(candidates, key=lambda candidate: merit(candidate[1]))
     return _with_order(schedule, graph, order, name, "the least peak at the guessed sizes is worse than the host's at others")
 

@@ -206,19 +206,19 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
     if annotation is None:
         return None
     try:
-        slots = None if feature.settings.storage == "off" else _share(annotation, linker)
-        feature.storage = slots
+        sharing = _may_share(annotation, linker)
+        slots = None if feature.settings.storage == "off" else _share(annotation, sharing, linker.allow_gc)
+        feature.storage, feature.sharing = slots, tuple(sorted(sharing))
         return _bind(annotation, slots, given or {}, feature.settings.verify)
     except Exception as trouble:
         feature.stand_aside("the cells could not be planned", trouble)
         return None
 
 
-def _share(annotation: Annotation, linker: Any) -> Slots:
+def _share(annotation: Annotation, sharing: Set[int], allow_gc: bool) -> Slots:
     graph, order = annotation.reading.graph, annotation.schedule.order
-    sharing = _may_share(annotation, linker)
-    if not linker.allow_gc:
-        return share_cells(graph, order, sharing)
+    if not allow_gc:
+        return share_cells(annotation.reading.cautious, order, sharing)
     slots = share_cells(graph, order, sharing, annotation.schedule.timeline.peak)
     return slots if not annotation.reading.scenarios else _without_gaps(graph, order, slots)
 
@@ -227,10 +227,10 @@ def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
     reading = annotation.reading
     returned = set(linker.no_recycling) | set(linker.fgraph.outputs)
     sharing = set()
-    for b, (buffer, root) in enumerate(zip(reading.graph.buffers, reading.roots)):
-        if buffer.pinned or b in reading.loose or any(v in returned for v in reading.names[b]):
+    for b, root in enumerate(reading.roots):
+        if reading.cautious.buffers[b].pinned or b in reading.loose or any(v in returned for v in reading.names[b]):
             continue
-        if linker.allow_gc and not (linker.c_thunks and isinstance(root.owner.op, WRITES_WHERE_TOLD)):
+        if not linker.c_thunks or not isinstance(root.owner.op, WRITES_WHERE_TOLD) or (linker.allow_gc and b in reading.doubtful):
             continue
         sharing.add(b)
     return sharing

@@ -1,0 +1,144 @@
+"""Theano's own tests, stock and with the pass on, and the difference.
+
+    python -m tests.theano.upstream                 seven files, stock and in the four ways below
+    python -m tests.theano.upstream --only cvm      stock and one way
+    python -m tests.theano.upstream --files gof/tests/test_vm.py
+
+Every run is a process of its own. Stock is Theano with nothing but the startup repairs that it needs on this Python.
+The exit status is 0 if every difference is one that `EXPLAINED` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as xml
+from collections import Counter
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+FILES = (
+    "gof/tests/test_vm.py",
+    "gof/tests/test_link.py",
+    "gof/tests/test_destroyhandler.py",
+    "compile/tests/test_profiling.py",
+    "compile/tests/test_function_module.py",
+    "tests/test_ifelse.py",
+    "tensor/tests/test_opt.py",
+)
+
+WAYS: Dict[str, str] = {
+    "stock": "",
+    "cvm": "",
+    "cvm nogc": "allow_gc=False",
+    "vm": "linker=vm,vm.lazy=False",
+    "vm nogc": "linker=vm,vm.lazy=False,allow_gc=False",
+}
+"""Name -> Theano flags. Each way but the first has the pass on, and is compared with stock under the same flags."""
+
+EXPLAINED: Dict[str, str] = {}
+"""Test -> why it differs."""
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_START = {
+    "stock": """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("compat", sys.argv.pop(1))
+compat = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(compat)
+compat.prepare()
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+""",
+    "pass": """
+import sys
+sys.argv.pop(1)
+import theano_memopt, pytest
+sys.exit(pytest.main(sys.argv[1:]))
+""",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=[way for way in WAYS if way != "stock"], action="append", help="this way only; may be repeated")
+    parser.add_argument("--files", nargs="*", default=list(FILES))
+    parser.add_argument("--workers", default="2", help="pytest-xdist workers")
+    chosen = parser.parse_args()
+    stock: Dict[str, Dict[str, str]] = {}
+    unexplained = 0
+    for way in chosen.only or [way for way in WAYS if way != "stock"]:
+        flags = WAYS[way]
+        if flags not in stock:
+            stock[flags] = _run("stock", flags, chosen.files, chosen.workers)
+            print(f"stock {flags or '(default flags)'}: {_count(stock[flags])}", flush=True)
+        ours = _run("pass", flags, chosen.files, chosen.workers)
+        print(f"with mem_reuse, {way}: {_count(ours)}", flush=True)
+        for test in sorted(set(stock[flags]) | set(ours)):
+            before, after = stock[flags].get(test, "missing"), ours.get(test, "missing")
+            if before != after:
+                why = EXPLAINED.get(test)
+                unexplained += why is None
+                print(f"    {test}: {before} -> {after}: {why or 'NOT EXPLAINED'}", flush=True)
+    print("no difference that is not explained" if not unexplained else f"{unexplained} differences are not explained")
+    return 1 if unexplained else 0
+
+
+def _run(start: str, flags: str, files: Sequence[str], workers: str) -> Dict[str, str]:
+    """Test -> passed, failed, error or skipped."""
+    import importlib.util
+
+    found = importlib.util.find_spec("theano")
+    assert found is not None and found.origin is not None
+    package = Path(found.origin).parent
+    with tempfile.TemporaryDirectory() as place:
+        result = Path(place) / "result.xml"
+        program = Path(place) / "start.py"
+        program.write_text(_START[start])
+        given = ",".join(part for part in (os.environ.get("THEANO_FLAGS", ""), flags) if part)
+        environment = {**os.environ, "THEANO_FLAGS": given, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        command: List[str] = [sys.executable, str(program), str(ROOT / "theano_memopt/hosts/theano/compat.py"), "-q", "-p", "no:cacheprovider"]
+        command += ["--rootdir", str(package), "-c", os.devnull, f"--junitxml={result}", "-o", "junit_family=xunit1"]
+        # Workers are processes of their own, which start without our few lines: they get them as a plugin.
+        plugin = Path(place) / "start_plugin.py"
+        plugin.write_text(_plugin(start))
+        environment["PYTHONPATH"] = os.pathsep.join([place, str(ROOT)])
+        command += ["-p", "start_plugin", *(["-n", workers] if int(workers) > 1 else []), *(str(package / name) for name in files)]
+        done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if not result.exists():
+            raise SystemExit(f"pytest did not run:\n{done.stdout[-3000:]}")
+        return _outcomes(result)
+
+
+def _plugin(start: str) -> str:
+    if start == "pass":
+        return "import theano_memopt\n"
+    path = ROOT / "theano_memopt/hosts/theano/compat.py"
+    return (
+        "import importlib.util\n"
+        f"spec = importlib.util.spec_from_file_location('compat', {str(path)!r})\n"
+        "compat = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(compat)\n"
+        "compat.prepare()\n"
+    )
+
+
+def _outcomes(result: Path) -> Dict[str, str]:
+    found = {}
+    for case in xml.parse(result).iter("testcase"):
+        kinds = {child.tag for child in case}
+        outcome = "failed" if "failure" in kinds else "error" if "error" in kinds else "skipped" if "skipped" in kinds else "passed"
+        found[f"{case.get('classname')}.{case.get('name')}"] = outcome
+    return found
+
+
+def _count(outcomes: Dict[str, str]) -> str:
+    return ", ".join(f"{n} {outcome}" for outcome, n in sorted(Counter(outcomes.values()).items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
