@@ -34,6 +34,7 @@ from theano.tensor.opt import MakeVector
 
 from theano_memopt.hosts.theano.reader import is_lazy
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of
+from theano_memopt.hosts.theano.verify import VerifiedVM, Watch, watched
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import Slots, share_cells
@@ -69,7 +70,7 @@ class Trouble(Exception):
     """What was planned does not fit the machine that was made."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Binding:
     """What one linker does for one function."""
 
@@ -79,6 +80,7 @@ class Binding:
     next_tenant: Dict[Any, Any]
     """Tenant -> the one that comes after it in the cell."""
     verify: bool
+    watch: Optional[Watch] = None
 
 
 def install() -> None:
@@ -122,10 +124,12 @@ def _make_all(
             linker.mem_reuse_binding = binding
             kept = {v: cell for v, cell in (given or {}).items() if v not in binding.cells}
             try:
-                return original(linker, profiler, input_storage, output_storage, {**kept, **binding.cells})
+                made = original(linker, profiler, input_storage, output_storage, {**kept, **binding.cells})
             except Trouble as why:
                 linker.mem_reuse_binding = None
                 feature.stand_aside(str(why), why)
+            else:
+                return made if binding.watch is None else _verified(linker, binding.watch, made)
     return original(linker, profiler, input_storage, output_storage, None if given is None else dict(given))
 
 
@@ -146,7 +150,15 @@ def _make_vm(
     _check_fit(binding, nodes, thunks, storage_map)
     if post_thunk_clear is not None:
         post_thunk_clear = _without_withheld(binding, nodes, post_thunk_clear)
+    if binding.verify:
+        binding.watch = Watch(binding, storage_map)
+        thunks = watched(binding.watch, nodes, thunks)
     return original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
+
+
+def _verified(linker: Any, watch: Watch, made: Any) -> Any:
+    vm, inputs, outputs, thunks, order = made
+    return (VerifiedVM(vm, watch, linker, inputs, outputs), inputs, outputs, thunks, order)
 
 
 def _compute_gc_dependencies(original: Any, linker: Any, variables: Any) -> Any:

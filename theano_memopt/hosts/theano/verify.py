@@ -1,0 +1,170 @@
+"""`mem_reuse.verify`: catches, while a function runs, a plan that corrupts. Slow, and holds a copy of everything.
+
+    before a task   each variable that it reads must be, bit for bit, what it was when it was computed
+    after a task    its results are copied; tenants of shared cells that die here are poisoned in place
+    after the call  each output must be, bit for bit, what the same function gives without the pass
+
+Poison makes a wrong end of life visible even where the next tenant would happen to write the same numbers. The error
+names the variable that was overwritten and the one that was written there.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from theano import gof
+
+from theano_memopt.hosts.theano.reader import describe
+from theano_memopt.planner.liveness import lives
+
+
+class Corrupted(RuntimeError):
+    """A variable changed while it was alive, or an output differs from the one without the pass."""
+
+
+class Watch:
+    """What is known of the values of one function during a call."""
+
+    def __init__(self, binding: Any, storage_map: Any) -> None:
+        self.storage_map = storage_map
+        self.values: Dict[Any, np.ndarray] = {}
+        self.touched: List[Tuple[int, int, Any]] = []
+        """(from address, to address, variable), the latest last."""
+        self.dying: Dict[Any, List[Any]] = {}
+        reading = binding.annotation.reading
+        order = binding.annotation.schedule.order
+        spans = lives(reading.cautious, order)
+        for b, root in enumerate(reading.roots):
+            if root in binding.cells:
+                self.dying.setdefault(reading.nodes[order[spans[b][1] - 1]], []).append(root)
+
+    def start(self) -> None:
+        self.values.clear()
+        self.touched.clear()
+
+    def before(self, node: Any) -> None:
+        for v in node.inputs:
+            value = self.storage_map[v][0]
+            if isinstance(v, gof.Constant) or not isinstance(value, np.ndarray):
+                continue
+            if v not in self.values:
+                self.values[v] = value.copy()  # an input, at its first use
+            elif not _same(self.values[v], value):
+                raise Corrupted(
+                    f"mem_reuse.verify: {describe(v)} was overwritten by {describe(self._culprit(v, value))} before {node.op} read it"
+                )
+
+    def after(self, node: Any) -> None:
+        for positions in (getattr(node.op, "destroy_map", None) or {}).values():
+            for j in positions:
+                self.values.pop(node.inputs[j], None)
+        for v in node.outputs:
+            value = self.storage_map[v][0]
+            if isinstance(value, np.ndarray):
+                self.values[v] = value.copy()
+                self.touched.append((*_range(value), v))
+        for root in self.dying.get(node, ()):
+            value = self.storage_map[root][0]
+            if isinstance(value, np.ndarray) and value.flags.writeable:
+                _poison(value)
+                self.touched.append((*_range(value), root))
+
+    def _culprit(self, victim: Any, value: np.ndarray) -> Optional[Any]:
+        low, high = _range(value)
+        for begin, end, v in reversed(self.touched):
+            if v is not victim and begin < high and low < end:
+                return v
+        return None
+
+
+def watched(watch: Watch, nodes: Sequence[Any], thunks: Sequence[Any]) -> List[Any]:
+    """Thunks that check and poison around the ones that compute."""
+    return [_watched(watch, node, thunk) for node, thunk in zip(nodes, thunks)]
+
+
+def _watched(watch: Watch, node: Any, thunk: Any) -> Any:
+    def run() -> Any:
+        if not thunk.lazy:
+            watch.before(node)
+        asked_for = thunk()
+        if not asked_for:
+            watch.after(node)
+        return asked_for
+
+    run.lazy = thunk.lazy  # type: ignore[attr-defined]
+    run.inputs, run.outputs = thunk.inputs, thunk.outputs  # type: ignore[attr-defined]
+    return run
+
+
+class VerifiedVM:
+    """A machine that runs beside one without the pass, and compares. In everything else it is the machine it was given."""
+
+    def __init__(self, vm: Any, watch: Watch, linker: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        self.__dict__.update(_vm=vm, _watch=watch, _inputs=inputs, _outputs=outputs, _fgraph=linker.fgraph)
+        self.__dict__["_twin"] = _without_the_pass(linker)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_vm"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._vm, name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        run, twin_inputs, twin_outputs = self._twin
+        for container, twin in zip(self._inputs, twin_inputs):
+            twin.storage[0] = copy.deepcopy(container.storage[0])
+        error = None
+        try:
+            run()
+        except Exception as trouble:  # the function itself may be one that raises; then both do
+            error = trouble
+        self._watch.start()
+        result = self._vm(*args, **kwargs)
+        if error is not None:
+            raise Corrupted(f"mem_reuse.verify: without the pass the function raises {error!r}, with it it does not")
+        values = result if result is not None else [container.storage[0] for container in self._outputs]
+        wanted = kwargs.get("output_subset")
+        for i, (variable, value, twin) in enumerate(zip(self._fgraph.outputs, values, twin_outputs)):
+            if wanted is not None and i not in wanted:
+                continue
+            if not _same(value, twin.storage[0]):
+                raise Corrupted(f"mem_reuse.verify: output {i}, {describe(variable)}, differs from the one without the pass")
+        return result
+
+
+def _without_the_pass(linker: Any) -> Any:
+    """The same function over a clone of the graph that has nothing of ours."""
+    fgraph = linker.fgraph
+    clone, twin_of = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
+    if any(isinstance(feature, gof.DestroyHandler) for feature in fgraph._features):
+        clone.attach_feature(gof.DestroyHandler())
+    plain = type(linker)(allow_gc=linker.allow_gc, use_cloop=linker.use_cloop, lazy=linker.lazy, c_thunks=linker.c_thunks)
+    accepted = plain.accept(clone, no_recycling=[twin_of[v] for v in linker.no_recycling])
+    return accepted.make_all(input_storage=[[None] for _ in clone.inputs])[:3]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if isinstance(one, np.random.RandomState):
+        return str(one.get_state()) == str(other.get_state())
+    if hasattr(one, "tocsr"):
+        return type(one) is type(other) and one.shape == other.shape and (one != other).nnz == 0
+    return type(one) is type(other)
+
+
+def _range(value: np.ndarray) -> Tuple[int, int]:
+    return np.byte_bounds(value)
+
+
+def _poison(value: np.ndarray) -> None:
+    kind = value.dtype.kind
+    if kind in "fc":
+        value.fill(np.nan)
+    elif kind in "iu":
+        value.fill(np.iinfo(value.dtype).max)
+    elif kind == "b":
+        np.logical_not(value, out=value)
+
