@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#define PLACED (INT64_MAX / 2) /* `lowest` of those that are placed: one comparison then passes them over */
 #define GOLDEN UINT64_C(0x9E3779B97F4A7C15)
 enum { FOUND = 1, EXHAUSTED = 0, CUT = -1, NO_MEMORY = -2, INTERRUPTED = -3 };
 
@@ -85,7 +86,7 @@ static int raise_floor(Search *z, int64_t section, int64_t floor) {
     if (floor + z->rests[section] > z->capacity) return 0;
     for (int64_t i = z->living_at[section]; i < z->living_at[section + 1]; i++) {
         int64_t b = z->living[i];
-        if (z->offsets[b] < 0 && z->lowest[b] < floor) {
+        if (z->lowest[b] < floor) {
             if (!change(z, &z->lowest[b], floor)) return 0;
             for (int64_t s = z->births[b]; s < z->deaths[b]; s++) enqueue(z, s);
         }
@@ -106,7 +107,7 @@ static int settle(Search *z) {
         int64_t least = INT64_MAX;
         for (int64_t i = z->living_at[section]; i < z->living_at[section + 1]; i++) {
             int64_t b = z->living[i];
-            if (z->offsets[b] < 0 && z->lowest[b] < least) least = z->lowest[b];
+            if (z->lowest[b] < least) least = z->lowest[b];
         }
         if (least > z->floors[section] && !raise_floor(z, section, least)) return 0;
     }
@@ -123,6 +124,7 @@ static int place(Search *z, int64_t buffer, int64_t spot) {
         z->rests[s] -= size;
         z->crossing[s] -= s > born;
     }
+    if (!change(z, &z->lowest[buffer], PLACED)) return 0;
     for (int64_t s = born; s < dead; s++) {
         if (z->rests[s] && !raise_floor(z, s, spot + size)) return 0;
         enqueue(z, s);
@@ -152,7 +154,7 @@ static int64_t floor_over_waste(Search *z, const Frame *frame) {
     if (spot + 1 + z->rests[section] > z->capacity) return -1;
     for (int64_t i = z->living_at[section]; i < z->living_at[section + 1]; i++) {
         int64_t b = z->living[i];
-        if (z->offsets[b] < 0 && z->lowest[b] > spot && z->lowest[b] < raised) raised = z->lowest[b];
+        if (z->lowest[b] > spot && z->lowest[b] < raised) raised = z->lowest[b];
     }
     int64_t first = INT64_MAX, last = 0;
     for (int64_t c = 0; c < frame->count; c++) {
@@ -164,7 +166,7 @@ static int64_t floor_over_waste(Search *z, const Frame *frame) {
         z->tops[s] = z->capacity + 1;
         for (int64_t i = z->living_at[s]; i < z->living_at[s + 1]; i++) {
             int64_t b = z->living[i];
-            if (z->offsets[b] < 0 && !(z->births[b] <= section && section < z->deaths[b]) && z->lowest[b] + z->sizes[b] < z->tops[s])
+            if (z->lowest[b] + z->sizes[b] < z->tops[s] && !(z->births[b] <= section && section < z->deaths[b]))
                 z->tops[s] = z->lowest[b] + z->sizes[b];
         }
     }
@@ -195,7 +197,7 @@ static int open_frame(Search *z, Frame *frame) {
         int64_t count = 0;
         for (int64_t i = z->living_at[s]; i < z->living_at[s + 1]; i++) {
             int64_t b = z->living[i];
-            count += z->offsets[b] < 0 && z->lowest[b] == spot;
+            count += z->lowest[b] == spot;
         }
         if (fewest < 0 || count < fewest || (count == fewest && z->rests[s] > z->rests[frame->section])) {
             fewest = count;
@@ -206,7 +208,7 @@ static int open_frame(Search *z, Frame *frame) {
     frame->count = 0;
     for (int64_t i = z->living_at[frame->section]; i < z->living_at[frame->section + 1]; i++) { /* insertion by rank */
         int64_t b = z->living[i];
-        if (z->offsets[b] >= 0 || z->lowest[b] != spot) continue;
+        if (z->lowest[b] != spot) continue;
         if (!grow(z, (void **)&z->choices, z->choices_count, &z->choices_room, sizeof(int64_t))) return 0;
         int64_t *choices = z->choices + frame->choices, at = frame->count++;
         for (; at > 0 && z->ranks[choices[at - 1]] > z->ranks[b]; at--) choices[at] = choices[at - 1];

@@ -25,6 +25,7 @@ from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import reduce
+from itertools import groupby
 from typing import Any, Callable, Collection, Iterator, List, Optional, Sequence, Tuple
 
 import numpy
@@ -40,10 +41,10 @@ DEFAULT_EFFORT = 100_000
 """Under a second with the compiled dive. The arenas of real training graphs meet their floor in the first rules."""
 
 DIVE_NODES = 1_000
-"""Choice points of the shortest dive. Luck decides most dives early, so many short ones find more than a few long ones."""
+"""Choice points of the shortest dive (twice the buffers where that is more). Luck decides most dives early, so many short ones find more."""
 
-LARGEST_COVER = 4_000_000
-"""Buffers times the sections they live in, above which there is no search: its state would not fit the caches at all."""
+CROWDED = 10_000
+"""Buffers times the sections they live in. Where there are k times as many, a choice point takes k times as long and weighs k."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def pack(
 ) -> Arena:
     """An arena as low as can be found: one-pass rules first, then a search, until it meets the floor.
 
-    `effort` counts buffers placed by the rules and choice points of the search; the same effort gives the same arena on
+    `effort` counts buffers placed by the rules and choice points of the search (see CROWDED); the same effort gives the same arena on
     every machine. `seconds` is only a cap after which the best so far is given. A height of `enough` is not improved on.
     """
     until = None if seconds is None else time.monotonic() + seconds
@@ -141,10 +142,13 @@ def check_packing(sizes: Sequence[int], spans: Sequence[Span], arena: Arena, ali
             raise StorageRejected("bad-offset", f"{names[b]} lies at {offset!r}")
         if offset % alignment:
             raise StorageRejected("misaligned", f"{names[b]} lies at {offset}, not a multiple of {alignment}")
-        placed.append((offset, -(-sizes[b] // alignment) * alignment, b))
+        placed.append((spans[b], offset, -(-sizes[b] // alignment) * alignment, b))
     height = floor = 0
-    for moment in sorted({born for born, _ in spans}):
-        alive = sorted(row for row in placed if spans[row[2]][0] <= moment < spans[row[2]][1] and row[1] > 0)
+    alive: List[Tuple[int, int, int]] = []  # (offset, size, buffer)
+    for moment, born in groupby(sorted(row for row in placed if row[2] > 0), key=lambda row: row[0][0]):
+        alive = [row for row in alive if spans[row[2]][1] > moment]
+        alive += [(offset, size, b) for (_, dead), offset, size, b in born if dead > moment]
+        alive.sort()
         for (low, size, first), (high, _, second) in zip(alive, alive[1:]):
             if low + size > high:
                 raise StorageRejected("overlap", f"{names[first]} at [{low}, {low + size}) and {names[second]} at {high} both live at step {moment}")
@@ -254,12 +258,14 @@ class _Search:
         self.keys = self._keys()
 
     def run(self, effort: int, until: Optional[float]) -> None:
-        if sum(self.sizes) >= 2**61 or sum(self.deaths) - sum(self.births) > LARGEST_COVER:
+        if sum(self.sizes) >= 2**61:  # the dives count in 64 bits
             return
+        weight = max(1, (sum(self.deaths) - sum(self.births)) // CROWDED)
         memory = stacking.new_memory()
+        shortest = max(DIVE_NODES, 2 * len(self.sizes))
         straight, stepping = _Stream(), _Stream()
         turn = 0
-        while effort > 0 and (until is None or time.monotonic() < until):
+        while effort > weight * len(self.sizes) and (until is None or time.monotonic() < until):
             least = self.height // self.unit - 1
             if least < self.goal:
                 return
@@ -272,11 +278,11 @@ class _Search:
                 array("q", self._ranks(stream.dives, turn)),
                 self.sections,
                 capacity,
-                min(DIVE_NODES * _luby(stream.dives // len(self.keys) + 1), effort),
+                min(shortest * _luby(stream.dives // len(self.keys) + 1), effort // weight),
                 -1.0 if until is None else max(0.0, until - time.monotonic()),
                 memory,
             )
-            effort -= dive.nodes
+            effort -= dive.nodes * weight
             turn += 1
             stream.dives += 1
             if dive.offsets is not None:

@@ -41,6 +41,9 @@ except ImportError:
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
 
+PLACED = 2**62
+"""The `lowest` of buffers that are placed: one comparison then passes them over."""
+
 FOUND, EXHAUSTED, CUT = 1, 0, -1
 """How a dive ends: with offsets; with nothing left to try; at its limit of nodes or of seconds."""
 
@@ -175,11 +178,11 @@ class _Search:
         for s in range(first, last):
             if self.floors[s] != spot:
                 continue
-            count = sum(1 for b in self.living[s] if self.offsets[b] < 0 and self.lowest[b] == spot)
+            count = sum(1 for b in self.living[s] if self.lowest[b] == spot)
             # The fewest choices fail first; among equals the section with the least room for waste.
             if fewest < 0 or count < fewest or (count == fewest and self.rests[s] > self.rests[frame.section]):
                 fewest, frame.section = count, s
-        for b in sorted((b for b in self.living[frame.section] if self.offsets[b] < 0 and self.lowest[b] == spot), key=self.ranks.__getitem__):
+        for b in sorted((b for b in self.living[frame.section] if self.lowest[b] == spot), key=self.ranks.__getitem__):
             if not any(self._twins(b, chosen) for chosen in frame.choices):  # swapping twins changes nothing
                 frame.choices.append(b)
         frame.changes, frame.placed = len(self.changes), len(self.placed)
@@ -215,7 +218,7 @@ class _Search:
         section, spot = frame.section, frame.spot
         if spot + 1 + self.rests[section] > self.capacity:
             return -1
-        above = [self.lowest[b] for b in self.living[section] if self.offsets[b] < 0 and self.lowest[b] > spot]
+        above = [self.lowest[b] for b in self.living[section] if spot < self.lowest[b] < PLACED]
         if frame.choices:
             first = min(self.births[b] for b in frame.choices)
             last = max(self.deaths[b] for b in frame.choices)
@@ -224,7 +227,7 @@ class _Search:
                     (
                         self.lowest[b] + self.sizes[b]
                         for b in self.living[s]
-                        if self.offsets[b] < 0 and not self.births[b] <= section < self.deaths[b]
+                        if self.lowest[b] < PLACED and not self.births[b] <= section < self.deaths[b]
                     ),
                     default=self.capacity + 1,
                 )
@@ -243,6 +246,8 @@ class _Search:
         for s in span:
             self.rests[s] -= size
             self.crossing[s] -= s > span.start
+        self.changes.append((self.lowest, buffer, self.lowest[buffer]))
+        self.lowest[buffer] = PLACED
         for s in span:
             if self.rests[s] and not self._raise(s, spot + size):
                 return False
@@ -255,7 +260,7 @@ class _Search:
         if floor + self.rests[section] > self.capacity:
             return False
         for b in self.living[section]:
-            if self.offsets[b] < 0 and self.lowest[b] < floor:
+            if self.lowest[b] < floor:
                 self.changes.append((self.lowest, b, self.lowest[b]))
                 self.lowest[b] = floor
                 for s in range(self.births[b], self.deaths[b]):
@@ -275,7 +280,7 @@ class _Search:
             at += 1
             self.queued[section] = False
             if self.rests[section]:
-                least = min(self.lowest[b] for b in self.living[section] if self.offsets[b] < 0)
+                least = min(self.lowest[b] for b in self.living[section])
                 if least > self.floors[section] and not self._raise(section, least):
                     return False
         self.queue.clear()
