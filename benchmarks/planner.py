@@ -7,7 +7,7 @@
 
 Words
     verdict   "proven": no order is lower; "open": the floor and the peak do not meet, and the gap is named
-    checked   the certificate was replayed by the independent checker, which raises where it does not hold
+    checked   the certificate was replayed by the independent checker; "unfinished" where that took longer than our patience
     above     how much the peak is above the floor
     no worse  graphs on which the peak is at most that of the best simple rule; it must be all of them
 
@@ -22,6 +22,8 @@ import argparse
 import csv
 import json
 import os
+import select
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -63,6 +65,8 @@ class Scope:
     small: int
     """Small graphs per number of tasks."""
     quick: bool
+    patience: float
+    """Seconds after which a check is given up."""
 
 
 class Book:
@@ -109,7 +113,7 @@ def real(scope: Scope, book: Book, console: Console) -> None:
         graph = graph_from_json(json.loads((GRAPHS / f"{name}.json").read_text(encoding="utf-8")))
         was = known[name]
         row = {"graph": name, "tasks": len(graph.tasks), "host_toposort": was["host_toposort"], "host_cvm": was["host_cvm"]}
-        schedule, figures = solve(graph, PlanOptions())
+        schedule, figures = solve(graph, PlanOptions(), scope.patience)
         arena = pack_graph(graph, schedule.order, alignment=1)
         check_arena(graph, schedule.order, arena, alignment=1)
         row.update(best_known=was["best_found"], **figures, arena=arena.height)
@@ -139,17 +143,17 @@ def _print_real(book: Book, console: Console) -> None:
 
 
 def _verdict_cells(row: Dict[str, Any]) -> List[str]:
-    checked = f"{row['check_seconds']:.2f}" if row["checked"] else "[bold red]no[/]"
-    return [row["verdict"], f"{row['gap_percent']:.3g} %", f"{row['states']:,}", f"{row['seconds']:.2f}", checked, row["method"]]
+    shown = {"yes": f"{row['check_seconds']:.2f}", "no": "[bold red]NO[/]", "unfinished": f"> {row['check_seconds']:.0f}"}[row["checked"]]
+    return [row["verdict"], f"{row['gap_percent']:.3g} %", f"{row['states']:,}", f"{row['seconds']:.2f}", shown, row["method"]]
 
 
-def solve(graph: Graph, options: PlanOptions) -> Tuple[Schedule, Dict[str, Any]]:
+def solve(graph: Graph, options: PlanOptions, patience: float) -> Tuple[Schedule, Dict[str, Any]]:
     """Order the graph and have the certificate checked; the figures as a row."""
     began = time.perf_counter()
     schedule = minimise_peak(graph, options)
     seconds = time.perf_counter() - began
     began = time.perf_counter()
-    refused = refusal(graph, schedule)
+    checked, refused = _check_within(patience, graph, schedule)
     return schedule, {
         "peak": schedule.peak,
         "floor": schedule.floor,
@@ -158,10 +162,33 @@ def solve(graph: Graph, options: PlanOptions) -> Tuple[Schedule, Dict[str, Any]]
         "method": schedule.method,
         "states": schedule.states,
         "seconds": round(seconds, 3),
-        "checked": not refused,
+        "checked": checked,
         "refused": refused,
         "check_seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def _check_within(seconds: float, graph: Graph, schedule: Schedule) -> Tuple[str, str]:
+    """The check in a process of its own, given up after so long: "yes", "no" or "unfinished", and why it refuses."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, (refusal(graph, schedule) or "accepted").encode()[:4096])
+        except BaseException as error:  # whatever goes wrong in there is no acceptance
+            os.write(writing, repr(error).encode()[:4096])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    answered = bool(select.select([reading], [], [], seconds)[0])
+    said = os.read(reading, 4096).decode() if answered else ""
+    if not answered:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(reading)
+    if not answered:
+        return "unfinished", ""
+    return ("yes", "") if said == "accepted" else ("no", said or "the check died")
 
 
 def refusal(graph: Graph, schedule: Schedule) -> str:
@@ -235,7 +262,7 @@ def families(scope: Scope, book: Book, console: Console) -> None:
         for budget in scope.budgets:
             row: Dict[str, Any] = {"graph": f"{family}-{tasks}-{seed}", "family": family, "tasks": len(graph.tasks), "budget": budget}
             row.update({name.replace(" ", "_"): peak for name, peak in simple.items()}, best_simple=best)
-            row.update(solve(graph, PlanOptions(effort=NO_LIMIT, seconds=budget))[1])
+            row.update(solve(graph, PlanOptions(effort=NO_LIMIT, seconds=budget), scope.patience)[1])
             row["no_worse"] = row["peak"] <= best
             book.add("families", row)
             if not row["no_worse"]:
@@ -256,7 +283,7 @@ def _repeat_for_longer_budgets(scope: Scope, book: Book, row: Dict[str, Any], bu
 
 
 def _print_graphs(book: Book, console: Console) -> None:
-    titles = "graph|tasks> |time> |depth> |breadth> |growth> |subtree> |simple> |ours> |floor, bytes> |verdict|s> |no worse"
+    titles = "graph|tasks> |time> |depth> |breadth> |growth> |subtree> |simple> |ours> |floor, bytes> |verdict|s> |checked|no worse"
     table = _table("Families: peak over floor of the simple rules, of the best of them, and ours", titles)
     for row in book.of("families"):
         floor = row["floor"] or 1
@@ -264,13 +291,21 @@ def _print_graphs(book: Book, console: Console) -> None:
         ratios = [f"{row[key] / floor:.3f}" for key in keys]
         yes = "yes" if row["no_worse"] else "[bold red]NO[/]"
         table.add_row(
-            row["graph"], str(row["tasks"]), f"{row['budget']:g} s", *ratios, f"{row['floor']:,}", row["verdict"], f"{row['seconds']:.1f}", yes
+            row["graph"],
+            str(row["tasks"]),
+            f"{row['budget']:g} s",
+            *ratios,
+            f"{row['floor']:,}",
+            row["verdict"],
+            f"{row['seconds']:.1f}",
+            row["checked"],
+            yes,
         )
     console.print(table)
 
 
 def _print_families(scope: Scope, book: Book, console: Console) -> None:
-    titles = "family|budget> |graphs> |proven> |mean ours/floor> |mean simple/floor> |mean ours/simple> |no worse> |mean s> |most s> "
+    titles = "family|budget> |graphs> |proven> |checked> |mean ours/floor> |mean simple/floor> |mean ours/simple> |no worse> |mean s> |most s> "
     table = _table("Families: at each budget", titles)
     groups: Dict[Tuple[str, float], List[Dict[str, Any]]] = defaultdict(list)
     for row in book.of("families"):
@@ -288,6 +323,7 @@ def _print_families(scope: Scope, book: Book, console: Console) -> None:
                 f"{budget:g} s",
                 str(summary["graphs"]),
                 f"{summary['proven']}",
+                f"{summary['checked']}",
                 *(f"{summary[key]:.4f}" for key in ("mean_over_floor", "mean_simple_over_floor", "mean_over_simple")),
                 f"{summary['no_worse']} of {summary['graphs']}",
                 f"{summary['mean_seconds']:.1f}",
@@ -301,6 +337,7 @@ def _summary(rows: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
     return {
         "graphs": len(rows),
         "proven": sum(row["verdict"] == "proven" for row in rows),
+        "checked": sum(row["checked"] == "yes" for row in rows),
         "mean_over_floor": _mean(row["peak"] / (row["floor"] or 1) for row in rows),
         "mean_simple_over_floor": _mean(row["best_simple"] / (row["floor"] or 1) for row in rows),
         "mean_over_simple": _mean(row["peak"] / (row["best_simple"] or 1) for row in rows),
@@ -372,6 +409,7 @@ def _scope(parsed: argparse.Namespace) -> Scope:
         seeds=range(parsed.seeds or (1 if quick else 2)),
         small=100 if quick else 1000,
         quick=quick,
+        patience=parsed.patience or (3.0 if quick else 60.0),
     )
 
 
@@ -382,6 +420,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), metavar="FAMILY", help="only these: " + " ".join(FAMILIES))
     parser.add_argument("--sizes", type=int, nargs="+", metavar="TASKS", help="numbers of tasks (default " + " ".join(map(str, SIZES)) + ")")
     parser.add_argument("--seeds", type=int, metavar="COUNT", help="graphs of each family and size (default 2, quick 1)")
+    parser.add_argument("--patience", type=float, metavar="SECONDS", help="give the check of one certificate up after so long (default 60, quick 3)")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="only these tables")
     parser.add_argument("--csv", default=str(ROOT / "out" / "planner.csv"), metavar="PATH")
     return parser
