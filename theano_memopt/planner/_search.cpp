@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <queue>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -58,18 +60,23 @@ struct Problem {
             for (int reader : readers[b]) reads[reader].push_back(b);
         }
         std::vector<int> missing(n);
+        std::priority_queue<int, std::vector<int>, std::greater<int>> ready;  // Graph.natural_order
         for (int t = 0; t < n; ++t) {
             missing[t] = int(before[t].size());
             for (int p : before[t]) behind[p].push_back(t);
-            if (!missing[t]) topological.push_back(t);
+            if (!missing[t]) ready.push(t);
         }
         ancestors.assign(n, Bits(n));
-        for (std::size_t i = 0; i < topological.size(); ++i)
-            for (int later : behind[topological[i]]) {
-                ancestors[later].unite(ancestors[topological[i]]);
-                ancestors[later].add(topological[i]);
-                if (--missing[later] == 0) topological.push_back(later);
+        while (!ready.empty()) {
+            int task = ready.top();
+            ready.pop();
+            topological.push_back(task);
+            for (int later : behind[task]) {
+                ancestors[later].unite(ancestors[task]);
+                ancestors[later].add(task);
+                if (--missing[later] == 0) ready.push(later);
             }
+        }
         build_network();
     }
 
@@ -104,9 +111,18 @@ public:
     int task;
     Bytes value = 0;
 
-    void force_ancestors() {
-        for (int t : problem_.topological)
-            if (problem_.ancestors[task].has(t)) force(t, kInfinite / 2);
+    void force_ancestors() {  // flow.py: _force_together
+        std::vector<int> sources;
+        const std::vector<int>& order = problem_.topological;
+        for (std::size_t i = order.size(); i-- > 0;)
+            if (problem_.ancestors[task].has(order[i])) sources.push_back(order[i]);
+        std::vector<int> level, next;
+        while (set_levels(sources, level)) {
+            next.assign(problem_.first_arc.begin(), problem_.first_arc.end() - 1);
+            for (int source : sources) push_along_levels(source, level, next);
+        }
+        for (std::size_t node = 0; node < level.size(); ++node)
+            if (level[node] >= 0) closed_[node] = 1;
     }
 
     bool force(int done, Bytes limit) {
@@ -141,6 +157,53 @@ public:
     }
 
 private:
+    bool is_sink(int node) const { return node == task || node == problem_.n + problem_.m; }
+
+    bool set_levels(const std::vector<int>& sources, std::vector<int>& level) {
+        level.assign(problem_.n + problem_.m + 1, -1);
+        queue_ = sources;
+        for (int source : sources) level[source] = 0;
+        bool reached = false;
+        for (std::size_t i = 0; i < queue_.size(); ++i)
+            for (int e = problem_.first_arc[queue_[i]]; e < problem_.first_arc[queue_[i] + 1]; ++e) {
+                int y = arcs_[e].to;
+                if (arcs_[e].room <= 0 || level[y] >= 0) continue;
+                level[y] = level[queue_[i]] + 1;
+                if (is_sink(y)) reached = true;
+                else queue_.push_back(y);
+            }
+        return reached;
+    }
+
+    void push_along_levels(int source, std::vector<int>& level, std::vector<int>& next) {
+        std::vector<int> path;
+        int node = source;
+        for (;;) {
+            if (is_sink(node)) {
+                Bytes push = kInfinite;
+                for (int e : path) push = std::min(push, arcs_[e].room);
+                value += push;
+                std::size_t keep = path.size();
+                for (std::size_t i = path.size(); i-- > 0;) {
+                    shift(path[i], push);
+                    if (arcs_[path[i]].room == 0) keep = i;
+                }
+                path.resize(keep);
+            } else {
+                int& e = next[node];
+                while (e < problem_.first_arc[node + 1] && (arcs_[e].room <= 0 || level[arcs_[e].to] != level[node] + 1)) ++e;
+                if (e < problem_.first_arc[node + 1]) {
+                    path.push_back(e);
+                } else {
+                    level[node] = -2;  // nothing gets through here any more, in this phase
+                    if (path.empty()) return;
+                    path.pop_back();
+                }
+            }
+            node = path.empty() ? source : arcs_[path.back()].to;
+        }
+    }
+
     void shift(int arc, Bytes push) {
         arcs_[arc].room -= push;
         arcs_[arcs_[arc].back].room += push;
@@ -154,7 +217,7 @@ private:
                 int y = arcs_[e].to;
                 if (arcs_[e].room <= 0 || seen_[y] == stamp_ || closed_[y]) continue;
                 seen_[y] = stamp_, via_[y] = e;
-                if (y == task || y == problem_.n + problem_.m) return y;
+                if (is_sink(y)) return y;
                 queue_.push_back(y);
             }
         return -1;
