@@ -88,7 +88,7 @@ class _Minimiser:
         self.method = ""
         self.competing: List[Tuple[str, int]] = []
         self.lifted: List[Tuple[int, ...]] = []
-        self.floor, self.proof = _as_proof(best_footprint(graph))
+        self.floor, self.proof = _as_proof(best_footprint(graph)) if graph.tasks else (0, Chains((), ()))
         self.reduced: Reduced = reduce_graph(graph)
         self.kernel: Kernel = kernel_for(self.reduced.graph)
         self.ranking: List[int] = []  # tasks of the reduced graph, highest flow floor first
