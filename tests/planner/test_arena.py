@@ -170,6 +170,13 @@ def test_a_height_that_is_enough_ends_the_search() -> None:
     assert len(heights) == 1  # the first dive aims at what is enough, and finds it
 
 
+def test_enough_is_kept_where_it_lies_between_two_units() -> None:
+    lives = read_lives(HARD["D"])
+    enough = 11 * 986112 // 10  # no multiple of 1024, as all sizes of the file are
+    assert enough % 1024
+    assert pack(lives.sizes, lives.spans, effort=50_000, enough=enough).height <= enough
+
+
 def test_no_seconds_left_still_gives_an_arena() -> None:
     lives = read_lives(HARD["E"])
     arena = pack(lives.sizes, lives.spans, effort=10**9, seconds=0.0)

@@ -254,7 +254,7 @@ class _Search:
         self.sections = len(moments)
         self.unit = reduce(math.gcd, (blocks[b] for b in self.inside))
         self.sizes = [blocks[b] // self.unit for b in self.inside]
-        self.goal = -(-goal // self.unit)
+        self.goal = goal // self.unit  # heights are whole units, and so is the floor
         self.keys = self._keys()
 
     def run(self, effort: int, until: Optional[float]) -> None:
