@@ -106,7 +106,11 @@ class Cut {
 public:
     Cut(const Problem& problem, int task)
         : task(task), problem_(problem), arcs_(problem.arcs), closed_(problem.n + problem.m + 1, 0),
-          seen_(problem.n + problem.m + 1, 0), via_(problem.n + problem.m + 1, -1) {}
+          seen_(problem.n + problem.m + 1, 0), via_(problem.n + problem.m + 1, -1), sink_(problem.n + problem.m + 1, 0) {
+        sink_[task] = sink_[problem.n + problem.m] = 1;
+    }
+
+    void forbid(int undone) { sink_[undone] = 1; }
 
     int task;
     Bytes value = 0;
@@ -157,8 +161,6 @@ public:
     }
 
 private:
-    bool is_sink(int node) const { return node == task || node == problem_.n + problem_.m; }
-
     bool set_levels(const std::vector<int>& sources, std::vector<int>& level) {
         level.assign(problem_.n + problem_.m + 1, -1);
         queue_ = sources;
@@ -169,7 +171,7 @@ private:
                 int y = arcs_[e].to;
                 if (arcs_[e].room <= 0 || level[y] >= 0) continue;
                 level[y] = level[queue_[i]] + 1;
-                if (is_sink(y)) reached = true;
+                if (sink_[y]) reached = true;
                 else queue_.push_back(y);
             }
         return reached;
@@ -179,7 +181,7 @@ private:
         std::vector<int> path;
         int node = source;
         for (;;) {
-            if (is_sink(node)) {
+            if (sink_[node]) {
                 Bytes push = kInfinite;
                 for (int e : path) push = std::min(push, arcs_[e].room);
                 value += push;
@@ -217,7 +219,7 @@ private:
                 int y = arcs_[e].to;
                 if (arcs_[e].room <= 0 || seen_[y] == stamp_ || closed_[y]) continue;
                 seen_[y] = stamp_, via_[y] = e;
-                if (is_sink(y)) return y;
+                if (sink_[y]) return y;
                 queue_.push_back(y);
             }
         return -1;
@@ -227,6 +229,7 @@ private:
     std::vector<Arc> arcs_;
     std::vector<char> closed_;
     std::vector<int> seen_, via_, queue_, closed_log_;
+    std::vector<char> sink_;
     std::vector<std::pair<int, Bytes>> flow_log_;
     int stamp_ = 0;
 };
@@ -360,7 +363,7 @@ private:
             settle();
             bool known = failed_.count(key_);
             if (committed >= 0) dead = known;
-            else if (!known) open.push_back(rank<Child>(rule, task, mark));
+            else if (!known) open.push_back(rank<Child>(rule, task, mark, resting));
             back_to(mark);
         });
         if (committed >= 0) return dead ? std::vector<int>() : std::vector<int>(1, committed);
@@ -370,10 +373,11 @@ private:
         return order;
     }
 
-    template <class Child> Child rank(int rule, int task, std::size_t mark) const {
+    template <class Child> Child rank(int rule, int task, std::size_t mark, Bytes resting) const {
         if (rule == 0) return {live_, 0, task};
         if (rule == 1) return {-Bytes(trail.size() - mark), live_, task};
-        return {Bytes(scramble(Word(rule) * 1000003 + Word(states) * 8191 + Word(task)) >> 2), 0, task};
+        Word chance = scramble(Word(rule) * 1000003 + Word(states) * 8191 + Word(task)) >> 56;
+        return {live_ + std::max(live_ - resting, Bytes(0)) / 256 * Bytes(chance), 0, task};
     }
 
     // the commit rule: does the step, with what it alone made ready, come back to where it began or lower?
@@ -476,8 +480,12 @@ Problem* memopt_problem(int n, int m, const Bytes* size, const char* pinned, con
 }
 void memopt_problem_free(Problem* problem) { delete problem; }
 
-Bytes memopt_cut(const Problem* problem, int task, const int* done, int count, Bytes limit) {
+Bytes memopt_cut(const Problem* problem, int task, const int* done, int count, const int* undone, int undone_count, Bytes limit) {
     Cut cut(*problem, task);
+    for (int i = 0; i < undone_count; ++i) {
+        if (problem->ancestors[task].has(undone[i])) return kInfinite;
+        cut.forbid(undone[i]);
+    }
     cut.force_ancestors();
     for (int i = 0; i < count && cut.value <= limit; ++i) cut.force(done[i], limit);
     return cut.value;

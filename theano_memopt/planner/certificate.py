@@ -6,11 +6,11 @@
 A floor is proved in one of three ways, each small enough to be checked without trusting the planner:
 
     Footprint    one task's own reads and writes are live while it runs, in every order
-    Chains       of a set of tasks one runs last; before each of them, the others done, so many bytes must be live.
-                 The witness is a family of chains. A chain b1, b2, .. has a live buffer whenever its start is done and its
+    Chains       of a set of tasks one runs last (or first); before it, the others being done (or not), so many bytes must be
+                 live, whichever it is. The witness is a family of chains. A chain b1, b2, .. has a live buffer whenever its start is done and its
                  end is not: the producer of b1 is done; if all readers of b1 are done, then so is the producer of b2; and
-                 so on; a reader of the last one comes after the task (or the last one is pinned). No buffer is used for
-                 more than its size, so the bytes of all chains together are live.
+                 so on; a reader of the last one comes after a task that is not done (or the last one is pinned). No
+                 buffer is used for more than its size, so the bytes of all chains together are live.
     Exhausted    a search below the floor that fails from every set of tasks; the checker searches again in its own way
 
 This file shares nothing with the search but the accounting.
@@ -57,12 +57,13 @@ class Footprint:
 class Chains:
     tasks: Tuple[int, ...]
     chains: Tuple[Tuple[Chain, ...], ...]
-    """For each of the tasks, the chains that are live when it is the last of them."""
+    """For each of the tasks, the chains that are live when it is the last of them, or the first."""
+    which: str = "last"
 
     def describe(self) -> str:
         if len(self.tasks) == 1:
             return "one task cannot run with less beside it (minimum cut)"
-        return f"the last of {len(self.tasks)} tasks cannot run with less beside it (minimum cuts)"
+        return f"the {self.which} of {len(self.tasks)} tasks cannot run with less beside it (minimum cuts)"
 
 
 @dataclass(frozen=True)
@@ -187,30 +188,38 @@ def _ancestors(graph: Graph, tasks: Sequence[int]) -> Set[int]:
 
 def _shown_by_chains(graph: Graph, proof: Chains) -> int:
     _known_tasks(graph, proof.tasks)
-    if not proof.tasks or len(proof.tasks) != len(proof.chains):
-        raise Rejected("broken-proof", "there must be one family of chains for each task of the set")
+    if not proof.tasks or len(proof.tasks) != len(proof.chains) or proof.which not in ("first", "last"):
+        raise Rejected("broken-proof", "there must be one family of chains for each task of the set, for the last or the first of them")
     shown = []
     for task, family in zip(proof.tasks, proof.chains):
         others = [t for t in proof.tasks if t != task]
-        done = _ancestors(graph, others)
-        if task in done:
-            continue  # another task of the set comes after it, so it is never the last
-        done |= _ancestors(graph, (task,)) - {task}
-        shown.append(graph.allocates[task] + sum(_check_chain(graph, chain, task, done) for chain in family))
-        used: Dict[int, int] = {}
-        for amount, chain_buffers in family:
-            for b in chain_buffers:
-                used[b] = used.get(b, 0) + amount
-        for b, amount in used.items():
-            if amount > graph.buffers[b].size:
-                raise Rejected("broken-chain", f"buffer {graph.buffers[b].label!r} is used for {amount} bytes and has {graph.buffers[b].size}")
+        done = _ancestors(graph, (task,)) - {task}
+        undone = {task}
+        if proof.which == "last":
+            done |= _ancestors(graph, others)
+        else:
+            undone |= set(others)
+        if done & undone:
+            continue  # another task of the set comes after it (before it), so it is never the last (the first)
+        shown.append(graph.allocates[task] + sum(_check_chain(graph, chain, done, undone) for chain in family))
+        _check_use(graph, family)
     if not shown:
-        raise Rejected("broken-proof", "no task of the set can be the last")
+        raise Rejected("broken-proof", "no task of the set can be the one")
     return min(shown)
 
 
-def _check_chain(graph: Graph, chain: Chain, task: int, done: Set[int]) -> int:
-    """A chain must have a live buffer whenever the tasks in `done` are done and `task` is not. Answers its bytes."""
+def _check_use(graph: Graph, family: Sequence[Chain]) -> None:
+    used: Dict[int, int] = {}
+    for amount, buffers in family:
+        for b in buffers:
+            used[b] = used.get(b, 0) + amount
+    for b, amount in used.items():
+        if amount > graph.buffers[b].size:
+            raise Rejected("broken-chain", f"buffer {graph.buffers[b].label!r} is used for {amount} bytes and has {graph.buffers[b].size}")
+
+
+def _check_chain(graph: Graph, chain: Chain, done: Set[int], undone: Set[int]) -> int:
+    """A chain must have a live buffer whenever the tasks in `done` are done and those in `undone` are not. Answers its bytes."""
     amount, buffers = chain
     if amount <= 0 or not buffers or any(not 0 <= b < len(graph.buffers) for b in buffers) or len(set(buffers)) != len(buffers):
         raise Rejected("broken-chain", "a chain has some bytes and names existing buffers, each once")
@@ -220,8 +229,8 @@ def _check_chain(graph: Graph, chain: Chain, task: int, done: Set[int]) -> int:
         if graph.buffers[following].producer not in _ancestors(graph, graph.buffers[b].readers):
             raise Rejected("broken-chain", f"the readers of {graph.buffers[b].label!r} can run without {graph.buffers[following].label!r}")
     last = graph.buffers[buffers[-1]]
-    if not last.pinned and task not in _ancestors(graph, last.readers):
-        raise Rejected("broken-chain", f"buffer {last.label!r} ends a chain but can be dead before task {graph.tasks[task].label!r}")
+    if not last.pinned and not undone & _ancestors(graph, last.readers):
+        raise Rejected("broken-chain", f"buffer {last.label!r} ends a chain but can be dead by then")
     return amount
 
 
@@ -386,6 +395,7 @@ def _proof_to_json(graph: Graph, proof: Proof) -> Dict[str, Any]:
         return {"by": "exhausted", "budget": proof.budget, "critical": [task(t) for t in proof.critical], "states": proof.states}
     return {
         "by": "chains",
+        "which": proof.which,
         "tasks": [task(t) for t in proof.tasks],
         "chains": [[[amount, [graph.buffers[b].label for b in buffers]] for amount, buffers in family] for family in proof.chains],
     }
@@ -442,5 +452,5 @@ def _proof_from_json(data: Mapping[str, Any], tasks: Mapping[str, int], buffers:
         families = tuple(
             tuple((_number({"amount": amount}, "amount"), tuple(buffers[name] for name in names)) for amount, names in family) for family in data["chains"]
         )
-        return Chains(tuple(tasks[name] for name in data["tasks"]), families)
+        return Chains(tuple(tasks[name] for name in data["tasks"]), families, str(data["which"]))
     raise Rejected("bad-form", f"a proof is by footprint, chains or exhausted, not {data['by']!r}")

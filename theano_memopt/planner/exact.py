@@ -5,7 +5,11 @@
 1. Every competing order, every cheap rule (heuristics.py): the best of them is where we start, so the answer is never worse.
 2. The greatest floor (floors.py). Where it meets the best order, that is the proof.
 3. Else search under budgets between floor and peak (search.py). An order found lowers the peak; a search that fails everywhere
-   raises the floor. On the way the order is also improved by pieces (windows.py). Slices of effort grow fourfold.
+   raises the floor. Slices of effort grow fourfold; each slice is spent on
+       the floor    under it the search is sharpest, and most training graphs end here
+       dives        greedy searches without cuts, under falling budgets: thousands of tasks in a blink
+       pieces       the steps around the peak in a better order of their own (windows.py)
+       halving      budgets between floor and peak
 
 Effort is counted in states, so the same graph gets the same plan on every machine; a limit in seconds, if one is given,
 only ends the work early, with the answer `Open`.
@@ -22,24 +26,26 @@ import time
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from theano_memopt.options import PlanOptions
-from theano_memopt.planner.certificate import Chains, Exhausted, Footprint, Open, Proof, Proven, Schedule
-from theano_memopt.planner.floors import best_footprint, best_last_of_a_set, flow_floors, lowest_heights, witness
+from theano_memopt.planner.certificate import Exhausted, Open, Proof, Proven, Schedule
+from theano_memopt.planner.floors import best_footprint, best_of_sets, witness
 from theano_memopt.planner.heuristics import RULES
 from theano_memopt.planner.kernel import Kernel, Search, kernel_for
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import Reduced, reduce_graph
 from theano_memopt.planner.search import EXHAUSTED, FARTHEST, FOUND, LEAST_LIVE, RUNNING
-from theano_memopt.planner.windows import cut_out
+from theano_memopt.planner.windows import Piece, WalkedOrder
 
 CRITICAL = 8
 """Tasks whose least live memory the search watches. More of them prune more states and make each state dearer."""
 FIRST_SLICE = 500
 """States of the first search at each budget; real training graphs end well below it."""
-WIDTHS = (12, 24, 48, 96, 192, 384)
+WIDTHS = (24, 96, 384)
 """Steps in the pieces that are ordered anew around the peak."""
-LARGEST_SET = 12
-SET_CANDIDATES = 16
+SET_CANDIDATES = 24
+"""Tasks in the sets of which one runs last, or first. A set of k costs about k * k / 2 minimum cuts."""
+CUTS_AT_MOST = 600_000
+"""Minimum cuts times tasks that the floors may cost at the beginning: all tasks of graphs of up to 775, 92 of 6,500."""
 
 NamedOrder = Tuple[str, Sequence[int]]
 
@@ -54,16 +60,18 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
     work.compete([("given order", graph.natural_order), *competing_orders])
     baseline = work.peak
     if work.floor < work.peak:
-        work.compete_lifted([(name, rule(work.reduced.graph)) for name, rule in RULES.items()])
+        work.compete([(name, rule(graph)) for name, rule in RULES.items()])
+        work.compete_lifted([(f"{name}, shrunk", rule(work.reduced.graph)) for name, rule in RULES.items()])
         work.raise_floor_by_flow()
     for slice_ in _slices(options.effort):
+        work.search(work.floor, slice_)
+        work.dive(slice_)
+        work.improve_by_pieces(slice_)
+        if slice_ == FIRST_SLICE:
+            work.raise_floor_by_sets()
+        work.halve(slice_)
         if work.settled:
             break
-        work.search_between(slice_)
-        if not work.settled:
-            work.improve_by_pieces(slice_)
-        if slice_ == FIRST_SLICE and not work.settled:
-            work.raise_floor_by_sets()
     return work.answer(baseline)
 
 
@@ -87,153 +95,170 @@ class _Minimiser:
         self.peak = -1
         self.method = ""
         self.competing: List[Tuple[str, int]] = []
-        self.lifted: List[Tuple[int, ...]] = []
-        self.floor, self.proof = _as_proof(best_footprint(graph)) if graph.tasks else (0, Chains((), ()))
+        self.floor: int
+        self.proof: Proof
+        self.floor, self.proof = best_footprint(graph)
         self.reduced: Reduced = reduce_graph(graph)
+        self.lowest = [1 << 200] * len(self.reduced.graph.tasks)  # for each task the lowest height at which an order ran it
         self.kernel: Kernel = kernel_for(self.reduced.graph)
         self.ranking: List[int] = []  # tasks of the reduced graph, highest flow floor first
-
-    # ---------------------------------------------------------------------------------------------- orders that compete
-
-    def compete(self, orders: Sequence[NamedOrder]) -> None:
-        for name, order in orders:
-            self._offer(name, tuple(order))
-            self.competing.append((name, timeline(self.graph, order).peak))
-
-    def compete_lifted(self, orders: Sequence[NamedOrder]) -> None:
-        """Orders of the smaller graph."""
-        self.lifted.extend(tuple(order) for _, order in orders)
-        self.compete([(name, self.reduced.lift(order)) for name, order in orders])
-
-    def _offer(self, method: str, order: Tuple[int, ...]) -> bool:
-        peak = timeline(self.graph, order).peak
-        if self.peak >= 0 and peak >= self.peak:
-            return False
-        self.order, self.peak, self.method = order, peak, method
-        return True
-
-    # ------------------------------------------------------------------------------------------------------------ floors
-
-    def raise_floor_by_flow(self) -> None:
-        """Only tasks whose lowest known height is above the floor can raise it; the most promising come first."""
-        small = self.reduced.graph
-        lowest = lowest_heights(small, [*self.lifted, small.natural_order])
-        tasks = sorted(range(len(small.tasks)), key=lambda t: (-lowest[t], t))
-        floors = {}
-        for task in tasks:
-            if self._out_of_time() or (len(floors) >= CRITICAL and lowest[task] <= self.floor) or len(floors) > self.options.effort:
-                break
-            floors.update(flow_floors(self.kernel, [task], 1))
-            if floors[task] > self.floor:
-                self._raise_floor(floors[task], Exhausted(floors[task] - 1, (self.reduced.heads[task],), 0))
-            if len(floors) % 200 == 0:
-                self._say(f"floors of {len(floors)} of {len(tasks)} tasks")
-        self.ranking = sorted(floors, key=lambda t: (-floors[t], t))
-        if self.ranking:
-            self._prefer_chains((self.reduced.heads[self.ranking[0]],))
-
-    def raise_floor_by_sets(self) -> None:
-        candidates = self.ranking[:SET_CANDIDATES]
-        if len(self.reduced.graph.tasks) > 2000 or not candidates:
-            return  # too dear: each step of growing costs one minimum cut per pair
-        floor, tasks = best_last_of_a_set(self.kernel, candidates, LARGEST_SET, self._out_of_time)
-        if floor > self.floor:
-            heads = tuple(self.reduced.heads[t] for t in tasks)
-            self._raise_floor(floor, Exhausted(floor - 1, heads, 0))
-            self._prefer_chains(heads)
-
-    def _prefer_chains(self, tasks: Tuple[int, ...]) -> None:
-        """Chains are the better proof, where the full graph has them too: they are checked without a search."""
-        if not isinstance(self.proof, Exhausted):
-            return
-        chains = witness(self.graph, tasks)
-        shown = min(
-            (self.graph.allocates[t] + sum(amount for amount, _ in family) for t, family in zip(tasks, chains.chains) if family or len(tasks) == 1),
-            default=0,
-        )
-        if shown >= self.floor:
-            self.proof = chains
-
-    def _raise_floor(self, floor: int, proof: Proof) -> None:
-        assert floor <= self.peak, "a floor above the peak of a legal order: a bound or the search is wrong"
-        if floor > self.floor:
-            self.floor, self.proof = floor, proof
-
-    # ------------------------------------------------------------------------------------------------------------ search
 
     @property
     def settled(self) -> bool:
         return self.floor >= self.peak or self.states >= self.options.effort or self._out_of_time()
 
-    def search_between(self, slice_: int) -> None:
-        """From the floor: budgets that fail everywhere raise it, budgets that succeed lower the peak; halve what is between."""
-        low, high = self.floor, self.peak - 1
-        budget = low
-        while not self.settled and low <= high:
-            outcome = self._search(budget, slice_)
-            if outcome == FOUND:
-                high = self.peak - 1
-            low = max(self.floor, budget + 1 if outcome == RUNNING else low)
-            if high - low < self.peak // 1000:
-                budget = high
-                if low == high + 1 or outcome == RUNNING and budget < high:
-                    break
-            else:
-                budget = (low + high) // 2
-            self._say(f"peak {self.peak:,}, floor {self.floor:,}, searching under {budget:,} bytes, {self.states:,} states")
+    # ---------------------------------------------------------------------------------------------- orders that compete
 
-    def _search(self, budget: int, slice_: int) -> str:
+    def compete(self, orders: Sequence[NamedOrder]) -> None:
+        for name, order in orders:
+            peak = timeline(self.graph, order).peak
+            self._offer(name, order, peak)
+            self.competing.append((name, peak))
+
+    def compete_lifted(self, orders: Sequence[NamedOrder]) -> None:
+        """Orders of the smaller graph."""
+        for _, order in orders:
+            for task, height in zip(order, timeline(self.reduced.graph, order).heights):
+                self.lowest[task] = min(self.lowest[task], height)
+        self.compete([(name, self.reduced.lift(order)) for name, order in orders])
+
+    def _offer(self, method: str, order: Sequence[int], peak: int) -> None:
+        if self.peak < 0 or peak < self.peak:
+            self.order, self.peak, self.method = tuple(order), peak, method
+
+    # ------------------------------------------------------------------------------------------------------------ floors
+
+    def raise_floor_by_flow(self) -> None:
+        """Only a task whose lowest known height is above the floor can raise it; the most promising come first."""
+        count = len(self.reduced.graph.tasks)
+        floors = {}
+        for task in sorted(range(count), key=lambda t: (-self.lowest[t], t)):
+            if self._out_of_time() or len(floors) * count > CUTS_AT_MOST or len(floors) >= CRITICAL and self.lowest[task] <= self.floor:
+                break
+            floors[task] = self.kernel.flow_floor(task)
+            self._raise_floor(floors[task], Exhausted(floors[task] - 1, (self.reduced.heads[task],), 0))
+            if len(floors) % 64 == 0:
+                self._say(f"floor {self.floor:,} after {len(floors)} minimum cuts")
+        self.ranking = sorted(floors, key=lambda t: (-floors[t], t))
+        self._prefer_chains(self.ranking[:1], "last")
+
+    def raise_floor_by_sets(self) -> None:
+        if self.settled or len(self.reduced.graph.tasks) ** 2 > CUTS_AT_MOST:
+            return
+        small = self.reduced.graph
+        walked = WalkedOrder(self.graph, self.order)
+        done = {t for t, head in enumerate(self.reduced.heads) if head in set(self.order[: walked.highest_step()])}
+        last_done = [t for t in sorted(done) if all(s not in done for s in small.successors[t])]
+        first_undone = [t for t in range(len(small.tasks)) if t not in done and all(p in done for p in small.predecessors[t])]
+        for candidates, which in ((self.ranking, "last"), (self.ranking, "first"), (last_done, "last"), (first_undone, "first")):
+            floor, tasks = best_of_sets(self.kernel, candidates[:SET_CANDIDATES], which, self._out_of_time)
+            if floor > self.floor:
+                self._raise_floor(floor, Exhausted(floor - 1, tuple(self.reduced.heads[t] for t in tasks), 0))
+                self._prefer_chains(tasks, which)
+
+    def _prefer_chains(self, tasks: Sequence[int], which: str) -> None:
+        """Chains are the better proof, where the full graph has them too: they are checked without a search."""
+        if tasks and isinstance(self.proof, Exhausted):
+            shown, chains = witness(self.graph, [self.reduced.heads[t] for t in tasks], which)
+            if shown >= self.floor:
+                self.proof = chains
+
+    def _raise_floor(self, floor: int, proof: Proof) -> None:
+        if floor > self.peak:
+            raise AssertionError(f"a floor of {floor} above the peak {self.peak} of a legal order: a bound or the search is wrong")
+        if floor > self.floor:
+            self.floor, self.proof = floor, proof
+
+    # ------------------------------------------------------------------------------------------------------------ search
+
+    def search(self, budget: int, slice_: int) -> str:
+        """Look for an order under the budget, with everything that prunes. Lowers the peak or raises the floor if it can."""
+        if self.settled:
+            return RUNNING
         search = self.kernel.search(budget, self.ranking[:CRITICAL])
-        outcome = self._run(search, slice_)
+        outcome = self._run(search, slice_, (LEAST_LIVE, FARTHEST))
         if outcome == FOUND:
-            self._offer("search", self.reduced.lift(search.trail))
+            self._found("search", search.trail)
         elif outcome == EXHAUSTED:
-            critical = tuple(self.reduced.heads[t] for t in self.ranking[:CRITICAL])
-            self._raise_floor(min(search.next_budget, self.peak), Exhausted(min(search.next_budget, self.peak) - 1, critical, search.states))
+            floor = min(search.next_budget, self.peak)
+            self._raise_floor(floor, Exhausted(floor - 1, tuple(self.reduced.heads[t] for t in self.ranking[:CRITICAL]), search.states))
+        self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: under {budget:,} bytes {outcome}")
         return outcome
 
-    def _run(self, search: Search, slice_: int) -> str:
-        """Half of the slice with one rule, half with another: where one goes astray the other often does not."""
+    def halve(self, slice_: int) -> None:
+        """Budgets between floor and peak: halve what is between until a search ends neither way, then come from above."""
+        low = self.floor
+        while not self.settled and low < self.peak:
+            budget = (low + self.peak - 1) // 2
+            outcome = self.search(budget, slice_)
+            low = self.floor if outcome == EXHAUSTED else budget + 1 if outcome == RUNNING else low
+            if self.peak - low <= self.peak // 1000:
+                break
+        self.search(self.peak - 1, slice_)
+
+    def dive(self, slice_: int) -> None:
+        """Greedy searches: without cuts a state costs little, and under a loose budget few steps are ever taken back."""
+        states = 2 * len(self.reduced.graph.tasks) + slice_ // 4
+        for rule in (LEAST_LIVE, FARTHEST, slice_, slice_ + 1):
+            low = self.floor
+            while not self.settled and self.peak - low > self.peak // 200:
+                budget = (low + self.peak - 1) // 2
+                search = self.kernel.search(budget, ())
+                if self._run(search, states, (rule,)) == FOUND:
+                    self._found("dive", search.trail)
+                else:
+                    low = budget + 1
+            self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: dived")
+
+    def _found(self, method: str, order: Sequence[int]) -> None:
+        lifted = self.reduced.lift(order)
+        self._offer(method, lifted, timeline(self.graph, lifted).peak)
+
+    def _run(self, search: Search, slice_: int, rules: Sequence[int]) -> str:
+        """An equal share of the slice for each rule: where one goes astray another often does not."""
         slice_ = min(slice_, max(1, self.options.effort - self.states))
-        begun = search.states
         outcome = RUNNING
-        for rule, until in ((LEAST_LIVE, slice_ // 2), (FARTHEST, slice_)):
-            step = until if self.deadline is None else 64
+        for i, rule in enumerate(rules):
+            until = slice_ * (i + 1) // len(rules)
+            step = until if self.deadline is None else 100
             while outcome == RUNNING and search.states < until and not self._out_of_time():
                 outcome = search.run(min(until, search.states + step), rule)
             if outcome == RUNNING:
                 search.restart()
-        self.states += search.states - begun
+        self.states += search.states
         return outcome
 
     # ------------------------------------------------------------------------------------------------------------ pieces
 
     def improve_by_pieces(self, slice_: int) -> None:
         """Order the steps around the peak anew, in wider and wider pieces, as long as that lowers the peak."""
-        improving = True
-        while improving and not self.settled:
-            improving = any(self._improve_piece(width, slice_ // 4) for width in WIDTHS if not self.settled)
-            self._say(f"peak {self.peak:,}, floor {self.floor:,}, improving by pieces, {self.states:,} states")
+        walked = WalkedOrder(self.graph, self.order)
+        improved = True
+        while improved and not self.settled:
+            improved = any(self._improve_piece(walked, width, slice_ // 4) for width in WIDTHS if width < 2 * len(self.order))
+            if walked.peak < self.peak:
+                self._offer(f"{self.method.split(',')[0]}, improved by pieces", walked.order, walked.peak)
+                self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: improving by pieces")
 
-    def _improve_piece(self, width: int, slice_: int) -> bool:
-        steps = timeline(self.graph, self.order)
-        start = max(0, steps.peak_step - width // 2)
-        stop = min(len(self.order), start + width)
-        if width // 2 > len(self.order):
-            return False
-        outside = max((*steps.heights[:start], *steps.heights[stop:]), default=0)
-        piece = cut_out(self.graph, self.order, start, stop)
+    def _improve_piece(self, walked: WalkedOrder, width: int, slice_: int) -> bool:
+        peak, middle = walked.peak, walked.highest_step()
+        start, stop = max(0, middle - width // 2), min(len(walked.order), middle + width // 2)
+        piece = walked.cut_out(start, stop)
         reduced = reduce_graph(piece.graph)
         kernel = kernel_for(reduced.graph)
-        floors = flow_floors(kernel, range(len(reduced.graph.tasks)), len(reduced.graph.tasks), self._out_of_time)
-        ranking = sorted(floors, key=lambda t: (-floors[t], t))
-        lowest = max(max(floors.values(), default=0) + piece.constant, outside, self.floor)
-        for budget in sorted({lowest, (lowest + self.peak - 1) // 2, self.peak - 1}):
-            if not lowest <= budget < self.peak or self.settled:
-                continue
-            search = kernel.search(budget - piece.constant, ranking[:CRITICAL])
-            if self._run(search, slice_) == FOUND:
-                return self._offer("search, improved by pieces", piece.put_back(self.order, reduced.lift(search.trail)))
+        ranking = _most_pressing(reduced, kernel, piece, walked)
+        least = max([self.floor] + [kernel.flow_floor(t) + piece.constant for t in ranking[:1]])
+        for budget in sorted({max(least, peak * 7 // 8), max(least, peak * 63 // 64), peak - 1}):
+            if self.settled or least >= peak:
+                return False
+            for critical in ((), ranking):
+                search = kernel.search(budget - piece.constant, critical)
+                outcome = self._run(search, slice_, (LEAST_LIVE, FARTHEST) if critical else (LEAST_LIVE,))
+                if outcome == FOUND:
+                    walked.put_back(piece, reduced.lift(search.trail))
+                    return True
+                if outcome == EXHAUSTED:
+                    break
         return False
 
     # ------------------------------------------------------------------------------------------------------------ answer
@@ -255,5 +280,9 @@ class _Minimiser:
             self.options.progress(sentence)
 
 
-def _as_proof(found: Tuple[int, Footprint]) -> Tuple[int, Proof]:
-    return found
+def _most_pressing(reduced: Reduced, kernel: Kernel, piece: Piece, walked: WalkedOrder) -> List[int]:
+    """Of the tasks that run highest now, the ones with the greatest flow floors."""
+    height = {i + 1: walked.heights[piece.start + i] for i in range(len(piece.tasks))}
+    highest = sorted(range(len(reduced.heads)), key=lambda t: (-height.get(reduced.heads[t], 0), t))[:CRITICAL]
+    floors = {t: kernel.flow_floor(t) for t in highest}
+    return sorted(highest, key=lambda t: (-floors[t], t))

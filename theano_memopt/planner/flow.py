@@ -23,7 +23,7 @@ The compiled twin, _search.cpp, walks the arcs in the same order, so it stops at
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import ancestor_masks
@@ -69,11 +69,12 @@ class CutMark(NamedTuple):
 
 
 class Cut:
-    """The cut for one task v; `value` is the least live memory, the ancestors of v being done."""
+    """The cut for one task v; `value` is the least live memory, the ancestors of v being done, v and `undone` not."""
 
-    def __init__(self, network: Network, task: int) -> None:
+    def __init__(self, network: Network, task: int, undone: Sequence[int] = ()) -> None:
         self.task = task
         self.value = 0
+        self._sinks = frozenset((task, network.end, *undone))
         self._network = network
         self._room = list(network.room)
         self._closed = bytearray(network.end + 1)
@@ -112,14 +113,14 @@ class Cut:
 
     def chains(self) -> List[Tuple[int, Tuple[int, ...]]]:
         """The flow as witnesses: (bytes, buffers), each chain of buffers one of which must be live before v."""
-        return _chains(self._network, self._room, self.task)
+        return _chains(self._network, self._room, self._sinks)
 
     def _force_together(self, sources: List[int]) -> None:
         """Force many tasks at once, from nothing (Dinic: shortest paths first, a whole level graph at a time)."""
         network = self._network
         while True:
             level = self._levels(sources)
-            if level[self.task] < 0 and level[network.end] < 0:
+            if all(level[sink] < 0 for sink in self._sinks):
                 break
             next_arc = [0] * (network.end + 1)
             for source in sources:
@@ -139,7 +140,7 @@ class Cut:
                 other = network.to[arc]
                 if self._room[arc] > 0 and level[other] < 0:
                     level[other] = level[node] + 1
-                    if other not in (self.task, network.end):
+                    if other not in self._sinks:
                         queue.append(other)
         return level
 
@@ -149,7 +150,7 @@ class Cut:
         path: List[int] = []
         node = source
         while True:
-            if node in (self.task, network.end):
+            if node in self._sinks:
                 pushed = min(self._room[arc] for arc in path)
                 self.value += pushed
                 for arc in path:
@@ -186,7 +187,7 @@ class Cut:
                 if room[arc] <= 0 or closed[other] or other in via:
                     continue
                 via[other] = arc
-                if other == self.task or other == network.end:
+                if other in self._sinks:
                     return _trace(via, other, to)
                 queue.append(other)
         for node in queue:
@@ -203,7 +204,7 @@ def _trace(via: Dict[int, int], node: int, to: List[int]) -> List[int]:
     return path
 
 
-def _chains(network: Network, room: List[int], task: int) -> List[Tuple[int, Tuple[int, ...]]]:
+def _chains(network: Network, room: List[int], sinks: FrozenSet[int]) -> List[Tuple[int, Tuple[int, ...]]]:
     """Take the flow apart into paths. Circles of flow, which augmenting can leave behind, are cancelled on the way."""
     tasks = len(network.graph.tasks)
     flow = {arc: network.room[arc] - room[arc] for arc in range(0, len(room), 2) if network.room[arc] > room[arc]}
@@ -220,7 +221,7 @@ def _chains(network: Network, room: List[int], task: int) -> List[Tuple[int, Tup
             path: List[int] = []
             node = source
             position = {source: 0}
-            while node not in (task, network.end):
+            while node not in sinks:
                 arc = next(a for a in out[node] if flow[a] > 0)
                 path.append(arc)
                 node = network.to[arc]

@@ -1,67 +1,100 @@
 """Cheap legal orders. None of them is best everywhere, so all of them compete.
 
-    depth first      the youngest ready task: finish what was begun
-    least growth     the ready task after which the fewest bytes more are live
-    lowest height    the ready task that runs lowest; among equals the one that leaves least
-    large first      depth first from the outputs, the needs that hold more coming first
+    breadth first            first ready, first run
+    youngest first           the task that became ready last: finish what was begun
+    least growth first       the ready task after which the fewest bytes more are live
+    lowest height first      a task that gives back what it takes, if there is one; else the one that takes least
+    depth first              from each last task down: what it needs, then the task itself
+    largest subtree first    the same, the need that holds most beyond its result coming first (the best post-order of a tree)
+    heaviest path first      the same, the need at the end of the heaviest path coming first
 
 >>> from theano_memopt.planner.model import worked_example
 >>> from theano_memopt.planner.liveness import timeline
->>> {name: timeline(worked_example(), rule(worked_example())).peak for name, rule in RULES.items()}
-{'depth first': 8, 'least growth': 8, 'lowest height': 8, 'large first': 8}
+>>> {name: timeline(worked_example(), rule(worked_example())).peak for name, rule in RULES.items() if "height" in name or "breadth" in name}
+{'breadth first': 13, 'lowest height first': 8}
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from theano_memopt.planner.model import Graph
 
 Order = Tuple[int, ...]
 
 
-def depth_first(graph: Graph) -> Order:
+def breadth_first(graph: Graph) -> Order:
+    return _greedy(graph, lambda task, born, allocates, frees: (born, 0))
+
+
+def youngest_first(graph: Graph) -> Order:
     return _greedy(graph, lambda task, born, allocates, frees: (-born, 0))
 
 
-def least_growth(graph: Graph) -> Order:
-    return _greedy(graph, lambda task, born, allocates, frees: (allocates - frees, -born))
+def least_growth_first(graph: Graph) -> Order:
+    return _greedy(graph, lambda task, born, allocates, frees: (allocates - frees, 0))
 
 
-def lowest_height(graph: Graph) -> Order:
-    """Tasks that give back at least what they take go first; then whoever takes least."""
+def lowest_height_first(graph: Graph) -> Order:
     return _greedy(graph, lambda task, born, allocates, frees: (0 if frees >= allocates else allocates, allocates - frees))
 
 
-def large_first(graph: Graph) -> Order:
-    """Walk up from the tasks that nobody needs; what weighs more (all that its ancestors hold at most) is made first."""
+def depth_first(graph: Graph) -> Order:
+    return _post_order(graph, [0] * len(graph.tasks))
+
+
+def largest_subtree_first(graph: Graph) -> Order:
+    keeps = [sum(graph.buffers[b].size for b in task.writes if graph.buffers[b].readers or graph.buffers[b].pinned) for task in graph.tasks]
+    needs = [0] * len(graph.tasks)
+    for task in graph.natural_order:
+        waiting = 0
+        for part in sorted(graph.predecessors[task], key=lambda part: (keeps[part] - needs[part], part)):
+            needs[task] = max(needs[task], waiting + needs[part])
+            waiting += keeps[part]
+        needs[task] = max(needs[task], waiting + graph.allocates[task])
+    return _post_order(graph, [kept - needed for kept, needed in zip(keeps, needs)])
+
+
+def heaviest_path_first(graph: Graph) -> Order:
     weight = [0] * len(graph.tasks)
     for task in graph.natural_order:
-        weight[task] = graph.allocates[task] + max((weight[p] for p in graph.predecessors[task]), default=0)
-    order: List[int] = []
-    state = bytearray(len(graph.tasks))
-    roots = sorted((t for t in range(len(graph.tasks)) if not graph.successors[t]), key=lambda t: (weight[t], -t))
-    stack = roots
-    while stack:
-        task = stack[-1]
-        if state[task] == 0:
-            state[task] = 1
-            stack.extend(sorted((p for p in graph.predecessors[task] if state[p] == 0), key=lambda p: (weight[p], -p)))
-        else:
-            stack.pop()
-            if state[task] == 1:
-                state[task] = 2
-                order.append(task)
-    return tuple(order)
+        weight[task] = -graph.allocates[task] + min((weight[p] for p in graph.predecessors[task]), default=0)
+    return _post_order(graph, weight)
 
 
 RULES: Dict[str, Callable[[Graph], Order]] = {
+    "breadth first": breadth_first,
+    "youngest first": youngest_first,
+    "least growth first": least_growth_first,
+    "lowest height first": lowest_height_first,
     "depth first": depth_first,
-    "least growth": least_growth,
-    "lowest height": lowest_height,
-    "large first": large_first,
+    "largest subtree first": largest_subtree_first,
+    "heaviest path first": heaviest_path_first,
 }
+
+
+def _post_order(graph: Graph, rank: Sequence[int]) -> Order:
+    """From each last task down, lower ranks first. Without recursion, so that a graph may be deeper than Python's stack."""
+
+    def by_rank(tasks: Iterable[int]) -> Iterator[int]:
+        return iter(sorted(tasks, key=lambda task: (rank[task], task)))
+
+    order: List[int] = []
+    seen = bytearray(len(graph.tasks))
+    for last in by_rank(t for t in range(len(graph.tasks)) if not graph.successors[t]):
+        seen[last] = 1
+        stack = [(last, by_rank(graph.predecessors[last]))]
+        while stack:
+            task, rest = stack[-1]
+            part = next((part for part in rest if not seen[part]), None)
+            if part is None:
+                order.append(task)
+                stack.pop()
+            else:
+                seen[part] = 1
+                stack.append((part, by_rank(graph.predecessors[part])))
+    return tuple(order)
 
 
 def _greedy(graph: Graph, key: Callable[[int, int, int, int], Tuple[int, int]]) -> Order:

@@ -12,11 +12,13 @@ import os
 from array import array
 from typing import Any, List, Optional, Sequence, Union
 
-from theano_memopt.planner.flow import Cut, Network
+from theano_memopt.planner.flow import INFINITE, Cut, Network
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.search import EXHAUSTED, FOUND, RUNNING, BudgetSearch
 
 _LARGEST_SUM = 1 << 60
+IMPOSSIBLE = INFINITE
+"""The height of a task that cannot run in the situation that was asked about."""
 _STATUS = (RUNNING, FOUND, EXHAUSTED)
 
 
@@ -27,14 +29,14 @@ class PythonKernel:
         self.graph = graph
         self._network: Optional[Network] = None
 
-    def flow_floor(self, task: int, done: Sequence[int] = ()) -> int:
-        """No order runs `task` (with the tasks in `done` already run) at a lower height."""
+    def flow_floor(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> int:
+        """No order runs `task`, the tasks in `done` being done and those in `undone` not, at a lower height."""
         self._network = self._network or Network(self.graph)
-        cut = Cut(self._network, task)
-        limit = sum(buffer.size for buffer in self.graph.buffers)
-        for other in done:
-            cut.force(other, limit)
-        return cut.value + self.graph.allocates[task]
+        if any(self._network.ancestors[task] >> other & 1 for other in undone):
+            return IMPOSSIBLE
+        cut = Cut(self._network, task, undone)
+        possible = all([cut.force(other, INFINITE - 1) for other in done])
+        return cut.value + self.graph.allocates[task] if possible else IMPOSSIBLE
 
     def search(self, budget: int, critical: Sequence[int]) -> BudgetSearch:
         return BudgetSearch(self.graph, budget, critical)
@@ -89,9 +91,9 @@ class CompiledKernel:
             *_lists(graph.predecessors),
         )
 
-    def flow_floor(self, task: int, done: Sequence[int] = ()) -> int:
-        value = self.library.memopt_cut(self.handle, task, _ints(done), len(done), _LARGEST_SUM)
-        return int(value) + self.graph.allocates[task]
+    def flow_floor(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> int:
+        value = int(self.library.memopt_cut(self.handle, task, _ints(done), len(done), _ints(undone), len(undone), _LARGEST_SUM))
+        return value + self.graph.allocates[task] if value <= _LARGEST_SUM else IMPOSSIBLE
 
     def search(self, budget: int, critical: Sequence[int]) -> CompiledSearch:
         return CompiledSearch(self, budget, critical)
@@ -146,7 +148,7 @@ def _declare(library: Any) -> Any:
     for name, result, arguments in (
         ("problem", handle, [number, number, ctypes.POINTER(size), ctypes.c_char_p, ints, ints, ints, ints, ints]),
         ("problem_free", None, [handle]),
-        ("cut", size, [handle, number, ints, number, size]),
+        ("cut", size, [handle, number, ints, number, ints, number, size]),
         ("search", handle, [handle, size, ints, number]),
         ("search_free", None, [handle]),
         ("search_run", number, [handle, size, number]),

@@ -38,7 +38,7 @@ from theano_memopt.planner.model import Graph
 RUNNING, FOUND, EXHAUSTED = "running", "found", "exhausted"
 
 LEAST_LIVE, FARTHEST = 0, 1
-"""Rules for which child to try first; any larger number is the seed of a shuffle."""
+"""Rules for which child to try first; any larger number is the seed of chance: a step's growth counts for up to twice what it is."""
 
 _WORD = (1 << 64) - 1
 
@@ -143,18 +143,19 @@ class BudgetSearch:
             self._settle()
             known = self._done in self._failed
             if not committed and not known:
-                open_.append(self._rank(rule, task, mark))
+                open_.append(self._rank(rule, task, mark, resting))
             self._back_to(mark)
             if committed:
                 return [] if known else [task]
         return [task for _, _, task in sorted(open_)]
 
-    def _rank(self, rule: int, task: int, mark: int) -> Tuple[int, int, int]:
+    def _rank(self, rule: int, task: int, mark: int, resting: int) -> Tuple[int, int, int]:
         if rule == LEAST_LIVE:
             return (self._live, 0, task)
         if rule == FARTHEST:
             return (mark - len(self.trail), self._live, task)
-        return (_scramble(rule * 1000003 + self.states * 8191 + task) >> 2, 0, task)
+        chance = _scramble(rule * 1000003 + self.states * 8191 + task) >> 56
+        return (self._live + max(self._live - resting, 0) // 256 * chance, 0, task)
 
     def _falls_back(self, before: Set[int], resting: int) -> bool:
         """Do free tasks that were not ready `before` bring live bytes back to `resting`?"""
