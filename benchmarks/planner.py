@@ -405,7 +405,7 @@ def _scope(parsed: argparse.Namespace) -> Scope:
     return Scope(
         budgets=sorted(parsed.budget or ([1.0] if quick else [10.0, 60.0])),
         families=parsed.families or list(FAMILIES),
-        sizes=parsed.sizes or (SIZES[:2] if quick else SIZES),
+        sizes=parsed.sizes or (SIZES[:3] if quick else SIZES),
         seeds=range(parsed.seeds or (1 if quick else 2)),
         small=100 if quick else 1000,
         quick=quick,
