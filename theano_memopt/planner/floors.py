@@ -20,16 +20,18 @@ from __future__ import annotations
 
 from typing import Callable, List, Sequence, Tuple
 
-from theano_memopt.planner.certificate import Chain, Chains, Footprint, footprint
+from theano_memopt.planner.certificate import Chain, Chains, Footprint, Proof, footprint
 from theano_memopt.planner.flow import INFINITE, Cut, Network
 from theano_memopt.planner.kernel import IMPOSSIBLE, Kernel
 from theano_memopt.planner.model import Graph
 
 
-def best_footprint(graph: Graph) -> Tuple[int, Footprint]:
+def best_footprint(graph: Graph) -> Tuple[int, Proof]:
+    """The largest footprint; where there is no task to name, a proof of 0 that names none."""
     sizes = [footprint(graph, task) for task in range(len(graph.tasks))]
-    best = max(sizes, default=0)
-    return best, Footprint(sizes.index(best) if sizes else 0)
+    if not sizes:
+        return 0, Chains((), ())
+    return max(sizes), Footprint(sizes.index(max(sizes)))
 
 
 def floor_of_a_set(kernel: Kernel, tasks: Sequence[int], which: str) -> List[int]:
