@@ -362,7 +362,7 @@ def packing(scope: Scope, book: Book, console: Console) -> None:
         if row["height"] > row["load"] or row["aligned height"] > row["aligned load"]:
             book.wrong.append(f"{row['graph']}: the arena is higher than the greatest load")
     packs.print_table("Arenas of the real training functions: bytes", _without_table(book.of("packing of real graphs")))
-    limits = {"effort": 300_000, "seconds": 4.0} if scope.quick else {}
+    limits = {"seconds": 8.0} if scope.quick else {}
     for row in _progress("hard packing files", packs.measure_files(**limits), lambda row: f"file {row['file']}", total=11):
         book.add("packing files", row)
         if 10 * row["height"] > 11 * row["load"]:

@@ -38,6 +38,7 @@ from theano_memopt.planner.slots import StorageRejected
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
 MOST_BYTES = 2**62  # all sizes together must stay below: the search counts in 64 bits, and no machine holds as much
+PACK_EFFORT = 10_000_000  # some tens of seconds on the hardest files; whoever packs by hand waits longer than a compiler may
 
 
 class BadInput(Exception):
@@ -140,6 +141,12 @@ class PackVerb(Verb):
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("lives", metavar="LIVES.csv", help="columns id, lower, upper, size; a life is half-open")
         parser.add_argument("--capacity", type=_whole, metavar="N", help="say whether it fits into so many bytes")
+        parser.add_argument(
+            "--effort", type=_whole, default=PACK_EFFORT, metavar="CHOICES", help="choices that the search may make (default %(default)s)"
+        )
+        parser.add_argument(
+            "--time", type=_seconds, metavar="SECONDS", help="end the search after so long; the answer may then differ from run to run"
+        )
         parser.add_argument("--out", metavar="PLACED.csv", help="write the lives with their offsets here")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
@@ -147,7 +154,7 @@ class PackVerb(Verb):
         out = _place_to_write(parsed.out, parsed.lives)
         lives = _read_lives(parsed.lives)
         with _progress(f"packing {len(lives.ids)} buffers") as progress:
-            arena = arenas.pack(lives.sizes, lives.spans, progress=progress, enough=parsed.capacity or 0)
+            arena = arenas.pack(lives.sizes, lives.spans, effort=parsed.effort, seconds=parsed.time, progress=progress, enough=parsed.capacity or 0)
         if out is not None:
             _write_placed(out, lives, arena)
         answer: Dict[str, Any] = {"height": arena.height, "floor": arena.floor, "buffers": len(lives.ids)}
