@@ -130,6 +130,7 @@ public:
     }
 
     bool force(int done, Bytes limit) {
+        if (sink_[done]) value = kInfinite;
         if (closed_[done]) return value <= limit;
         while (value <= limit) {
             int end = find_path(done);

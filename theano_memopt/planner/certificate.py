@@ -437,7 +437,7 @@ def schedule_from_json(graph: Graph, data: Any) -> Schedule:
 
 
 def _number(row: Mapping[str, Any], word: str) -> int:
-    value = row[word]
+    value: object = row[word]
     if isinstance(value, bool) or not isinstance(value, int):
         raise Rejected("bad-form", f"{word} must be a whole number, not {value!r}")
     return value
@@ -450,7 +450,8 @@ def _proof_from_json(data: Mapping[str, Any], tasks: Mapping[str, int], buffers:
         return Exhausted(_number(data, "budget"), tuple(tasks[name] for name in data["critical"]), _number(data, "states"))
     if data["by"] == "chains":
         families = tuple(
-            tuple((_number({"amount": amount}, "amount"), tuple(buffers[name] for name in names)) for amount, names in family) for family in data["chains"]
+            tuple((_number({"amount": amount}, "amount"), tuple(buffers[name] for name in names)) for amount, names in family)
+            for family in data["chains"]
         )
         return Chains(tuple(tasks[name] for name in data["tasks"]), families, str(data["which"]))
     raise Rejected("bad-form", f"a proof is by footprint, chains or exhausted, not {data['by']!r}")

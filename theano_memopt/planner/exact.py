@@ -23,7 +23,7 @@ only ends the work early, with the answer `Open`.
 from __future__ import annotations
 
 import time
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Exhausted, Open, Proof, Proven, Schedule
@@ -131,7 +131,7 @@ class _Minimiser:
     def raise_floor_by_flow(self) -> None:
         """Only a task whose lowest known height is above the floor can raise it; the most promising come first."""
         count = len(self.reduced.graph.tasks)
-        floors = {}
+        floors: Dict[int, int] = {}
         for task in sorted(range(count), key=lambda t: (-self.lowest[t], t)):
             if self._out_of_time() or len(floors) * count > CUTS_AT_MOST or len(floors) >= CRITICAL and self.lowest[task] <= self.floor:
                 break

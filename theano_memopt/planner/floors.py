@@ -67,7 +67,7 @@ def witness(graph: Graph, tasks: Sequence[int], which: str = "last") -> Tuple[in
             families.append(())
             continue
         cut = Cut(network, task, others if which == "first" else ())
-        possible = which == "first" or all([cut.force(other, INFINITE - 1) for other in others])
+        possible = which == "first" or all(cut.force(other, INFINITE - 1) for other in others)
         families.append(tuple(cut.chains()) if possible else ())
         if possible:
             shown.append(cut.value + graph.allocates[task])

@@ -84,6 +84,8 @@ class Cut:
 
     def force(self, done: int, limit: int) -> bool:
         """Demand that task `done` is done too. False as soon as the value is above the limit; then it is a lower bound."""
+        if done in self._sinks:
+            self.value = INFINITE
         if self._closed[done]:
             return self.value <= limit
         while self.value <= limit:
@@ -91,7 +93,7 @@ class Cut:
             if path is None:
                 return True
             pushed = min(self._room[arc] for arc in path)
-            if pushed >= INFINITE // 2:  # `done` is v itself, or cannot be done before it
+            if pushed >= INFINITE // 2:  # `done` cannot be done before v
                 self.value = INFINITE
                 break
             for arc in path:

@@ -35,7 +35,7 @@ class PythonKernel:
         if any(self._network.ancestors[task] >> other & 1 for other in undone):
             return IMPOSSIBLE
         cut = Cut(self._network, task, undone)
-        possible = all([cut.force(other, INFINITE - 1) for other in done])
+        possible = all(cut.force(other, INFINITE - 1) for other in done)
         return cut.value + self.graph.allocates[task] if possible else IMPOSSIBLE
 
     def search(self, budget: int, critical: Sequence[int]) -> BudgetSearch:
@@ -45,7 +45,7 @@ class PythonKernel:
 class CompiledSearch:
     """BudgetSearch, compiled."""
 
-    def __init__(self, kernel: "CompiledKernel", budget: int, critical: Sequence[int]) -> None:
+    def __init__(self, kernel: CompiledKernel, budget: int, critical: Sequence[int]) -> None:
         self._kernel = kernel  # keeps the problem alive
         self._library = kernel.library
         self._handle = self._library.memopt_search(kernel.handle, budget, _ints(critical), len(critical))

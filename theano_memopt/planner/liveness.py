@@ -44,9 +44,7 @@ def live_bytes(graph: Graph, done: AbstractSet[int]) -> int:
     return sum(
         buffer.size
         for buffer in graph.buffers
-        if buffer.producer is not None
-        and buffer.producer in done
-        and (buffer.pinned or any(reader not in done for reader in buffer.readers))
+        if buffer.producer is not None and buffer.producer in done and (buffer.pinned or any(reader not in done for reader in buffer.readers))
     )
 
 
@@ -68,9 +66,7 @@ class Walk:
         """Bytes that would be freed if `task` ran next."""
         buffers = self.graph.buffers
         here = self.graph.tasks[task]
-        last_reads = sum(
-            buffers[b].size for b in here.reads if self._unread[b] == 1 and not buffers[b].pinned and buffers[b].producer is not None
-        )
+        last_reads = sum(buffers[b].size for b in here.reads if self._unread[b] == 1 and not buffers[b].pinned and buffers[b].producer is not None)
         return last_reads + sum(buffers[b].size for b in here.writes if not buffers[b].readers and not buffers[b].pinned)
 
     def height(self, task: int) -> int:

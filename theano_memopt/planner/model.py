@@ -77,8 +77,7 @@ class Graph:
     def predecessors(self) -> Tuple[Tuple[int, ...], ...]:
         """For each task the tasks that must be done first: producers of what it reads, and its `after`."""
         return tuple(
-            tuple(sorted({p for p in (self.buffers[b].producer for b in task.reads) if p is not None} | set(task.after)))
-            for task in self.tasks
+            tuple(sorted({p for p in (self.buffers[b].producer for b in task.reads) if p is not None} | set(task.after))) for task in self.tasks
         )
 
     @cached_property
@@ -123,8 +122,7 @@ def build_graph(
     return graph_from_json(
         {
             "buffers": [
-                {"name": name, "bytes": size, **({"kind": kinds[name]} if kinds and name in kinds else {})}
-                for name, size in buffers.items()
+                {"name": name, "bytes": size, **({"kind": kinds[name]} if kinds and name in kinds else {})} for name, size in buffers.items()
             ],
             "tasks": [{"name": n, "reads": list(r), "writes": list(w), "after": list(a)} for n, r, w, a in rows],
             "keep": list(keep),
@@ -181,9 +179,7 @@ def graph_from_json(data: Any, sizes_from: str = "given") -> Graph:
         for b in reads[t]:
             readers[b].append(t)
     kept = set(_lookup(data, "keep", None, buffer_index, "buffer"))
-    buffers = tuple(
-        Buffer(sizes[b], _kind(row, b), producer.get(b), tuple(readers[b]), b in kept, row["name"]) for b, row in enumerate(rows)
-    )
+    buffers = tuple(Buffer(sizes[b], _kind(row, b), producer.get(b), tuple(readers[b]), b in kept, row["name"]) for b, row in enumerate(rows))
     tasks = tuple(Task(reads[t], writes[t], after[t], row["name"]) for t, row in enumerate(task_rows))
     return Graph(tasks, buffers, str(data.get("sizes_from", sizes_from)))
 
@@ -214,9 +210,7 @@ def _check_buffers(graph: Graph) -> None:
     seen: Dict[str, int] = {}
     for b, buffer in enumerate(graph.buffers):
         if isinstance(buffer.size, bool) or not isinstance(buffer.size, int) or buffer.size < 0:
-            raise GraphError(
-                "bad-size", f"buffers[{b}]", f"buffer {buffer.label!r} has {buffer.size!r} bytes; a size is a whole number, 0 or more"
-            )
+            raise GraphError("bad-size", f"buffers[{b}]", f"buffer {buffer.label!r} has {buffer.size!r} bytes; a size is a whole number, 0 or more")
         if buffer.label in seen:
             raise GraphError("duplicate-name", f"buffers[{b}]", f"two buffers are named {buffer.label!r}")
         seen[buffer.label] = b
@@ -235,7 +229,11 @@ def _check_tasks(graph: Graph) -> None:
                 raise GraphError("duplicate-name", f"tasks[{t}].{word}", f"task {task.label!r} names one thing twice in {word}")
             for i in picked:
                 if not 0 <= i < len(limit):
-                    raise GraphError(f"unknown-{'task' if word == 'after' else 'buffer'}", f"tasks[{t}].{word}", f"task {task.label!r} names index {i}, which does not exist")
+                    raise GraphError(
+                        f"unknown-{'task' if word == 'after' else 'buffer'}",
+                        f"tasks[{t}].{word}",
+                        f"task {task.label!r} names index {i}, which does not exist",
+                    )
         for b in task.writes:
             if b in producer:
                 raise GraphError("two-producers", f"tasks[{t}].writes", f"buffer {graph.buffers[b].label!r} has two producers")

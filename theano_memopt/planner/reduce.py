@@ -83,6 +83,7 @@ class _Merging:
         for task, needs in enumerate(self.before):
             for p in needs:
                 self.behind[p].add(task)
+        self.touched: List[int] = []  # tasks that a superfluous edge has left; they may have one neighbour now
         self.parts: Dict[int, Tuple[int, ...]] = {t: (t,) for t in range(len(graph.tasks))}
         self.needs = list(graph.allocates)
         self.readers: List[Set[int]] = [set(b.readers) for b in graph.buffers]
@@ -127,6 +128,7 @@ class _Merging:
         for q in [q for q in self.before[later] if self.ancestors[earlier] >> q & 1]:
             self.before[later].remove(q)
             self.behind[q].remove(later)
+            self.touched.append(q)
         self.before[later].add(earlier)
         self.behind[earlier].add(later)
 
@@ -141,7 +143,9 @@ class _Merging:
         for b in self.writes[head] & self.reads[head]:  # written and read inside: now only the readers outside count
             self.readers[b].discard(head)
             self.reads[head].discard(b)
-        return [head, *sorted(self.before[head]), *sorted(self.behind[head])]
+        again = [*self.touched, head, *sorted(self.before[head]), *sorted(self.behind[head])]
+        self.touched.clear()
+        return again
 
     def result(self) -> Reduced:
         heads = [t for t in self.graph.natural_order if t in self.parts]
