@@ -14,9 +14,12 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+from theano.gof import link, vm
+
+Hook = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -55,103 +58,64 @@ def _array_bytes() -> int:
 def recorded_order(function: Any, *arguments: Any, **keywords: Any) -> List[Any]:
     """The nodes in the order in which one call really runs them, whatever the machine.
 
-    Every thunk is replaced by one that notes its node. The C machine calls Python for thunks that have no C function of
-    their own, so a new machine is made over the noting thunks; the function itself is left as it was.
+    A new machine is made over thunks that note their node: the C machine calls Python for a thunk that has no C function
+    of its own. The function itself is left as it was.
     """
     ran: List[Any] = []
     with noting_thunks(ran):
-        twin = function.maker.create([c.storage[0] if not c.implicit else c for c in function.input_storage])
+        twin = _twin(function)
     twin(*arguments, **keywords)
     return ran
 
 
 class noting_thunks:  # noqa: N801 - used like a function
-    """While this is open, every thunk that an op makes notes its node in `ran` when it is run."""
+    """While this is open, machines are made over thunks that note their node in `ran` when they have run.
 
-    def __init__(self, ran: List[Any]) -> None:
+    `after(node, thunk)`, if given, is called then too; `around(node, thunk)` replaces the call itself.
+    """
+
+    def __init__(self, ran: List[Any], after: Optional[Hook] = None, around: Optional[Hook] = None) -> None:
         self.ran = ran
-        self.patched: List[Tuple[Any, str, Any]] = []
+        self.after = after
+        self.around = around or (lambda node, thunk: thunk())
 
     def __enter__(self) -> None:
-        from theano.gof import link, vm
-
-        self._wrap(vm.VM_Linker, "make_vm", 2)
-        self._wrap_streamline(link)
-
-    def __exit__(self, *error: Any) -> None:
-        for place, name, original in reversed(self.patched):
-            setattr(place, name, original)
-
-    def _wrap(self, place: Any, name: str, thunks_at: int) -> None:
-        original = getattr(place, name)
-        self.patched.append((place, name, original))
-        ran = self.ran
+        self.make_vm, self.streamline = vm.VM_Linker.make_vm, link.streamline
 
         def make_vm(linker: Any, nodes: Any, thunks: Any, *rest: Any) -> Any:
-            return original(linker, nodes, [_noting(ran, node, thunk) for node, thunk in zip(nodes, thunks)], *rest)
-
-        setattr(place, name, make_vm)
-
-    def _wrap_streamline(self, link: Any) -> None:
-        original = link.streamline
-        self.patched.append((link, "streamline", original))
-        from theano.gof import cc
-
-        self.patched.append((cc.link, "streamline", original))
-        ran = self.ran
+            return self.make_vm(linker, nodes, self._noting(nodes, thunks), *rest)
 
         def streamline(fgraph: Any, thunks: Any, order: Any, *rest: Any, **keywords: Any) -> Any:
-            return original(fgraph, [_noting(ran, node, thunk) for node, thunk in zip(order, thunks)], order, *rest, **keywords)
+            return self.streamline(fgraph, self._noting(order, thunks), order, *rest, **keywords)
 
-        link.streamline = streamline
+        vm.VM_Linker.make_vm, link.streamline = make_vm, streamline
 
+    def __exit__(self, *error: Any) -> None:
+        vm.VM_Linker.make_vm, link.streamline = self.make_vm, self.streamline
 
-def _noting(ran: List[Any], node: Any, thunk: Any) -> Any:
-    def noted() -> Any:
-        asked_for = thunk()
-        if not asked_for:  # a lazy op that asks for more has not run yet
-            ran.append(node)
-        return asked_for
+    def _noting(self, nodes: Sequence[Any], thunks: Sequence[Any]) -> List[Any]:
+        return [self._noted(node, thunk) for node, thunk in zip(nodes, thunks)]
 
-    noted.lazy = getattr(thunk, "lazy", False)  # type: ignore[attr-defined]
-    noted.inputs = getattr(thunk, "inputs", None)  # type: ignore[attr-defined]
-    noted.outputs = getattr(thunk, "outputs", None)  # type: ignore[attr-defined]
-    return noted
+    def _noted(self, node: Any, thunk: Any) -> Any:
+        def run() -> Any:
+            asked_for = self.around(node, thunk)
+            if not asked_for:  # a lazy op that asks for more has not run yet
+                self.ran.append(node)
+                if self.after is not None:
+                    self.after(node, thunk)
+            return asked_for
+
+        for name in ("lazy", "inputs", "outputs"):
+            if hasattr(thunk, name):
+                setattr(run, name, getattr(thunk, name))
+        return run
 
 
 def workspaces(function: Any, *arguments: Any) -> Dict[Any, int]:
-    """For each node the most bytes that were held while it ran, above what was held before and what it left behind."""
+    """For each node the most bytes that were held while it ran, above what was held before and after."""
     found: Dict[Any, int] = {}
-    with _measuring_thunks(found):
-        twin = function.maker.create([c.storage[0] if not c.implicit else c for c in function.input_storage])
-    twin(*arguments)
-    tracemalloc.start()
-    try:
-        found.clear()
-        twin(*arguments)
-    finally:
-        tracemalloc.stop()
-    return found
 
-
-class _measuring_thunks(noting_thunks):  # noqa: N801
-    def __init__(self, found: Dict[Any, int]) -> None:
-        super().__init__([])
-        self.found = found
-
-    def _wrap(self, place: Any, name: str, thunks_at: int) -> None:
-        original = getattr(place, name)
-        self.patched.append((place, name, original))
-        found = self.found
-
-        def make_vm(linker: Any, nodes: Any, thunks: Any, *rest: Any) -> Any:
-            return original(linker, nodes, [_measuring(found, node, thunk) for node, thunk in zip(nodes, thunks)], *rest)
-
-        setattr(place, name, make_vm)
-
-
-def _measuring(found: Dict[Any, int], node: Any, thunk: Any) -> Any:
-    def measured() -> Any:
+    def around(node: Any, thunk: Any) -> Any:
         if not tracemalloc.is_tracing():
             return thunk()
         before = tracemalloc.get_traced_memory()[0]
@@ -161,10 +125,20 @@ def _measuring(found: Dict[Any, int], node: Any, thunk: Any) -> Any:
         found[node] = max(0, peak - max(before, after))
         return asked_for
 
-    measured.lazy = getattr(thunk, "lazy", False)  # type: ignore[attr-defined]
-    measured.inputs = thunk.inputs  # type: ignore[attr-defined]
-    measured.outputs = thunk.outputs  # type: ignore[attr-defined]
-    return measured
+    with noting_thunks([], around=around):
+        twin = _twin(function)
+    twin(*arguments)
+    tracemalloc.start()
+    try:
+        twin(*arguments)
+    finally:
+        tracemalloc.stop()
+    return found
+
+
+def _twin(function: Any) -> Any:
+    """The same function over the same shared variables, with thunks and machine of its own."""
+    return function.maker.create([c if c.implicit else c.storage[0] for c in function.input_storage])
 
 
 def same_bits(one: Sequence[Any], other: Sequence[Any]) -> bool:

@@ -1,0 +1,56 @@
+"""The oracle of the host's tests: the same function compiled without the pass, compared bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, Sequence
+
+import numpy as np
+import theano
+from theano.compile.mode import Mode
+
+import theano_memopt
+from theano_memopt.hosts.theano import probe
+from theano_memopt.hosts.theano.rewrite import feature_of
+
+LINKERS = ("cvm", "cvm_nogc", "vm", "vm_nogc")
+
+
+def with_pass(linker: str = "cvm", **settings: Any) -> Any:
+    return theano_memopt.mode(Mode(linker, "fast_run"), **settings)
+
+
+def without_pass(linker: str = "cvm") -> Any:
+    return Mode(linker, "fast_run").excluding("mem_reuse")
+
+
+def same(one: Sequence[Any], other: Sequence[Any]) -> None:
+    assert len(one) == len(other)
+    for i, (a, b) in enumerate(zip(one, other)):
+        assert probe.same_bits([a], [b]), f"result {i} differs: {a} and {b}"
+
+
+def results(make: Callable[[Any], Callable[[], List[Any]]], linker: str) -> Any:
+    """`make(mode)` builds everything anew and answers a function that computes; its results with the pass equal those without."""
+    ours, stock = make(with_pass(linker)), make(without_pass(linker))
+    kept, wanted = [], []
+    for _ in range(3):
+        kept.append(ours())
+        wanted.append([np.array(v, copy=True) for v in stock()])
+    for a, b in zip(kept, wanted):  # only now: what the caller keeps must survive later calls
+        same(a, b)
+    return ours
+
+
+def annotation(function: Any) -> Any:
+    fgraph = function.maker.fgraph
+    return feature_of(fgraph).annotation(fgraph)
+
+
+def shared_cells(function: Any) -> int:
+    """How many variables lie in a cell together with another, as the machine has it."""
+    cells = [id(cell) for v, cell in function.fn.storage_map.items() if v.owner is not None]
+    return sum(cells.count(cell) > 1 for cell in cells)
+
+
+def floats(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.RandomState(seed).normal(0, 1, shape).astype(theano.config.floatX)

@@ -1,0 +1,83 @@
+"""`import theano_memopt`, before and after Theano, twice, and without it. Each case is a fresh process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+BEFORE = "import theano_memopt\n"
+WITH_THEANO = BEFORE + "import theano\n"
+REGISTERED = "from theano.compile.mode import optdb; assert 'mem_reuse' in optdb._names\n"
+STOCK_ENOUGH = "import numpy.distutils.__config__ as c\nif not hasattr(c, 'blas_opt_info'): c.blas_opt_info = {}\n"
+
+
+def _run(program: str, **environment: str) -> str:
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_importing_the_package_imports_no_theano() -> None:
+    _run(BEFORE + "import sys; assert 'theano' not in sys.modules and 'numpy.distutils' not in sys.modules\n")
+
+
+def test_the_planner_works_where_theano_cannot_be_imported() -> None:
+    _run("import sys; sys.modules['theano'] = None\nimport theano_memopt.planner.plan as p, theano_memopt.planner.model as m; p.make_plan(m.worked_example())\n")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        WITH_THEANO + REGISTERED,
+        STOCK_ENOUGH + "import theano\nimport theano_memopt\n" + REGISTERED,
+        WITH_THEANO + "import importlib; importlib.reload(theano_memopt)\nimport theano_memopt\n" + REGISTERED,
+        BEFORE + "theano_memopt.mode\n" + REGISTERED,
+        BEFORE + "import theano.tensor as tt\n" + REGISTERED,
+    ],
+    ids=["before", "after", "twice", "lazily", "through a submodule"],
+)
+def test_it_registers(program: str) -> None:
+    _run(program)
+
+
+def test_theano_looks_as_if_nothing_had_been_in_the_way() -> None:
+    _run(WITH_THEANO + "import pkgutil; assert type(theano.__loader__).__module__.startswith(('importlib', '_frozen')), theano.__loader__\n")
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    _run(BEFORE + "try:\n    theano_memopt.nothing\nexcept AttributeError as e:\n    assert 'nothing' in str(e)\nelse:\n    raise SystemExit(1)\n")
+
+
+def test_flags_come_from_the_environment_and_leave_the_compile_cache_alone() -> None:
+    told = _run(
+        WITH_THEANO + "print(theano.config.mem_reuse.effort, theano.config.mem_reuse.order, theano.config.mem_reuse.verify)\n"
+        "from theano.configparser import _config_var_list as v\nprint([p.in_c_key for p in v if p.fullname.startswith('mem_reuse')])\n",
+        THEANO_FLAGS="mem_reuse.effort=17,mem_reuse.order=host,mem_reuse.verify=True",
+    )
+    assert told.splitlines()[0] == "17 host True"
+    assert set(eval(told.splitlines()[1])) == {False}
+
+
+def test_a_wrong_flag_is_theanos_own_error() -> None:
+    with pytest.raises(AssertionError, match="Invalid value .*mem_reuse.order"):
+        _run(WITH_THEANO, THEANO_FLAGS="mem_reuse.order=best")
+
+
+def test_batched_dot_without_a_blas() -> None:
+    program = (
+        "import theano.tensor as tt, numpy as np\nx, y = tt.ftensor3s('xy')\nf = theano.function([x, y], tt.batched_dot(x, y))\n"
+        "a = np.random.rand(3, 4, 5).astype('f'); b = np.random.rand(3, 5, 2).astype('f')\n"
+        "assert np.allclose(f(a, b), np.einsum('bij,bjk->bik', a, b), rtol=1e-4)\n"
+    )
+    _run(WITH_THEANO + program, THEANO_FLAGS="blas.ldflags=")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Scan's C code compiles on older Pythons")
+def test_scan_takes_its_python_path_where_its_c_code_does_not_compile() -> None:
+    _run(WITH_THEANO + "import sys; assert sys.modules['theano.scan_module.scan_perform_ext'] is None\n")

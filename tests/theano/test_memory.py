@@ -1,0 +1,104 @@
+"""Measured bytes against planned ones, and against stock: the pass must save what it says."""
+
+from __future__ import annotations
+
+from typing import Any, Tuple
+
+import pytest
+
+import theano_memopt
+from tests.theano.both import annotation, with_pass, without_pass
+from theano_memopt import demo_models
+from theano_memopt.hosts.theano import probe
+
+PYTHON_OBJECTS = 16 * 1024
+"""What the interpreter itself allocates during a call: argument lists, array headers."""
+
+
+def _compiled(name: str, mode: Any) -> Tuple[Any, Any]:
+    model = demo_models.build(name)
+    for variable, array in zip(model.inputs, model.batch):
+        theano_memopt.hint(variable, array.shape)
+    return model, model.compile(mode)
+
+
+@pytest.mark.parametrize("name", demo_models.MODELS)
+def test_the_measured_peak_is_the_planned_one(name: str) -> None:
+    model, function = _compiled(name, with_pass("cvm"))
+    plan = theano_memopt.plan_of(function)
+    held = probe.held_by_call(function, *model.batch)
+    own = probe.workspaces(function, *model.batch)
+    heights = dict(zip(annotation(function).nodes, plan.schedule.timeline.heights))
+    with_workspace = max([plan.schedule.peak, *(heights[node] + own.get(node, 0) for node in heights)])
+    assert held.peak <= 1.02 * with_workspace + PYTHON_OBJECTS
+    assert held.peak >= 0.98 * plan.schedule.peak  # and the plan does not promise less than is needed
+
+
+@pytest.mark.parametrize("name", demo_models.MODELS)
+def test_never_more_than_stock_with_gc(name: str) -> None:
+    model, ours = _compiled(name, with_pass("cvm"))
+    _, stock = _compiled(name, without_pass("cvm"))
+    assert probe.held_by_call(ours, *model.batch).peak <= probe.held_by_call(stock, *model.batch).peak + PYTHON_OBJECTS
+
+
+@pytest.mark.parametrize(("name", "at_most"), [("mlp", 0.6), ("mlp_adam", 0.56), ("lenet", 0.81)])
+def test_it_saves_where_there_is_something_to_save(name: str, at_most: float) -> None:
+    model, ours = _compiled(name, with_pass("cvm"))
+    _, stock = _compiled(name, without_pass("cvm"))
+    assert probe.held_by_call(ours, *model.batch).peak <= at_most * probe.held_by_call(stock, *model.batch).peak
+
+
+@pytest.mark.parametrize(
+    ("name", "at_most"), [("mlp", 0.6), ("mlp_adam", 0.4), ("resnet", 0.7), ("branches", 0.2), ("attention", 0.85), ("lstm", 0.85)]
+)
+@pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
+def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float) -> None:
+    model, ours = _compiled(name, with_pass(linker))
+    _, stock = _compiled(name, without_pass(linker))
+    held = probe.held_by_call(ours, *model.batch).reserved
+    assert held <= at_most * probe.held_by_call(stock, *model.batch).reserved
+    assert held <= 1.02 * theano_memopt.plan_of(ours).storage.reserved_bytes + PYTHON_OBJECTS
+
+
+@pytest.mark.parametrize("linker", ["cvm", "vm"])
+def test_nothing_stays_behind_with_gc(linker: str) -> None:
+    model, function = _compiled("mlp", with_pass(linker))
+    function(*model.batch)
+    left = [v for v, cell in function.fn.storage_map.items() if v.owner is not None and cell[0] is not None and v not in function.maker.fgraph.outputs]
+    assert left == []
+
+
+def test_tenants_lie_at_the_same_address() -> None:
+    """Reuse as the thunks see it: the data pointers of two tenants of one cell are equal."""
+    model, function = _compiled("mlp", with_pass("cvm_nogc"))
+    seen = {}
+    with probe.noting_thunks([], after=lambda node, thunk: seen.update({v: cell[0].ctypes.data for v, cell in zip(node.outputs, thunk.outputs)})):
+        twin = probe._twin(function)
+    twin(*model.batch)
+    twin(*model.batch)
+    cells = {}
+    for v, cell in twin.fn.storage_map.items():
+        if v in seen and v.owner is not None:
+            cells.setdefault(id(cell), set()).add(v)
+    together = [group for group in cells.values() if len(group) > 1]
+    assert sum(len(group) for group in together) >= 10
+    for group in together:
+        assert len({seen[v] for v in group}) == 1
+
+
+@pytest.mark.parametrize("batch", [1, 32, 700])
+@pytest.mark.parametrize("name", ["mlp", "lstm", "scan_rnn"])
+def test_other_shapes_than_the_plan_had_in_mind(name: str, batch: int) -> None:
+    """Without hints, and fed with another batch size: never above stock."""
+    import numpy as np
+
+    def measured(mode: Any) -> int:
+        model = demo_models.build(name, 4)
+        data = [_resized(array, batch, 0 if array.ndim < 3 else 1) for array in model.batch]
+        function = model.compile(mode)
+        return probe.held_by_call(function, *data).peak
+
+    def _resized(array: Any, n: int, axis: int) -> Any:
+        return np.ascontiguousarray(np.resize(array, (*array.shape[:axis], n, *array.shape[axis + 1 :])))
+
+    assert measured(with_pass()) <= measured(without_pass()) + PYTHON_OBJECTS

@@ -1,0 +1,85 @@
+"""Real training steps: the same bits with and without the pass, in the planned order, on every linker."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, List, Tuple
+
+import pytest
+from parameterized import parameterized
+
+import theano_memopt
+from tests.theano.both import annotation, same, shared_cells, with_pass, without_pass
+from theano_memopt import demo_models
+from theano_memopt.hosts.theano import probe
+from theano_memopt.planner.plan import check_plan
+
+SMALL = 8
+QUICK = ("logreg", "mlp", "mlp_adam", "lenet", "branches", "scan_rnn")
+"""These compile fast, so they run on every linker in every test run; the others on the default one."""
+OTHER_LINKERS = ("cvm_nogc", "vm", "vm_nogc", "c|py")
+
+
+@functools.lru_cache(maxsize=None)
+def _stock(name: str) -> List[Any]:
+    model = demo_models.build(name, SMALL)
+    return _train(model, model.compile(without_pass()))
+
+
+def _train(model: Any, function: Any) -> List[Any]:
+    kept = [function(*model.batch) for _ in range(3)]
+    return kept + model.state()
+
+
+def _compile(name: str, linker: str) -> Tuple[Any, Any]:
+    model = demo_models.build(name, SMALL)
+    return model, model.compile(with_pass(linker))
+
+
+def _holds(name: str, linker: str) -> None:
+    model, function = _compile(name, linker)
+    same(_train(model, function), _stock(name))
+    plan = theano_memopt.plan_of(function)
+    check_plan(plan)
+    if linker != "c|py":
+        assert probe.recorded_order(function, *model.batch) == list(annotation(function).nodes)
+    if linker.endswith("nogc") and name != "logreg":
+        assert shared_cells(function) >= 2
+
+
+@pytest.mark.parametrize("name", demo_models.MODELS)
+def test_default_linker(name: str) -> None:
+    _holds(name, "cvm")
+
+
+class TestOtherLinkers:
+    @parameterized.expand([(name, linker) for name in QUICK for linker in OTHER_LINKERS])
+    def test_same_bits(self, name: str, linker: str) -> None:
+        _holds(name, linker)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("linker", OTHER_LINKERS)
+@pytest.mark.parametrize("name", [name for name in demo_models.MODELS if name not in QUICK])
+def test_other_linkers_on_the_rest(name: str, linker: str) -> None:
+    _holds(name, linker)
+
+
+def test_the_machine_runs_the_planned_order_and_not_its_own() -> None:
+    """The negative control: without the pass the recorded order is another one."""
+    model = demo_models.build("mlp", SMALL)
+    ours, stock = model.compile(with_pass()), model.compile(without_pass())
+    position = {str(node): i for i, node in enumerate(annotation(ours).nodes)}
+    assert len(position) == len(annotation(ours).nodes)
+    ran = [position.get(str(node)) for node in probe.recorded_order(stock, *model.batch)]
+    assert ran != sorted(ran, key=lambda i: (i is None, i))
+
+
+@pytest.mark.parametrize("linker", ["cvm", "vm"])
+def test_order_host_is_the_order_that_this_linker_runs_anyway(linker: str) -> None:
+    model = demo_models.build("mlp", SMALL)
+    ours = model.compile(with_pass(linker, order="host"))
+    stock = model.compile(without_pass(linker))
+    ran = [str(node) for node in probe.recorded_order(stock, *model.batch)]
+    assert [str(node) for node in probe.recorded_order(ours, *model.batch)] == ran
+    assert theano_memopt.plan_of(ours).schedule.method == "host"
