@@ -1,0 +1,428 @@
+"""Report, Profile and Comparison: what was planned, what was measured, and both side by side.
+
+    Plan + what the host knows of each buffer  ->  Report  ->  text | HTML | JSON | trace
+    one measured call                          ->  Profile
+    Report + Profile                           ->  Comparison
+
+Words
+    in force    the order that the function runs
+    host order  an order that the host would run without a plan; there may be several, by linker
+    least       the certified minimum over all valid orders, or a floor under it and what is open
+    owner       a task without which there would be no such peak: in every order it holds most of it alone
+
+>>> from theano_memopt.planner.model import worked_example
+>>> from theano_memopt.planner.plan import make_plan
+>>> report = report_of(make_plan(worked_example()), "example")
+>>> report.peak_of("given order"), report.peak, report.least
+(13, 8, 8)
+>>> [report.graph.buffers[b].label for b in report.alive_at_peak]
+['R', 'l', 'r']
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Dict, List, Optional, Tuple
+
+from theano_memopt.planner.arena import Arena
+from theano_memopt.planner.certificate import Open, Proven, footprint
+from theano_memopt.planner.liveness import Timeline, lives, timeline
+from theano_memopt.planner.model import Graph
+from theano_memopt.planner.plan import Plan, Storage
+from theano_memopt.planner.slots import Slots
+
+Order = Tuple[int, ...]
+Span = Tuple[int, int]
+
+OWNS = 0.9
+"""A task owns the peak if what it reads and writes is this share of it: no order can then lower it much."""
+DOMINATES = 0.5
+"""The results of one task are worth a word if they are this share of what is live at the peak."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the host knows about one buffer, in words; empty where it knows nothing."""
+
+    type: str = ""
+    """dtype and shape"""
+    made_at: str = ""
+    """The line of the user's code that made it."""
+    alone: str = ""
+    """Why it shares storage with nobody; empty if it does share."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the host knows about one task, in words."""
+
+    operation: str = ""
+    relief: str = ""
+    """What would help if this task owned the peak."""
+    own_peak: int = 0
+    """Bytes that a function inside it (a loop's body) holds at its own peak; no part of the plan."""
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """Bytes of storage under one setting of the host, with the plan and without."""
+
+    setting: str
+    storage: Storage
+    bytes: int
+    without: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Report:
+    name: str
+    plan: Plan
+    """The graph at the sizes in question, the order in force with its certificate, the storage in force."""
+    host_orders: Tuple[Tuple[str, Order], ...] = ()
+    """Orders that the host would run without the plan, by name; the first is the one that this function would run."""
+    reserved: Tuple[Reserved, ...] = ()
+    """The first one is in force."""
+    known: Tuple[Known, ...] = ()
+    work: Tuple[Work, ...] = ()
+    notes: Tuple[str, ...] = ()
+    measured: Optional["Profile"] = None
+
+    # --- figures -------------------------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        return self.plan.graph
+
+    @property
+    def order(self) -> Order:
+        return self.plan.schedule.order
+
+    @property
+    def peak(self) -> int:
+        return self.plan.schedule.peak
+
+    @property
+    def host_peak(self) -> int:
+        """Of the order that this function would run without the plan."""
+        return self.host_timelines[0][1].peak if self.host_timelines else self.peak
+
+    @property
+    def floor(self) -> int:
+        return self.plan.schedule.floor
+
+    @property
+    def least(self) -> Optional[int]:
+        """The certified minimum over all valid orders, or None where it is open."""
+        return self.floor if isinstance(self.plan.schedule.certificate, Proven) else None
+
+    @property
+    def verdict(self) -> str:
+        """The certificate in a sentence."""
+        certificate = self.plan.schedule.certificate
+        if isinstance(certificate, Open):
+            why = f": {certificate.reason}" if certificate.reason else ""
+            return f"open, at most {gap_in_words(self.peak, self.floor)} above the least possible{why}; floor: {certificate.proof.describe()}"
+        return f"proven least: {certificate.proof.describe()}"
+
+    @property
+    def gap(self) -> str:
+        return "proven" if self.least is not None else f"open, within {gap_in_words(self.peak, self.floor)}"
+
+    def peak_of(self, name: str) -> int:
+        return dict((n, t.peak) for n, t in self.host_timelines)[name]
+
+    @cached_property
+    def host_timelines(self) -> Tuple[Tuple[str, Timeline], ...]:
+        return tuple((name, timeline(self.graph, order)) for name, order in self.host_orders)
+
+    # --- the peak ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def spans(self) -> Tuple[Span, ...]:
+        return lives(self.graph, self.order)
+
+    def alive(self, step: int) -> Tuple[int, ...]:
+        """Buffers that are live while the task at this step of the order in force runs, the largest first."""
+        found = [b for b, (born, dead) in enumerate(self.spans) if born <= step < dead and self.graph.buffers[b].producer is not None]
+        return tuple(sorted(found, key=lambda b: (-self.graph.buffers[b].size, b)))
+
+    @property
+    def peak_step(self) -> int:
+        return self.plan.schedule.timeline.peak_step
+
+    @property
+    def alive_at_peak(self) -> Tuple[int, ...]:
+        return self.alive(self.peak_step) if self.order else ()
+
+    @cached_property
+    def owners(self) -> Tuple[str, ...]:
+        """Sentences about tasks that own the peak, and about what would help. Empty if none does."""
+        if not self.order or not self.peak:
+            return ()
+        said: List[str] = []
+        for t in sorted(range(len(self.graph.tasks)), key=lambda t: (-footprint(self.graph, t), t))[:1]:
+            alone = footprint(self.graph, t)
+            if alone >= OWNS * self.peak:
+                said.append(
+                    f"Task {self.graph.tasks[t].label!r} owns the peak: what it reads and writes is {percent(alone, self.peak)} of it, in every order. "
+                    + (self.work_of(t).relief or "It would help to give it less at once: a smaller batch, or the work in parts.")
+                )
+        for t, share in self._shares_of_the_peak():
+            if share >= DOMINATES * self.peak and not any(repr(self.graph.tasks[t].label) in sentence for sentence in said):
+                said.append(
+                    f"The results of task {self.graph.tasks[t].label!r} are {percent(share, self.peak)} of the peak. "
+                    + (self.work_of(t).relief or "It would help to make them smaller, or to need them for less long.")
+                )
+        for t, work in enumerate(self.work):
+            if work.own_peak > 0.1 * self.peak:
+                said.append(
+                    f"Task {self.graph.tasks[t].label!r} runs a function of its own, whose peak of {work.own_peak:,} bytes comes on top while it runs. "
+                    + work.relief
+                )
+        return tuple(said)
+
+    def _shares_of_the_peak(self) -> List[Tuple[int, int]]:
+        shares: Dict[int, int] = {}
+        for b in self.alive_at_peak:
+            producer = self.graph.buffers[b].producer
+            assert producer is not None  # inputs are never among the living
+            shares[producer] = shares.get(producer, 0) + self.graph.buffers[b].size
+        return sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+
+    # --- words of the host ---------------------------------------------------------------------------------------
+
+    def known_of(self, buffer: int) -> Known:
+        return self.known[buffer] if self.known else Known()
+
+    def work_of(self, task: int) -> Work:
+        return self.work[task] if self.work else Work()
+
+    # --- storage -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _tenants(self) -> Dict[int, List[int]]:
+        found: Dict[int, List[int]] = {}
+        if isinstance(self.plan.storage, Slots):
+            for b, cell in enumerate(self.plan.storage.cell_of):
+                if cell is not None:
+                    found.setdefault(cell, []).append(b)
+        return found
+
+    def companions(self, buffer: int) -> Tuple[int, ...]:
+        """The others in the cell of this buffer, or those that lie where it lies at another time."""
+        storage = self.plan.storage
+        if isinstance(storage, Slots):
+            cell = storage.cell_of[buffer]
+            return tuple(b for b in self._tenants[cell] if b != buffer) if cell is not None else ()
+        if isinstance(storage, Arena) and storage.offsets[buffer] is not None:
+            low = storage.offsets[buffer] or 0
+            high = low + self.graph.buffers[buffer].size
+            return tuple(
+                b for b, o in enumerate(storage.offsets) if b != buffer and o is not None and o < high and low < o + self.graph.buffers[b].size
+            )
+        return ()
+
+    @cached_property
+    def largest(self) -> Tuple[int, ...]:
+        """All buffers that tasks write, the largest first."""
+        found = [b for b, buffer in enumerate(self.graph.buffers) if buffer.producer is not None]
+        return tuple(sorted(found, key=lambda b: (-self.graph.buffers[b].size, b)))
+
+    # --- shortcuts to the readers --------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        from theano_memopt.report import text
+
+        return text.of_report(self)
+
+    def to_html(self, path: str) -> str:
+        """Write one self-contained page. Answers the path."""
+        from theano_memopt.report import page
+
+        return page.write((self,), path)
+
+    def to_json(self, path: str) -> str:
+        from theano_memopt.report import files
+
+        return files.write_json(files.report_to_json(self), path)
+
+    def to_trace(self, path: str) -> str:
+        """Write the Chrome trace format, which ui.perfetto.dev and chrome://tracing open. One byte is one unit, one step one microsecond."""
+        from theano_memopt.report import trace
+
+        return trace.write((self,), path)
+
+
+def report_of(plan: Plan, name: str = "plan", host_orders: Tuple[Tuple[str, Order], ...] = ()) -> Report:
+    """A report of a plan alone, without a host: the orders are those given and the one in which the tasks were numbered."""
+    orders = host_orders or (("given order", plan.graph.natural_order),)
+    storage = Reserved(_kind_of(plan.storage), plan.storage, plan.reserved_bytes, total(plan.graph), "all bytes that are set aside for buffers")
+    return Report(name, plan, orders, (storage,))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One task of a measured call, in bytes above what was held before the call."""
+
+    task: int
+    before: int
+    """Live when it began."""
+    after: int
+    """Live when it had run, nothing freed yet."""
+    resting: int
+    """Live when the host had freed what it frees after it."""
+    highest: int
+    """The most while it ran."""
+    made: int
+    """Bytes of the arrays that it newly handed out: those that did not lie anywhere before."""
+
+    @property
+    def allocated(self) -> int:
+        return self.after - self.before
+
+    @property
+    def freed(self) -> int:
+        return self.after - self.resting
+
+    @property
+    def workspace(self) -> int:
+        """What the op held for itself while it ran."""
+        return max(0, self.highest - max(self.before, self.after))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One measured call."""
+
+    steps: Tuple[Step, ...]
+    peak: int
+    """The most bytes held at once during the call, above those held before it."""
+    reserved: int
+    """Bytes still held after the call, the result apart."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One step where planned and measured are not the same, and why."""
+
+    step: int
+    bytes: int
+    why: str
+
+
+NOISE = 2048
+"""Bytes of Python objects (array headers, tuples) that a step may hold besides its arrays; not worth a word."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Planned beside measured, for the same graph."""
+
+    report: Report
+    profile: Profile = field()
+
+    @cached_property
+    def rows(self) -> Tuple[Tuple[Step, int, int], ...]:
+        """(measured step, planned height, planned rest), in the order that ran."""
+        along = timeline(self.report.graph, tuple(step.task for step in self.profile.steps)) if self._complete else None
+        if along is None:
+            return tuple((step, 0, 0) for step in self.profile.steps)
+        return tuple(zip(self.profile.steps, along.heights, along.resting))
+
+    @property
+    def _complete(self) -> bool:
+        return self.report.graph.is_legal([step.task for step in self.profile.steps])
+
+    @cached_property
+    def differences(self) -> Tuple[Difference, ...]:
+        found: List[Difference] = []
+        known_before = 0  # a difference that stays from step to step is told once, where it arises
+        for i, (step, height, rest) in enumerate(self.rows):
+            if step.workspace > NOISE:
+                found.append(Difference(i, step.workspace, "workspace of the op: held while it runs, and no variable of the graph"))
+            arisen = step.after - height - known_before
+            if abs(arisen) > NOISE:
+                found.append(Difference(i, arisen, self._why(step)))
+            left = step.resting - rest - (step.after - height)
+            if abs(left) > NOISE:
+                found.append(
+                    Difference(
+                        i, left, "freed later than planned, or kept for later" if left > 0 else "freed something that the plan keeps for longer"
+                    )
+                )
+            known_before = step.resting - rest
+        return tuple(found)
+
+    def _why(self, step: Step) -> str:
+        planned = self.report.graph.allocates[step.task]
+        if abs(step.made - planned) <= NOISE < abs(step.allocated - planned):
+            if step.allocated < planned:
+                return "written into storage that was there already"
+            return "the op keeps something besides its results"
+        if step.made > planned:
+            return f"unknown to the plan: its results take {step.made:,} bytes, planned were {planned:,} (a copy where a view was declared, or another size)"
+        return f"unknown to the plan: its results take only {step.made:,} bytes, planned were {planned:,} (nothing was computed, a view, or another size)"
+
+    @property
+    def planned_peak(self) -> int:
+        return max((height for _, height, _ in self.rows), default=0)
+
+    @property
+    def explained_peak(self) -> int:
+        """The planned heights, each with the measured workspace of its op on top: what the measured peak should be."""
+        return max((height + step.workspace for step, height, _ in self.rows), default=0)
+
+    def __str__(self) -> str:
+        from theano_memopt.report import text
+
+        return text.of_comparison(self)
+
+    def to_json(self, path: str) -> str:
+        from theano_memopt.report import files
+
+        return files.write_json(files.comparison_to_json(self), path)
+
+    def to_html(self, path: str) -> str:
+        return self.report.to_html(path)
+
+    def to_trace(self, path: str) -> str:
+        return self.report.to_trace(path)
+
+
+# --- small words and sums --------------------------------------------------------------------------------------------
+
+
+def total(graph: Graph) -> int:
+    """Bytes of all buffers that tasks write: what is set aside if nobody shares."""
+    return sum(buffer.size for buffer in graph.buffers if buffer.producer is not None)
+
+
+def percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3g} %" if whole else "0 %"
+
+
+def gap_in_words(peak: int, floor: int) -> str:
+    return f"{100 * (peak - floor) / floor:.2g} %" if floor else "an unknown share"
+
+
+def in_bytes(size: int) -> str:
+    """With a unit that a person reads at a glance.
+
+    >>> in_bytes(512), in_bytes(7365656), in_bytes(-2048)
+    ('512 B', '7.02 MiB', '-2.00 KiB')
+    """
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(amount) < 1024:
+            break
+        amount /= 1024
+    else:
+        unit = "TiB"
+    return f"{size} B" if unit == "B" else f"{amount:.2f} {unit}"
+
+
+def _kind_of(storage: Storage) -> str:
+    return "cells" if isinstance(storage, Slots) else "arena" if isinstance(storage, Arena) else "no sharing"
