@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <queue>
 #include <unordered_set>
 #include <utility>
@@ -49,6 +50,7 @@ struct Problem {
     std::vector<Bits> ancestors;
     std::vector<int> first_arc;  // the network of flow.py, arcs of node x at first_arc[x] .. first_arc[x + 1]
     std::vector<Arc> arcs;
+    std::vector<int> forward;  // the arcs in the order of flow.py, without their reverses
 
     void finish() {
         allocates.assign(n, 0), transient.assign(n, 0), reads.resize(n), behind.resize(n);
@@ -82,7 +84,9 @@ struct Problem {
 
     void build_network() {
         std::vector<std::vector<Arc>> out(n + m + 1);
+        std::vector<std::pair<int, int>> joined;
         auto join = [&](int from, int to, Bytes room) {
+            joined.push_back({from, int(out[from].size())});
             out[from].push_back({to, int(out[to].size()), room});
             out[to].push_back({from, int(out[from].size()) - 1, 0});
         };
@@ -98,6 +102,7 @@ struct Problem {
         for (auto& list : out) first_arc.push_back(first_arc.back() + int(list.size()));
         for (auto& list : out)
             for (Arc arc : list) arcs.push_back({arc.to, first_arc[arc.to] + arc.back, arc.room});
+        for (auto& place : joined) forward.push_back(first_arc[place.first] + place.second);
     }
 };
 
@@ -148,6 +153,10 @@ public:
             value += push;
         }
         return value <= limit;
+    }
+
+    void flows(Bytes* out) const {
+        for (std::size_t i = 0; i < problem_.forward.size(); ++i) out[i] = problem_.arcs[problem_.forward[i]].room - arcs_[problem_.forward[i]].room;
     }
 
     struct Mark {
@@ -254,12 +263,12 @@ enum Status { kRunning = 0, kFound = 1, kExhausted = 2 };
 // search.py: BudgetSearch
 class Search {
 public:
-    Search(const Problem& problem, Bytes budget, const int* critical, int count)
+    Search(const Problem& problem, Bytes budget, const std::vector<const Cut*>& critical)
         : problem_(problem), budget_(budget), done_(problem.n), ready_(problem.n), missing_(problem.n), unread_(problem.m) {
         for (int t = 0; t < problem.n; ++t)
             if (!(missing_[t] = int(problem.before[t].size()))) ready_.add(t);
         for (int b = 0; b < problem.m; ++b) unread_[b] = int(problem.readers[b].size());
-        for (int i = 0; i < count; ++i) cuts_.emplace_back(problem, critical[i]), cuts_.back().force_ancestors();
+        for (const Cut* cut : critical) cuts_.push_back(*cut);
         for (Cut& cut : cuts_) root_marks_.push_back(cut.mark());
     }
 
@@ -457,6 +466,21 @@ private:
     Status status_ = kRunning;
 };
 
+// A problem, and the cuts that searches on it began with: they are the same for every budget.
+struct Kernel {
+    Problem problem;
+    std::map<int, Cut> cuts;
+
+    const Cut* cut(int task) {
+        auto found = cuts.find(task);
+        if (found == cuts.end()) {
+            found = cuts.emplace(task, Cut(problem, task)).first;
+            found->second.force_ancestors();
+        }
+        return &found->second;
+    }
+};
+
 std::vector<std::vector<int>> unpack(const int* start, const int* item, int count) {
     std::vector<std::vector<int>> lists(count);
     for (int i = 0; i < count; ++i) lists[i].assign(item + start[i], item + start[i + 1]);
@@ -467,32 +491,39 @@ std::vector<std::vector<int>> unpack(const int* start, const int* item, int coun
 
 extern "C" {
 
-Problem* memopt_problem(int n, int m, const Bytes* size, const char* pinned, const int* producer, const int* reader_start, const int* reader,
-                        const int* before_start, const int* before) {
-    Problem* problem = new Problem{};
-    problem->n = n, problem->m = m;
-    problem->size.assign(size, size + m);
-    problem->pinned.assign(pinned, pinned + m);
-    problem->producer.assign(producer, producer + m);
-    problem->readers = unpack(reader_start, reader, m);
-    problem->before = unpack(before_start, before, n);
-    problem->finish();
-    return problem;
+Kernel* memopt_kernel(int n, int m, const Bytes* size, const char* pinned, const int* producer, const int* reader_start, const int* reader,
+                      const int* before_start, const int* before) {
+    Kernel* kernel = new Kernel{};
+    Problem& problem = kernel->problem;
+    problem.n = n, problem.m = m;
+    problem.size.assign(size, size + m);
+    problem.pinned.assign(pinned, pinned + m);
+    problem.producer.assign(producer, producer + m);
+    problem.readers = unpack(reader_start, reader, m);
+    problem.before = unpack(before_start, before, n);
+    problem.finish();
+    return kernel;
 }
-void memopt_problem_free(Problem* problem) { delete problem; }
+void memopt_kernel_free(Kernel* kernel) { delete kernel; }
 
-Bytes memopt_cut(const Problem* problem, int task, const int* done, int count, const int* undone, int undone_count, Bytes limit) {
-    Cut cut(*problem, task);
+Bytes memopt_cut(const Kernel* kernel, int task, const int* done, int count, const int* undone, int undone_count, Bytes limit, Bytes* flows) {
+    Cut cut(kernel->problem, task);
     for (int i = 0; i < undone_count; ++i) {
-        if (problem->ancestors[task].has(undone[i])) return kInfinite;
+        if (kernel->problem.ancestors[task].has(undone[i])) return kInfinite;
         cut.forbid(undone[i]);
     }
     cut.force_ancestors();
     for (int i = 0; i < count && cut.value <= limit; ++i) cut.force(done[i], limit);
+    if (flows) cut.flows(flows);
     return cut.value;
 }
+int memopt_arcs(const Kernel* kernel) { return int(kernel->problem.forward.size()); }
 
-Search* memopt_search(const Problem* problem, Bytes budget, const int* critical, int count) { return new Search(*problem, budget, critical, count); }
+Search* memopt_search(Kernel* kernel, Bytes budget, const int* critical, int count) {
+    std::vector<const Cut*> cuts;
+    for (int i = 0; i < count; ++i) cuts.push_back(kernel->cut(critical[i]));
+    return new Search(kernel->problem, budget, cuts);
+}
 void memopt_search_free(Search* search) { delete search; }
 int memopt_search_run(Search* search, Bytes until, int rule) { return search->run(until, rule); }
 void memopt_search_restart(Search* search) { search->restart(); }

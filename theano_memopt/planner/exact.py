@@ -46,6 +46,8 @@ SET_CANDIDATES = 24
 """Tasks in the sets of which one runs last, or first. A set of k costs about k * k / 2 minimum cuts."""
 CUTS_AT_MOST = 600_000
 """Minimum cuts times tasks that the floors may cost at the beginning: all tasks of graphs of up to 775, 92 of 6,500."""
+CUTS_PER_EFFORT = 60
+"""The same for each state of effort, so that little effort means little time on large graphs too."""
 
 NamedOrder = Tuple[str, Sequence[int]]
 
@@ -131,9 +133,10 @@ class _Minimiser:
     def raise_floor_by_flow(self) -> None:
         """Only a task whose lowest known height is above the floor can raise it; the most promising come first."""
         count = len(self.reduced.graph.tasks)
+        at_most = min(CUTS_AT_MOST, CUTS_PER_EFFORT * self.options.effort)
         floors: Dict[int, int] = {}
         for task in sorted(range(count), key=lambda t: (-self.lowest[t], t)):
-            if self._out_of_time() or len(floors) * count > CUTS_AT_MOST or len(floors) >= CRITICAL and self.lowest[task] <= self.floor:
+            if self._out_of_time() or len(floors) * count > at_most or len(floors) >= CRITICAL and self.lowest[task] <= self.floor:
                 break
             floors[task] = self.kernel.flow_floor(task)
             self._raise_floor(floors[task], Exhausted(floors[task] - 1, (self.reduced.heads[task],), 0))

@@ -21,8 +21,8 @@ from __future__ import annotations
 from typing import Callable, List, Sequence, Tuple
 
 from theano_memopt.planner.certificate import Chain, Chains, Footprint, Proof, footprint
-from theano_memopt.planner.flow import INFINITE, Cut, Network
-from theano_memopt.planner.kernel import IMPOSSIBLE, Kernel
+from theano_memopt.planner.flow import Network, chains
+from theano_memopt.planner.kernel import IMPOSSIBLE, Kernel, kernel_for
 from theano_memopt.planner.model import Graph
 
 
@@ -58,17 +58,15 @@ def best_of_sets(kernel: Kernel, candidates: Sequence[int], which: str, stop: Ca
 
 def witness(graph: Graph, tasks: Sequence[int], which: str = "last") -> Tuple[int, Chains]:
     """The chains that show the floor of these tasks to the checker, and what they show on this graph."""
-    network = Network(graph)
+    network, kernel = Network(graph), kernel_for(graph)
     families: List[Tuple[Chain, ...]] = []
     shown = []
-    for task in tasks:
-        others = [other for other in tasks if other != task]
-        if which == "first" and any(network.ancestors[task] >> other & 1 for other in others):
+    for task, floor in zip(tasks, floor_of_a_set(kernel, tasks, which)):
+        if floor >= IMPOSSIBLE:
             families.append(())
             continue
-        cut = Cut(network, task, others if which == "first" else ())
-        possible = which == "first" or all(cut.force(other, INFINITE - 1) for other in others)
-        families.append(tuple(cut.chains()) if possible else ())
-        if possible:
-            shown.append(cut.value + graph.allocates[task])
+        others = [other for other in tasks if other != task]
+        done, undone = (others, []) if which == "last" else ([], others)
+        families.append(tuple(chains(network, kernel.flows(task, done, undone), [task, *undone])))
+        shown.append(floor)
     return min(shown, default=0), Chains(tuple(tasks), tuple(families), which)

@@ -23,7 +23,7 @@ The compiled twin, _search.cpp, walks the arcs in the same order, so it stops at
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import ancestor_masks
@@ -113,9 +113,9 @@ class Cut:
             self._closed[self._closed_log.pop()] = 0
         self.value = mark.value
 
-    def chains(self) -> List[Tuple[int, Tuple[int, ...]]]:
-        """The flow as witnesses: (bytes, buffers), each chain of buffers one of which must be live before v."""
-        return _chains(self._network, self._room, self._sinks)
+    def flows(self) -> List[int]:
+        """What flows through each arc, reverses left out."""
+        return [self._network.room[arc] - self._room[arc] for arc in range(0, len(self._room), 2)]
 
     def _force_together(self, sources: List[int]) -> None:
         """Force many tasks at once, from nothing (Dinic: shortest paths first, a whole level graph at a time)."""
@@ -206,10 +206,15 @@ def _trace(via: Dict[int, int], node: int, to: List[int]) -> List[int]:
     return path
 
 
-def _chains(network: Network, room: List[int], sinks: FrozenSet[int]) -> List[Tuple[int, Tuple[int, ...]]]:
-    """Take the flow apart into paths. Circles of flow, which augmenting can leave behind, are cancelled on the way."""
+def chains(network: Network, flows: Sequence[int], ends: Sequence[int]) -> List[Tuple[int, Tuple[int, ...]]]:
+    """The flow of a cut as witnesses: (bytes, buffers), each chain of buffers one of which must be live.
+
+    `ends` are the tasks that are not done. The flow is taken apart into paths; circles, which augmenting can leave behind,
+    are cancelled on the way.
+    """
     tasks = len(network.graph.tasks)
-    flow = {arc: network.room[arc] - room[arc] for arc in range(0, len(room), 2) if network.room[arc] > room[arc]}
+    sinks = frozenset((network.end, *ends))
+    flow = {2 * i: amount for i, amount in enumerate(flows) if amount > 0}
     out: Dict[int, List[int]] = {}
     surplus: Dict[int, int] = {}
     for arc, amount in flow.items():

@@ -38,6 +38,14 @@ class PythonKernel:
         possible = all(cut.force(other, INFINITE - 1) for other in done)
         return cut.value + self.graph.allocates[task] if possible else IMPOSSIBLE
 
+    def flows(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> List[int]:
+        """The flow behind such a floor, arc by arc of `Network`; the situation must be a possible one."""
+        self._network = self._network or Network(self.graph)
+        cut = Cut(self._network, task, undone)
+        for other in done:
+            cut.force(other, INFINITE - 1)
+        return cut.flows()
+
     def search(self, budget: int, critical: Sequence[int]) -> BudgetSearch:
         return BudgetSearch(self.graph, budget, critical)
 
@@ -46,7 +54,7 @@ class CompiledSearch:
     """BudgetSearch, compiled."""
 
     def __init__(self, kernel: CompiledKernel, budget: int, critical: Sequence[int]) -> None:
-        self._kernel = kernel  # keeps the problem alive
+        self._kernel = kernel  # keeps the graph alive
         self._library = kernel.library
         self._handle = self._library.memopt_search(kernel.handle, budget, _ints(critical), len(critical))
 
@@ -81,7 +89,7 @@ class CompiledKernel:
         self.graph = graph
         self.library = library
         producers = [-1 if buffer.producer is None else buffer.producer for buffer in graph.buffers]
-        self.handle = library.memopt_problem(
+        self.handle = library.memopt_kernel(
             len(graph.tasks),
             len(graph.buffers),
             _bytes64([buffer.size for buffer in graph.buffers]),
@@ -92,14 +100,22 @@ class CompiledKernel:
         )
 
     def flow_floor(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> int:
-        value = int(self.library.memopt_cut(self.handle, task, _ints(done), len(done), _ints(undone), len(undone), _LARGEST_SUM))
+        value = self._cut(task, done, undone, None)
         return value + self.graph.allocates[task] if value <= _LARGEST_SUM else IMPOSSIBLE
+
+    def flows(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> List[int]:
+        found = (ctypes.c_int64 * self.library.memopt_arcs(self.handle))()
+        self._cut(task, done, undone, found)
+        return list(found)
+
+    def _cut(self, task: int, done: Sequence[int], undone: Sequence[int], flows: Any) -> int:
+        return int(self.library.memopt_cut(self.handle, task, _ints(done), len(done), _ints(undone), len(undone), _LARGEST_SUM, flows))
 
     def search(self, budget: int, critical: Sequence[int]) -> CompiledSearch:
         return CompiledSearch(self, budget, critical)
 
     def __del__(self) -> None:
-        self.library.memopt_problem_free(self.handle)
+        self.library.memopt_kernel_free(self.handle)
 
 
 Kernel = Union[PythonKernel, CompiledKernel]
@@ -146,9 +162,10 @@ def _declare(library: Any) -> Any:
     handle, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     ints = ctypes.POINTER(number)
     for name, result, arguments in (
-        ("problem", handle, [number, number, ctypes.POINTER(size), ctypes.c_char_p, ints, ints, ints, ints, ints]),
-        ("problem_free", None, [handle]),
-        ("cut", size, [handle, number, ints, number, ints, number, size]),
+        ("kernel", handle, [number, number, ctypes.POINTER(size), ctypes.c_char_p, ints, ints, ints, ints, ints]),
+        ("kernel_free", None, [handle]),
+        ("cut", size, [handle, number, ints, number, ints, number, size, ctypes.POINTER(size)]),
+        ("arcs", number, [handle]),
         ("search", handle, [handle, size, ints, number]),
         ("search_free", None, [handle]),
         ("search_run", number, [handle, size, number]),
