@@ -34,6 +34,9 @@ def held_by_call(function: Any, *arguments: Any) -> Held:
     for variable, cell in function.fn.storage_map.items():
         if variable.owner is not None:  # Function.free would empty the shared variables as well
             cell[0] = None
+    release = getattr(function.fn, "release", None)
+    if release is not None:
+        release()
     gc.collect()
     tracemalloc.start()
     try:

@@ -23,7 +23,7 @@ import sys
 import traceback
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import theano
 from theano import gof
@@ -143,6 +143,8 @@ class MemReuse(toolbox.Feature):
         """Slots that the linker has bound, or None."""
         self.sharing: Optional[Tuple[int, ...]] = None
         """The buffers that were allowed to share."""
+        self.true_plan: Optional[Callable[[], Optional[Plan]]] = None
+        """With an arena: asks the machine for the plan at the true sizes."""
         self._annotation: Optional[Annotation] = None
         self._planning = False
 
@@ -184,6 +186,7 @@ class MemReuse(toolbox.Feature):
         self._annotation = None
         self.aside = None
         self.storage = None
+        self.true_plan = None
 
     # --- what the host asks --------------------------------------------------------------------------------------
 
@@ -209,6 +212,18 @@ class MemReuse(toolbox.Feature):
                 self._planning = False
         return self._annotation
 
+    def adopt(self, annotation: Optional[Annotation]) -> None:
+        """Another order of the same graph."""
+        self._annotation = annotation
+
+    def demands(self, fgraph: Any) -> Mapping[Any, Sequence[Any]]:
+        """What the other features ask for."""
+        self._planning = True
+        try:
+            return fgraph.orderings()
+        finally:
+            self._planning = False
+
     def runs_in(self, host_order: str) -> None:
         """Say which of its own orders the linker would run."""
         if host_order != self.runs:
@@ -226,6 +241,9 @@ class MemReuse(toolbox.Feature):
         found = self.annotation(fgraph)
         if found is None:
             return self.aside
+        true = None if self.true_plan is None else self.true_plan()
+        if true is not None:
+            return true
         return Plan(found.reading.graph, found.schedule, self.storage, found.options, self.sharing)
 
 
@@ -266,6 +284,21 @@ def annotate(fgraph: Any, chosen: Settings, runs: str) -> Annotation:
     schedule = _choose(reading, options, own, runs, chosen.order)
     order = tuple(nodes[t] for t in schedule.order)
     return Annotation(reading, schedule, options, order, _chain([n for n in order if n in reading.certain], demands))
+
+
+def reordered(annotation: Annotation, feature: MemReuse, order: Tuple[int, ...]) -> Annotation:
+    """The annotation with another legal order of the same nodes."""
+    if order == annotation.schedule.order:
+        return annotation
+    reading = annotation.reading
+    nodes = tuple(reading.nodes[t] for t in order)
+    links = _chain([n for n in nodes if n in reading.certain], feature.demands(feature.fgraph))
+    return replace(annotation, schedule=along(annotation.schedule, reading.graph, order), nodes=nodes, links=links)
+
+
+def along(schedule: Schedule, graph: Any, order: Tuple[int, ...]) -> Schedule:
+    """The same findings about another order of the same graph."""
+    return _with_order(schedule, graph, order, schedule.method, "")
 
 
 def cvm_order(nodes: Sequence[Any], outputs: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> List[Any]:

@@ -42,7 +42,12 @@ def declare() -> None:
     """Add the flags to Theano. `in_c_key=False`: none of them changes any C code, so the compile cache stays valid."""
     for name, doc, parameter in (
         ("order", "auto: the order with the least peak; host: the order that the linker would run anyway", EnumStr("auto", "host")),
-        ("storage", "share: variables of one shape whose lives do not touch share a storage cell; off: none do", EnumStr("share", "off")),
+        (
+            "storage",
+            "share: variables of one shape whose lives do not touch share a storage cell; arena: all lie at planned places of one block,"
+            " as large as the true shapes of the call need; off: neither",
+            EnumStr("share", "arena", "off"),
+        ),
         ("effort", "how many states the search for an order may visit before it answers with the best found", IntParam(2000, lambda n: n >= 0)),
         ("default_dim", "the length assumed for a dimension of which nothing is known at compile time", IntParam(128, lambda n: n > 0)),
         ("max_nodes", "a graph with more nodes keeps Theano's own order and storage", IntParam(20000, lambda n: n >= 0)),

@@ -32,6 +32,7 @@ from theano.tensor import basic, blas, blas_c, elemwise, subtensor
 from theano.tensor.nnet import corr, corr3d, nnet, sigm
 from theano.tensor.opt import MakeVector
 
+from theano_memopt.hosts.theano.arena import making, with_arena
 from theano_memopt.hosts.theano.reader import is_lazy
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of
 from theano_memopt.hosts.theano.verify import VerifiedVM, Watch, watched
@@ -81,6 +82,8 @@ class Binding:
     """Tenant -> the one that comes after it in the cell."""
     verify: bool
     watch: Optional[Watch] = None
+    arena: bool = False
+    """Do the variables lie in a block, in place of shared cells?"""
 
 
 def install() -> None:
@@ -93,6 +96,7 @@ def install() -> None:
     _wrap(host, "calculate_reallocate_info", _calculate_reallocate_info)
     _wrap(link.LocalLinker, "schedule", _schedule)
     _wrap(function_module.Function, "copy", _copy)
+    _wrap(function_module.Function, "free", _free)
     _wrap(function_module.FunctionMaker, "__init__", _maker_init)
 
 
@@ -110,6 +114,7 @@ def _wrap(place: Any, name: str, around: Any) -> None:
 # --- hooks -----------------------------------------------------------------------------------------------------------
 
 
+@making()
 def _make_all(
     original: Any, linker: Any, profiler: Any = None, input_storage: Any = None, output_storage: Any = None, storage_map: Any = None
 ) -> Any:
@@ -122,7 +127,8 @@ def _make_all(
         binding = _try_to_bind(feature, linker, given)
         if binding is not None:
             linker.mem_reuse_binding = binding
-            kept = {v: cell for v, cell in (given or {}).items() if v not in binding.cells}
+            # A block of one function is nothing to another: with an arena a copy has cells of its own.
+            kept = {v: cell for v, cell in (given or {}).items() if v not in binding.cells and not (binding.arena and v.owner)}
             try:
                 made = original(linker, profiler, input_storage, output_storage, {**kept, **binding.cells})
             except Trouble as why:
@@ -153,7 +159,14 @@ def _make_vm(
     if binding.verify:
         binding.watch = Watch(binding, storage_map)
         thunks = watched(binding.watch, nodes, thunks)
-    return original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
+    made = original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
+    if not binding.arena:
+        return made
+
+    def make(nodes: Any, thunks: Any, clears: Any) -> Any:
+        return original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
+
+    return with_arena(made, make, feature_of(linker.fgraph), binding.annotation, linker, thunks, storage_map)
 
 
 def _verified(linker: Any, watch: Watch, made: Any) -> Any:
@@ -180,6 +193,15 @@ def _schedule(original: Any, linker: Any, fgraph: Any) -> Any:
     feature = feature_of(fgraph)
     found = None if feature is None else feature.annotation(fgraph)
     return original(linker, fgraph) if found is None else list(found.nodes)
+
+
+def _free(original: Any, function: Any) -> Any:
+    """What a function keeps between calls, and its block with it."""
+    answer = original(function)
+    release = getattr(function.fn, "release", None)
+    if release is not None:
+        release()
+    return answer
 
 
 _copied_from: List[MemReuse] = []
@@ -219,9 +241,11 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         return None
     try:
         sharing = _may_share(annotation, linker)
-        slots = None if feature.settings.storage == "off" else _share(annotation, sharing, linker.allow_gc)
+        slots = None if feature.settings.storage != "share" else _share(annotation, sharing, linker.allow_gc)
         feature.storage, feature.sharing = slots, tuple(sorted(sharing))
-        return _bind(annotation, slots, given or {}, feature.settings.verify)
+        binding = _bind(annotation, slots, given or {}, feature.settings.verify)
+        binding.arena = feature.settings.storage == "arena"
+        return binding
     except Exception as trouble:
         feature.stand_aside("the cells could not be planned", trouble)
         return None

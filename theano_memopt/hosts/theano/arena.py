@@ -1,0 +1,677 @@
+"""One block for all intermediates of a function: the speed of allow_gc=False in the memory of the planned peak.
+
+    call 1     recorded   Theano allocates, with gc; each array is looked at when its task has run: shape, layout, whose memory
+    call 2     tried      every cell is filled with its place in the block; who did not write there is left out from now on
+    call 3...             the same places again: compare the shapes of the inputs, fill the cells, run Theano's own machine
+
+Picture: the cells of three variables before a call, and the block.
+
+    cell of a  [view] ----------+                          +--- offset 0
+    cell of b  [view] ------+   +---> |  a, later c        |
+    cell of c  [view] --+   |         |                    |
+                        |   +-------> |  b                 |
+                        +-----------> (where a was)
+
+Words
+    block      aligned bytes that all places of a function lie in
+    place      the view of the block that a variable's cell is filled with
+    lender     owns a block and lends it to one call at a time
+    signature  what the sizes rest on: shapes of inputs and shared variables (and whole numbers among the inputs)
+    fitting    offsets and shapes for one signature
+    own array  what an op puts into its cell instead of writing into the place it was given
+
+Why it is sound. A place is written by the variable's own task and read until the last reader of any of its names (the
+cautious graph: every declared view is taken at its word). The order is total, so two variables whose lives do not touch
+never need their places at once, whatever the machine; that is checked for every set of offsets before it is used
+(check_packing shares nothing with the packer). Left out are: outputs, updates, and what may be a view of them; inputs,
+shared variables and constants; what an untrusted or lazy op touches; what was seen to alias where nothing declares it.
+A wrong size costs memory: the thunk finds that the place does not fit and allocates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+from theano import tensor
+from theano.compile.ops import Rebroadcast, ViewOp
+from theano.gof import link
+from theano.tensor.blas import GemmRelated
+from theano.tensor.elemwise import DimShuffle, Elemwise
+from theano.tensor.subtensor import IncSubtensor, Subtensor
+
+from theano_memopt.hosts.theano.reader import _resized
+from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, along, reordered
+from theano_memopt.hosts.theano.true_shapes import Signature, TrueShapes
+from theano_memopt.planner.arena import Arena, check_packing, pack
+from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.liveness import lives, timeline
+from theano_memopt.planner.plan import Plan
+
+ALIGNMENT = 64
+"""A cache line, and what vector instructions want."""
+SIGNATURES = 64
+"""Fittings that are kept; the one not used for longest goes first."""
+ORDERS = 4
+"""Orders, and machines over the same thunks, that are kept."""
+FAMILIAR = 3
+"""Calls after which a new signature is worth a search; before that it gets the best known order and one-pass offsets."""
+SPARE = 8
+"""Calls with a block more than twice too large after which it is made smaller."""
+FIELDS = 2**31
+"""NumPy describes parts of an element only below this size."""
+OVERWRITES = (DimShuffle, Elemwise, GemmRelated, IncSubtensor, Rebroadcast, Subtensor, tensor.Reshape, ViewOp)
+"""Ops whose view or in-place result replaces what the cell held. Other ops' cells are emptied first: one might write there."""
+
+Order = Tuple[int, ...]
+Span = Tuple[int, int]
+Cell = List[Any]
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+class Block:
+    """Aligned bytes, and views of them."""
+
+    def __init__(self, height: int) -> None:
+        self.height = height
+        room = np.empty(height + ALIGNMENT, np.uint8)
+        self.start = -room.ctypes.data % ALIGNMENT
+        self.address = room.ctypes.data + self.start
+        self.room = room
+        # As one element of raw data: getfield makes a view in half the time of the constructor.
+        self.field = np.ndarray((), np.dtype((np.void, height)), room, self.start).getfield if 0 < height < FIELDS else None
+
+    def place(self, kind: Any, offset: int) -> np.ndarray:
+        if self.field is not None:
+            return self.field(kind, offset)
+        return np.ndarray(kind.shape, kind.base, self.room, self.start + offset)
+
+    def has(self, address: int) -> bool:
+        return self.address <= address < self.address + self.height
+
+
+class Lender:
+    """Owns a block and lends it to one call at a time: to the one that holds the lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.block: Optional[Block] = None
+        self.user: Any = None
+        """The machine that has the lock, or had it last."""
+        self.thread = 0
+        self.tenants: "weakref.WeakSet[ArenaVM]" = weakref.WeakSet()
+
+    def of(self, height: int) -> Block:
+        """A block of at least this height. Only with the lock held."""
+        if self.block is None or self.block.height < height:
+            self.give_back()  # first give back, then take
+            self.block = Block(height)
+        return self.block
+
+    def give_back(self) -> None:
+        for tenant in list(self.tenants):
+            tenant.let_go()
+        self.block = None
+
+
+_context = threading.local()
+
+
+@contextlib.contextmanager
+def shared_arena() -> Iterator[Lender]:
+    """Functions compiled inside share one block, as large as the largest of them needs: right for functions that run one
+    after the other, as train and validate do. One that runs while another has the block allocates as Theano would.
+
+    >>> import theano_memopt                                                                 # doctest: +SKIP
+    >>> with theano_memopt.shared_arena():                                                   # doctest: +SKIP
+    ...     train, validate = theano.function(...), theano.function(...)
+    """
+    before = getattr(_context, "lender", None)
+    _context.lender = Lender()
+    try:
+        yield _context.lender
+    finally:
+        _context.lender = before
+
+
+@contextlib.contextmanager
+def making() -> Iterator[None]:
+    """Around the making of a machine. Machines made meanwhile are for inner functions (of Scan), which run inside it."""
+    _context.depth = getattr(_context, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _context.depth -= 1
+
+
+def _lender() -> Lender:
+    shared = getattr(_context, "lender", None)
+    return Lender() if shared is None or getattr(_context, "depth", 0) > 1 else shared
+
+
+# --- what is known of a variable, and of a signature -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An array as its task left it in its cell."""
+
+    shape: Tuple[int, ...]
+    layout: Optional[Tuple[int, ...]]
+    """The axes from the longest stride to the shortest; None where they are in order."""
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Where everything lies for one signature."""
+
+    order: Order
+    buffers: Tuple[int, ...]
+    kinds: Tuple[Any, ...]
+    """For each buffer a dtype with its shape as it lies in memory."""
+    turns: Tuple[Optional[Tuple[int, ...]], ...]
+    """For each buffer the transposition from there, if any."""
+    arena: Arena
+    """Offsets of `buffers`, in the same sequence."""
+    sizes: Tuple[int, ...]
+    """True bytes of every buffer of the graph."""
+    searched: bool
+
+
+class House:
+    """What does not change from call to call: the graph, its cells, who may lie in a block, and the machines."""
+
+    def __init__(self, make: Callable[..., Any], feature: MemReuse, annotation: Annotation, linker: Any, thunks: Sequence[Any], storage_map: Any):
+        self._make = make
+        self.feature, self.linker, self.storage_map = feature, linker, storage_map
+        self.fgraph = linker.fgraph
+        self.allow_gc = linker.allow_gc
+        self.annotation = annotation
+        self.reading = annotation.reading
+        self.graph = self.reading.cautious
+        self.orders: List[Order] = [annotation.schedule.order]
+        self._spans: Dict[Order, Tuple[Span, ...]] = {}
+        self._machines: Dict[Order, Any] = {}
+        self._thunk = dict(zip(annotation.nodes, thunks))
+        self.candidates = may_lie(annotation, linker)
+        self.cells = {b: storage_map[self.reading.roots[b]] for b in self.candidates}
+        names = [v for b in self.candidates for v in self.reading.names[b]]
+        self.tenant_cells = [storage_map[v] for v in dict.fromkeys(names)]
+        roots = {self.reading.roots[b] for b in self.candidates}
+        self.emptied = [storage_map[v] for v in dict.fromkeys(names) if v not in roots and not isinstance(v.owner.op, OVERWRITES)]
+        self.buffers_of: Dict[Any, Set[int]] = {}
+        for b, inside in enumerate(self.reading.names):
+            for v in inside:
+                self.buffers_of.setdefault(v, set()).add(b)
+        self.seen: Dict[Any, Seen] = {}
+        self.strange: Set[int] = set()
+        """Buffers that an op was seen to alias without saying so."""
+        self.own: Set[int] = set()
+        """Buffers whose op puts an array of its own into the cell."""
+        self.shapes: Optional[TrueShapes] = None
+        self.row: List[Tuple[int, np.dtype]] = []
+        """Buffer and dtype of each shape that the formulas give."""
+        self.wrong: Set[int] = set()
+        """Buffers whose formula is not what happens."""
+
+    # --- machines ----------------------------------------------------------------------------------------------------
+
+    def machine(self, order: Order) -> Any:
+        if order not in self._machines:
+            if len(self._machines) >= ORDERS:
+                self._machines.pop(next(iter(self._machines)))
+            self._machines[order] = self._build(order, self.allow_gc, None)
+        return self._machines[order]
+
+    def watching(self, order: Order, allow_gc: bool, look: Callable[[Any], None]) -> Any:
+        """A machine that lets `look` see each node when it has run."""
+        return self._build(order, allow_gc, look)
+
+    def _build(self, order: Order, allow_gc: bool, look: Optional[Callable[[Any], None]]) -> Any:
+        nodes = [self.reading.nodes[t] for t in order]
+        thunks = [self._thunk[node] if look is None else _looked_at(node, self._thunk[node], look) for node in nodes]
+        before, kept = self.linker.allow_gc, self.feature.annotation(self.fgraph)
+        self.linker.allow_gc = allow_gc
+        self.feature.adopt(reordered(self.annotation, self.feature, order))
+        try:
+            return self._make(nodes, thunks, self._clears(nodes) if allow_gc else None)
+        finally:
+            self.linker.allow_gc = before
+            self.feature.adopt(kept)
+
+    def _clears(self, nodes: Sequence[Any]) -> List[List[Cell]]:
+        """As Theano's make_all has it: after each node the cells that it reads last."""
+        computed, last_user = link.gc_helper(list(nodes))
+        return [
+            [self.storage_map[v] for v in node.inputs if v in computed and v not in self.fgraph.outputs and node == last_user[v]] for node in nodes
+        ]
+
+    # --- what a call shows -------------------------------------------------------------------------------------------
+
+    def record(self, node: Any) -> None:
+        """Look at the results of a node that has just run: their shape and layout, and whose memory they are."""
+        for v in node.outputs:
+            array = self.storage_map[v][0]
+            if not isinstance(array, np.ndarray):
+                continue
+            self.seen[v] = Seen(array.shape, _layout(array), array.ctypes.data, array.nbytes)
+            allowed = self.buffers_of.get(v, set())
+            for other in node.inputs:
+                theirs = self.buffers_of.get(other, set())
+                if theirs and not theirs <= allowed and _overlap(array, self.storage_map[other][0]):
+                    self.strange |= theirs | allowed
+
+    def read_formulas(self) -> Signature:
+        """Write out the formulas, for the inputs that are in their cells now."""
+        asked = [root for root in self.reading.roots if isinstance(root.type, tensor.TensorType)]
+        self.shapes = TrueShapes(self.fgraph, self.annotation.nodes, asked, lambda v: self.storage_map[v][0])
+        index = {root: b for b, root in enumerate(self.reading.roots)}
+        self.row = [(index[v], np.dtype(v.type.dtype)) for v in self.shapes.known]
+        return self.signature()
+
+    def judge_formulas(self, signature: Signature) -> None:
+        """Hold them against what the recorded call with this signature has shown."""
+        assert self.shapes is not None
+        for (b, _), shape in zip(self.row, self.shapes.shapes(*signature)):
+            root = self.reading.roots[b]
+            if root in self.seen and self.seen[root].shape != shape:
+                self.wrong.add(b)
+
+    def signature(self) -> Signature:
+        assert self.shapes is not None
+        shapes = [self.storage_map[v][0].shape for v in self.shapes.shape_sources]
+        return (*shapes, *(int(self.storage_map[v][0]) for v in self.shapes.value_sources))
+
+    # --- where everything lies -----------------------------------------------------------------------------------------
+
+    def fit(self, signature: Signature, search: bool) -> Fitting:
+        """Order and offsets for the true sizes. Without `search`, of the known orders the best, and offsets by one rule."""
+        assert self.shapes is not None
+        lying: Dict[int, Tuple[int, ...]] = {}
+        sizes = [self.seen[root].size if root in self.seen else 0 for root in self.reading.roots]
+        for (b, kind), shape in zip(self.row, self.shapes.shapes(*signature)):
+            if b not in self.wrong:
+                sizes[b] = int(np.prod(shape, dtype=object)) * kind.itemsize
+                lying[b] = shape
+        barred = self.own | self.strange
+        buffers = tuple(b for b in self.candidates if b in lying and b not in barred and sizes[b] > 0 and min(lying[b], default=1) >= 0)
+        order = self._order(sizes, search)
+        spans = self.spans(order)
+        inside, alive = [sizes[b] for b in buffers], [spans[b] for b in buffers]
+        arena = pack(inside, alive, ALIGNMENT) if search else pack(inside, alive, ALIGNMENT, effort=0)
+        check_packing(inside, alive, arena, ALIGNMENT, [self.graph.buffers[b].label for b in buffers])
+        kinds, turns = zip(*[self._kind(b, lying[b]) for b in buffers]) if buffers else ((), ())
+        return Fitting(order, buffers, tuple(kinds), tuple(turns), arena, tuple(sizes), search)
+
+    def _kind(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
+        root = self.reading.roots[b]
+        layout = self.seen[root].layout if root in self.seen else None
+        dtype = np.dtype(root.type.dtype)
+        if layout is None:
+            return np.dtype((dtype, shape)), None
+        return np.dtype((dtype, tuple(shape[axis] for axis in layout))), tuple(int(a) for a in np.argsort(layout))
+
+    def _order(self, sizes: Sequence[int], search: bool) -> Order:
+        if not search and len(self.orders) == 1:
+            return self.orders[0]
+        graph = _resized(self.graph, sizes)
+        best = min(self.orders, key=lambda order: timeline(graph, order).peak)
+        if search and self.annotation.options.effort and self.feature.settings.order == "auto":
+            schedule = minimise_peak(graph, self.annotation.options, [("order until now", best)])
+            if schedule.peak < timeline(graph, best).peak:  # a new order costs a new machine: only if it gains
+                best = schedule.order
+                self.orders = [*self.orders, best][-ORDERS:]
+        return best
+
+    def spans(self, order: Order) -> Tuple[Span, ...]:
+        if order not in self._spans:
+            if len(self._spans) >= 2 * ORDERS:
+                self._spans.clear()
+            self._spans[order] = lives(self.graph, order)
+        return self._spans[order]
+
+
+def may_lie(annotation: Annotation, linker: Any) -> Tuple[int, ...]:
+    """Buffers that nobody but the function itself can hold, and whose end is certain."""
+    reading = annotation.reading
+    returned = set(linker.no_recycling) | set(linker.fgraph.outputs)
+    return tuple(
+        b
+        for b, root in enumerate(reading.roots)
+        if isinstance(root.type, tensor.TensorType)
+        and not reading.cautious.buffers[b].pinned
+        and not reading.graph.buffers[b].pinned
+        and b not in reading.loose
+        and root.owner in reading.certain
+        and not any(v in returned for v in reading.names[b])
+    )
+
+
+# --- the machine -------------------------------------------------------------------------------------------------------
+
+
+class ArenaVM:
+    """Theano's machine, with the cells filled before each call. In everything else it is that machine."""
+
+    def __init__(self, house: House, vm: Any) -> None:
+        self.house = house
+        self.vm = vm
+        house._machines[house.orders[0]] = vm
+        self.lender = _lender()
+        self.lender.tenants.add(self)
+        self.storage_map, self.compute_map = house.storage_map, None
+        self.allow_gc = house.allow_gc
+        self.need_update_inputs = getattr(vm, "need_update_inputs", True)
+        self.recorded = False
+        self.tried: Set[int] = set()
+        self.aside = ""
+        """Why there is no arena, once that is settled."""
+        self.fittings: "OrderedDict[Signature, Fitting]" = OrderedDict()
+        self.fitting: Optional[Fitting] = None
+        self.signature: Optional[Signature] = None
+        self.calls = 0
+        self.block: Optional[Block] = None
+        self.filling: Tuple[Tuple[Cell, Any], ...] = ()
+        self.places: Tuple[Tuple[Cell, Any, int, Any], ...] = ()
+        self._look_at_everything()
+
+    def _look_at_everything(self) -> None:
+        """The next call takes the slow way."""
+        self.shapes_now: Tuple[Tuple[Cell, Any], ...] = (([None], ()),)
+        self.values_now: Tuple[Tuple[Cell, int], ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("vm", "house", "lender"):
+            raise AttributeError(name)
+        return getattr(self.vm, name)
+
+    def __call__(self, output_subset: Any = None) -> Any:
+        lender = self.lender
+        if not lender.lock.acquire(False) and not self._waited():
+            return self._beside(output_subset)
+        try:
+            lender.user, lender.thread = self, threading.get_ident()
+            if not self._as_before():
+                result = self._anew(output_subset)
+                if self.allow_gc:
+                    lender.give_back()
+                return result
+            if self.block is None or self.block is not lender.block:
+                self._lay_out()
+            else:
+                for cell, place in self.filling:
+                    cell[0] = place
+            for cell in self.house.emptied:
+                cell[0] = None
+            result = self._run(output_subset)
+            if self.allow_gc:
+                lender.give_back()
+            return result
+        except BaseException:
+            # The cells stay as they are, as with Theano's machines: the error message is made from them. The views hold
+            # the block until the next call.
+            self.block = lender.block = None
+            raise
+        finally:
+            lender.lock.release()
+
+    def _as_before(self) -> bool:
+        try:
+            for cell, shape in self.shapes_now:
+                if cell[0].shape != shape:
+                    return False
+            for cell, value in self.values_now:
+                if cell[0] != value:
+                    return False
+        except AttributeError:
+            return False
+        return True
+
+    def _run(self, output_subset: Any) -> Any:
+        return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
+
+    def plan(self) -> Optional[Plan]:
+        """What lies where, for the sizes of the last call; None before there is an arena."""
+        fitting, house = self.fitting, self.house
+        if fitting is None:
+            return None
+        graph = _resized(house.graph, fitting.sizes)
+        options = replace(house.annotation.options, storage="arena", alignment=ALIGNMENT)
+        schedule = along(minimise_peak(graph, options, [("order in use", fitting.order)]), graph, fitting.order)
+        offsets: List[Optional[int]] = [None] * len(graph.buffers)
+        for b, offset in zip(fitting.buffers, fitting.arena.offsets):
+            offsets[b] = offset
+        return Plan(graph, schedule, replace(fitting.arena, offsets=tuple(offsets)), options, fitting.buffers)
+
+    # --- memory --------------------------------------------------------------------------------------------------------
+
+    def let_go(self) -> None:
+        """No cell refers to the block any more."""
+        for cell in self.house.tenant_cells:
+            cell[0] = None
+        self.filling = ()
+        self.block = None
+
+    def release(self) -> None:
+        """Give the block back, for `Function.free`."""
+        if self.lender.lock.acquire(False):
+            try:
+                self.lender.give_back()
+            finally:
+                self.lender.lock.release()
+
+    def _lay_out(self) -> None:
+        """Views of the block, for the fitting of now."""
+        assert self.fitting is not None
+        block = self.lender.of(self.fitting.arena.height)
+        place = block.place
+        filling = []
+        for cell, kind, offset, turn in self.places:
+            view = place(kind, offset)
+            cell[0] = view if turn is None else view.transpose(turn)
+            filling.append((cell, cell[0]))
+        self.filling = tuple(filling)
+        self.block = block
+
+    def _waited(self) -> bool:
+        """Another thread runs this very function: wait. (Its inputs lie in the same cells anyway.)"""
+        lender = self.lender
+        return lender.user is self and lender.thread != threading.get_ident() and lender.lock.acquire()
+
+    def _beside(self, output_subset: Any) -> Any:
+        """Another function has the block, or this one itself further up the stack: allocate as Theano does."""
+        kept = [(cell, cell[0]) for cell in self.house.tenant_cells]
+        for cell in self.house.tenant_cells:
+            cell[0] = None
+        try:
+            return self._run(output_subset)
+        finally:
+            for cell, value in kept:
+                cell[0] = value
+
+    # --- the calls that are not as the one before --------------------------------------------------------------------------
+
+    def _anew(self, output_subset: Any) -> Any:
+        if self.aside:
+            return self._run(output_subset)
+        if not self.recorded:
+            return self._record(output_subset)
+        try:
+            signature = self.house.signature()
+        except (AttributeError, TypeError):  # an input that was not given: with output_subset it may not be needed
+            self.let_go()
+            return self._run(output_subset)
+        self._adopt(signature)
+        if self.aside:
+            return self._run(output_subset)
+        assert self.fitting is not None
+        if output_subset is None and not self.tried.issuperset(self.fitting.buffers):
+            return self._try()
+        return self._run(output_subset)
+
+    def _record(self, output_subset: Any) -> Any:
+        if output_subset is not None:
+            return self._run(output_subset)
+        house = self.house
+        if not house.candidates:
+            self.aside = "no variable may lie in an arena"
+            return self._run(output_subset)
+        signature = house.read_formulas()  # before the call: updates may change shapes
+        result = self._with(house.watching(house.orders[0], True, house.record), house.orders[0])
+        self.recorded = True
+        house.judge_formulas(signature)
+        return result
+
+    def _with(self, machine: Any, order: Order) -> Any:
+        """One call of another machine. If it fails it stays in place: Theano asks it which node was to blame."""
+        self.vm = machine
+        result = machine()
+        self.vm = self.house.machine(order)
+        return result
+
+    def _adopt(self, signature: Signature) -> None:
+        house = self.house
+        fitting = self.fittings.get(signature)
+        self.calls = self.calls + 1 if signature == self.signature else 1
+        if fitting is None or (not fitting.searched and self.calls >= FAMILIAR):
+            fitting = house.fit(signature, search=not self.fittings or self.calls >= FAMILIAR)
+            self.fittings[signature] = fitting
+            if len(self.fittings) > SIGNATURES:
+                self.fittings.popitem(last=False)
+        self.fittings.move_to_end(signature)
+        if not fitting.buffers:
+            self.aside = "no op writes where it is told"
+            self.let_go()
+            return
+        if fitting is not self.fitting or self.signature != signature:
+            self.fitting, self.signature, self.block = fitting, signature, None
+            self.vm = house.machine(fitting.order)
+            here = set(fitting.buffers)
+            for b in house.candidates:
+                if b not in here:
+                    house.cells[b][0] = None
+            rows = zip(fitting.buffers, fitting.kinds, fitting.arena.offsets, fitting.turns)
+            self.places = tuple((house.cells[b], kind, offset, turn) for b, kind, offset, turn in rows)
+        self._not_too_large(fitting)
+        if self.block is None or self.block is not self.lender.block:
+            self._lay_out()
+        else:
+            for cell, place in self.filling:
+                cell[0] = place
+        for cell in house.emptied:
+            cell[0] = None
+        if fitting.searched and self.tried.issuperset(fitting.buffers) and not self._too_large(fitting):
+            self._settle(signature)
+        else:
+            self._look_at_everything()
+
+    def _too_large(self, fitting: Fitting) -> bool:
+        block = self.lender.block
+        return len(self.lender.tenants) == 1 and not self.allow_gc and block is not None and block.height > 2 * fitting.arena.height
+
+    def _not_too_large(self, fitting: Fitting) -> None:
+        if self.calls > SPARE and self._too_large(fitting):
+            self.lender.give_back()
+
+    def _settle(self, signature: Signature) -> None:
+        """From now on a few comparisons are enough."""
+        shapes = self.house.shapes
+        assert shapes is not None
+        cells = [self.storage_map[v] for v in [*shapes.shape_sources, *shapes.value_sources]]
+        pairs = list(zip(cells, signature))
+        self.shapes_now = tuple(pairs[: len(shapes.shape_sources)])
+        self.values_now = tuple(pairs[len(shapes.shape_sources) :])
+
+    def _try(self) -> Any:
+        """Run with everything in its place, and see who wrote there."""
+        fitting, block = self.fitting, self.block
+        assert fitting is not None and block is not None
+        house = self.house
+        expected = {house.reading.roots[b]: (b, block.address + offset) for b, offset in zip(fitting.buffers, fitting.arena.offsets)}
+        found: Set[int] = set()
+        astray: List[Any] = []
+
+        def look(node: Any) -> None:
+            for v in node.outputs:
+                array = house.storage_map[v][0]
+                if not isinstance(array, np.ndarray):
+                    continue
+                address = array.ctypes.data
+                if v in expected and address != expected[v][1]:
+                    found.add(expected[v][0])
+                elif array.nbytes and block.has(address) and not house.buffers_of.get(v, set()) & set(fitting.buffers):
+                    astray.append(v)
+
+        result = self._with(house.watching(fitting.order, self.allow_gc, look), fitting.order)
+        self.tried.update(fitting.buffers)
+        if astray:
+            return self._gone_astray(result, astray, block)
+        if found:
+            house.own |= found
+            self.fittings.clear()
+            self.fitting = self.signature = None
+        return result
+
+    def _gone_astray(self, result: Any, astray: Sequence[Any], block: Block) -> Any:
+        """Something lies in the block that no declaration explains: no arena for this function, and copies for the caller."""
+        self.aside = f"{astray[0].owner.op} hands out memory that it was given"
+        for v in self.house.fgraph.outputs:
+            cell = self.storage_map[v]
+            if isinstance(cell[0], np.ndarray) and block.has(cell[0].ctypes.data):
+                cell[0] = cell[0].copy()
+        self.fittings.clear()
+        self._look_at_everything()
+        if isinstance(result, list):
+            return [r.copy() if isinstance(r, np.ndarray) and block.has(r.ctypes.data) else r for r in result]
+        return result
+
+
+def with_arena(vm: Any, make: Callable[..., Any], feature: MemReuse, annotation: Annotation, linker: Any, thunks: Any, storage_map: Any) -> Any:
+    """The machine `vm`, which `make(nodes, thunks, clears)` can make again over another order, with an arena."""
+    machine = ArenaVM(House(make, feature, annotation, linker, thunks, storage_map), vm)
+    weak = weakref.ref(machine)
+
+    def plan() -> Optional[Plan]:
+        alive = weak()
+        return None if alive is None else alive.plan()
+
+    feature.true_plan = plan
+    return machine
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+def _looked_at(node: Any, thunk: Any, look: Callable[[Any], None]) -> Any:
+    def run() -> Any:
+        asked_for = thunk()
+        if not asked_for:
+            look(node)
+        return asked_for
+
+    run.lazy, run.inputs, run.outputs = thunk.lazy, thunk.inputs, thunk.outputs  # type: ignore[attr-defined]
+    return run
+
+
+def _overlap(one: np.ndarray, other: Any) -> bool:
+    if not isinstance(other, np.ndarray) or not one.size or not other.size:
+        return False
+    (low, high), (from_, to) = np.byte_bounds(one), np.byte_bounds(other)
+    return low < to and from_ < high
+
+
+def _layout(array: np.ndarray) -> Optional[Tuple[int, ...]]:
+    """None for the plain one, and for what is not compact in any."""
+    if array.flags.c_contiguous:
+        return None
+    axes = tuple(sorted(range(array.ndim), key=lambda axis: (-array.strides[axis], axis)))
+    return axes if array.transpose(axes).flags.c_contiguous else None
