@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -14,13 +15,16 @@ STOCK_ENOUGH = "import numpy.distutils.__config__ as c\nif not hasattr(c, 'blas_
 
 
 def _run(program: str, **environment: str) -> str:
-    import os
-
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def _with(flags: str) -> str:
+    """Flags on top of those that the tests run with: the place of the compile cache."""
+    return ",".join(part for part in (os.environ.get("THEANO_FLAGS", ""), flags) if part)
 
 
 def test_importing_the_package_imports_no_theano() -> None:
@@ -58,7 +62,7 @@ def test_flags_come_from_the_environment_and_leave_the_compile_cache_alone() -> 
     told = _run(
         WITH_THEANO + "print(theano.config.mem_reuse.effort, theano.config.mem_reuse.order, theano.config.mem_reuse.verify)\n"
         "from theano.configparser import _config_var_list as v\nprint([p.in_c_key for p in v if p.fullname.startswith('mem_reuse')])\n",
-        THEANO_FLAGS="mem_reuse.effort=17,mem_reuse.order=host,mem_reuse.verify=True",
+        THEANO_FLAGS=_with("mem_reuse.effort=17,mem_reuse.order=host,mem_reuse.verify=True"),
     )
     assert told.splitlines()[0] == "17 host True"
     assert set(eval(told.splitlines()[1])) == {False}
@@ -75,9 +79,15 @@ def test_batched_dot_without_a_blas() -> None:
         "a = np.random.rand(3, 4, 5).astype('f'); b = np.random.rand(3, 5, 2).astype('f')\n"
         "assert np.allclose(f(a, b), np.einsum('bij,bjk->bik', a, b), rtol=1e-4)\n"
     )
-    _run(WITH_THEANO + program, THEANO_FLAGS="blas.ldflags=")
+    _run(WITH_THEANO + program, THEANO_FLAGS=_with("blas.ldflags="))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Scan's C code compiles on older Pythons")
 def test_scan_takes_its_python_path_where_its_c_code_does_not_compile() -> None:
     _run(WITH_THEANO + "import sys; assert sys.modules['theano.scan_module.scan_perform_ext'] is None\n")
+
+
+@pytest.mark.parametrize(("flags", "on"), [("mode=FAST_COMPILE,optimizer_including=mem_reuse", True), ("optimizer_excluding=mem_reuse", False), ("", True)])
+def test_theanos_own_flags_turn_it_on_and_off(flags: str, on: bool) -> None:
+    program = "import theano.tensor as tt\nx = tt.matrix()\nprint(theano_memopt.plan_of(theano.function([x], tt.exp(x) + x.T)) is not None)\n"
+    assert _run(WITH_THEANO + program, THEANO_FLAGS=_with(flags)).strip() == str(on)

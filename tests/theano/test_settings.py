@@ -42,20 +42,6 @@ def test_on_in_fast_run_and_where_it_is_asked_for(mode: Any, on: bool) -> None:
     assert function(floats(4, 4)).shape == (4, 4)
 
 
-@pytest.mark.parametrize("flag", ["optimizer_including", "optimizer_excluding"])
-def test_theanos_own_flags(flag: str) -> None:
-    kept = getattr(theano.config, flag)
-    setattr(theano.config, flag, "mem_reuse")
-    theano.compile.mode.instantiated_default_mode = None
-    try:
-        with theano.configparser.change_flags(mode="FAST_COMPILE" if flag.endswith("including") else "FAST_RUN"):
-            plan = theano_memopt.plan_of(_compiled(None))
-    finally:
-        setattr(theano.config, flag, kept)
-        theano.compile.mode.instantiated_default_mode = None
-    assert (plan is not None) == flag.endswith("including")
-
-
 def test_a_mode_overrides_the_flags_for_one_function_alone() -> None:
     first = _compiled(with_pass("cvm_nogc", storage="off", effort=3))
     second = _compiled(with_pass("cvm_nogc"))

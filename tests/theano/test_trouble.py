@@ -55,14 +55,14 @@ def test_a_bug_of_ours(monkeypatch: Any, caplog: Any, module: Any, name: str, wi
 
 def test_an_op_that_turns_out_to_be_lazy(monkeypatch: Any, caplog: Any) -> None:
     """As if nothing were known about lazy ops before the thunks are there."""
-    from theano.ifelse import IfElse, ifelse
+    from theano.ifelse import ifelse
 
     monkeypatch.setattr(vm, "is_lazy", lambda op: False)
     monkeypatch.setattr(reader, "is_lazy", lambda op: False)
     c, x = tt.iscalar("c"), tt.matrix("x")
     function = theano.function([c, x], ifelse(c, _chain(x), _chain(tt.exp(-x))), mode=with_pass())
     plan = theano_memopt.plan_of(function)
-    assert not plan and "lazy" in plan.reason and IfElse.__name__.lower() in plan.reason.lower()
+    assert not plan and plan.reason == "if{inplace} turned out to be lazy"
     assert len([r for r in caplog.records if "mem_reuse" in r.getMessage()]) == 1
     assert shared_cells(function) == 0 and function(1, X).shape == X.shape
 
@@ -127,9 +127,11 @@ def test_verify_catches_a_broken_plan_and_names_the_two(monkeypatch: Any, linker
     right = _compiled(without_pass(linker))(X)
     monkeypatch.setattr(vm, "share_cells", _one_cell_for_all)
     wrong = _compiled(with_pass(linker))  # without verify nothing is noticed but the results
-    with pytest.raises((AssertionError, TypeError, ValueError)):
-        np.testing.assert_array_equal(wrong(X)[0], right[0])
-    with pytest.raises(verify.Corrupted, match=r"(\S+) was overwritten by (?!\1)\S+ before"):
+    try:
+        assert not np.array_equal(wrong(X)[0], right[0])
+    except NotImplementedError:
+        pass  # an op was given an emptied cell
+    with pytest.raises(verify.Corrupted, match=r"(\S+) was (overwritten by|cleared with) (?!\1)\S+ before"):
         _compiled(with_pass(linker, verify=True))(X)
 
 

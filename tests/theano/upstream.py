@@ -39,29 +39,13 @@ WAYS: Dict[str, str] = {
 }
 """Name -> Theano flags. Each way but the first has the pass on, and is compared with stock under the same flags."""
 
-EXPLAINED: Dict[str, str] = {}
+EXPLAINED: Dict[str, str] = {
+    "gof.tests.test_vm.test_reallocation": "it counts the cells of upstream's own reuse, which is off where the pass is on",
+    "compile.tests.test_profiling.Test_profiling.test_profiling": "it expects the peak of the stock order, 4112KB; ours needs 4104KB",
+}
 """Test -> why it differs."""
 
 ROOT = Path(__file__).resolve().parents[2]
-
-_START = {
-    "stock": """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("compat", sys.argv.pop(1))
-compat = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(compat)
-compat.prepare()
-import pytest
-sys.exit(pytest.main(sys.argv[1:]))
-""",
-    "pass": """
-import sys
-sys.argv.pop(1)
-import theano_memopt, pytest
-sys.exit(pytest.main(sys.argv[1:]))
-""",
-}
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,17 +81,13 @@ def _run(start: str, flags: str, files: Sequence[str], workers: str) -> Dict[str
     package = Path(found.origin).parent
     with tempfile.TemporaryDirectory() as place:
         result = Path(place) / "result.xml"
-        program = Path(place) / "start.py"
-        program.write_text(_START[start])
+        # Workers are processes of their own, so what must come before `import theano` comes as a plugin of pytest.
+        (Path(place) / "start_plugin.py").write_text(_plugin(start))
         given = ",".join(part for part in (os.environ.get("THEANO_FLAGS", ""), flags) if part)
-        environment = {**os.environ, "THEANO_FLAGS": given, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-        command: List[str] = [sys.executable, str(program), str(ROOT / "theano_memopt/hosts/theano/compat.py"), "-q", "-p", "no:cacheprovider"]
+        environment = {**os.environ, "THEANO_FLAGS": given, "PYTHONPATH": os.pathsep.join([place, str(ROOT)]), "PYTHONWARNINGS": "ignore"}
+        command: List[str] = [sys.executable, "-m", "pytest", "-q", "-p", "start_plugin", "-p", "no:cacheprovider"]
         command += ["--rootdir", str(package), "-c", os.devnull, f"--junitxml={result}", "-o", "junit_family=xunit1"]
-        # Workers are processes of their own, which start without our few lines: they get them as a plugin.
-        plugin = Path(place) / "start_plugin.py"
-        plugin.write_text(_plugin(start))
-        environment["PYTHONPATH"] = os.pathsep.join([place, str(ROOT)])
-        command += ["-p", "start_plugin", *(["-n", workers] if int(workers) > 1 else []), *(str(package / name) for name in files)]
+        command += [*(["-n", workers] if int(workers) > 1 else []), *(str(package / name) for name in files)]
         done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if not result.exists():
             raise SystemExit(f"pytest did not run:\n{done.stdout[-3000:]}")

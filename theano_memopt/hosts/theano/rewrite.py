@@ -332,7 +332,10 @@ def cvm_order(nodes: Sequence[Any], outputs: Sequence[Any], demands: Mapping[Any
 
 
 def _choose(reading: Reading, options: PlanOptions, own: Mapping[str, Tuple[int, ...]], runs: str, wish: str) -> Schedule:
-    """The order with the least peak at the guessed sizes that is no worse than the host's at other plausible ones."""
+    """The order with the least peak at the guessed sizes that is no worse than the host's at other plausible ones.
+
+    There is always one: what the linker would run anyway, `own[runs]`, is a candidate.
+    """
     graph = reading.graph
     competing = tuple(own.items())
     if wish == "host":
@@ -342,7 +345,7 @@ def _choose(reading: Reading, options: PlanOptions, own: Mapping[str, Tuple[int,
     if schedule.peak == timeline(graph, own[runs]).peak:
         schedule = _with_order(schedule, graph, own[runs], "host", "")
     others = [other for _, other in reading.scenarios]
-    allowed = [min(timeline(other, order).peak for order in own.values()) for other in others]
+    allowed = [timeline(other, own[runs]).peak for other in others]
     if all(timeline(other, schedule.order).peak <= limit for other, limit in zip(others, allowed)):
         return schedule
 
@@ -352,7 +355,7 @@ def _choose(reading: Reading, options: PlanOptions, own: Mapping[str, Tuple[int,
 
     candidates = [(schedule.method, schedule.order), (runs, own[runs]), *competing]
     for other in others:
-        if merit(schedule.order)[1] == min(merit(order) for _, order in candidates)[1] and min(merit(order)[0] for _, order in candidates) == 1.0:
+        if min(merit(order) for _, order in candidates) == (1.0, schedule.peak):
             break  # as good at the guessed sizes and nowhere worse: no more to gain
         candidates.append(("best at other sizes", minimise_peak(other, replace(options, effort=min(options.effort, 500)), competing).order))
     name, order = min(candidates, key=lambda candidate: merit(candidate[1]))

@@ -47,6 +47,8 @@ class Watch:
     def before(self, node: Any) -> None:
         for v in node.inputs:
             value = self.storage_map[v][0]
+            if value is None and v in self.values:
+                raise Corrupted(f"mem_reuse.verify: {describe(v)} was cleared with {describe(self._cellmate(v))} before {node.op} read it")
             if isinstance(v, gof.Constant) or not isinstance(value, np.ndarray):
                 continue
             if v not in self.values:
@@ -70,6 +72,11 @@ class Watch:
             if isinstance(value, np.ndarray) and value.flags.writeable:
                 _poison(value)
                 self.touched.append((*_range(value), root))
+
+    def _cellmate(self, victim: Any) -> Optional[Any]:
+        """The latest other tenant of the same cell."""
+        cell = self.storage_map[victim]
+        return next((v for _, _, v in reversed(self.touched) if v is not victim and self.storage_map[v] is cell), None)
 
     def _culprit(self, victim: Any, value: np.ndarray) -> Optional[Any]:
         low, high = _range(value)

@@ -191,6 +191,8 @@ def _calculate_reallocate_info(original: Any, order: Any, fgraph: Any, *rest: An
 def _schedule(original: Any, linker: Any, fgraph: Any) -> Any:
     """The planned order itself; asking toposort for it is right as well, and slow on long chains."""
     feature = feature_of(fgraph)
+    if feature is not None and not isinstance(linker, host.VM_Linker):
+        feature.runs_in("toposort")
     found = None if feature is None else feature.annotation(fgraph)
     return original(linker, fgraph) if found is None else list(found.nodes)
 
