@@ -8,6 +8,8 @@ after somebody imports it. The import itself needs no Theano, so the planner wor
     mode(base, order=..., storage=..., ...)   a Mode that compiles one function with settings of its own
     plan_of(function)                         the plan that a compiled function runs
     hint(variable, shape)                     the likely shape of an input, for sizes at compile time
+    explain(function, *arguments)             a Report: what the peak is, what makes it, how low it can go
+    profile(function, *arguments)             a Comparison: one measured call beside the plan
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ _PUBLIC = {
     "plan_of": "theano_memopt.hosts.theano.rewrite",
     "StoodAside": "theano_memopt.hosts.theano.rewrite",
     "hint": "theano_memopt.hosts.theano.sizes",
+    "explain": "theano_memopt.hosts.theano.explain",
+    "BadUse": "theano_memopt.hosts.theano.explain",
+    "profile": "theano_memopt.hosts.theano.measure",
 }
 """Public name -> the module that has it; imported when first asked for, and Theano with it."""
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.certificate import Open, Proven, footprint
@@ -73,6 +73,8 @@ class Reserved:
     bytes: int
     without: int
     meaning: str
+    kept: bool = False
+    """Nothing is given back between steps."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Report:
     known: Tuple[Known, ...] = ()
     work: Tuple[Work, ...] = ()
     notes: Tuple[str, ...] = ()
-    measured: Optional["Profile"] = None
+    measured: Optional[Profile] = None
 
     # --- figures -------------------------------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Report:
         return "proven" if self.least is not None else f"open, within {gap_in_words(self.peak, self.floor)}"
 
     def peak_of(self, name: str) -> int:
-        return dict((n, t.peak) for n, t in self.host_timelines)[name]
+        return {n: t.peak for n, t in self.host_timelines}[name]
 
     @cached_property
     def host_timelines(self) -> Tuple[Tuple[str, Timeline], ...]:
@@ -161,26 +163,20 @@ class Report:
         """Sentences about tasks that own the peak, and about what would help. Empty if none does."""
         if not self.order or not self.peak:
             return ()
+        label = [repr(task.label) for task in self.graph.tasks]
         said: List[str] = []
-        for t in sorted(range(len(self.graph.tasks)), key=lambda t: (-footprint(self.graph, t), t))[:1]:
-            alone = footprint(self.graph, t)
-            if alone >= OWNS * self.peak:
-                said.append(
-                    f"Task {self.graph.tasks[t].label!r} owns the peak: what it reads and writes is {percent(alone, self.peak)} of it, in every order. "
-                    + (self.work_of(t).relief or "It would help to give it less at once: a smaller batch, or the work in parts.")
-                )
+        largest = max(range(len(label)), key=lambda t: (footprint(self.graph, t), -t))
+        alone = footprint(self.graph, largest)
+        if alone >= OWNS * self.peak:
+            said.append(f"Task {label[largest]} owns the peak: what it reads and writes is {percent(alone, self.peak)} of it, in every order.")
+            said[-1] += " " + (self.work_of(largest).relief or "It would help to give it less at once: a smaller batch, or the work in parts.")
         for t, share in self._shares_of_the_peak():
-            if share >= DOMINATES * self.peak and not any(repr(self.graph.tasks[t].label) in sentence for sentence in said):
-                said.append(
-                    f"The results of task {self.graph.tasks[t].label!r} are {percent(share, self.peak)} of the peak. "
-                    + (self.work_of(t).relief or "It would help to make them smaller, or to need them for less long.")
-                )
+            if share >= DOMINATES * self.peak and not (t == largest and said):
+                said.append(f"The results of task {label[t]} are {percent(share, self.peak)} of the peak.")
+                said[-1] += " " + (self.work_of(t).relief or "It would help to make them smaller, or to need them for less long.")
         for t, work in enumerate(self.work):
             if work.own_peak > 0.1 * self.peak:
-                said.append(
-                    f"Task {self.graph.tasks[t].label!r} runs a function of its own, whose peak of {work.own_peak:,} bytes comes on top while it runs. "
-                    + work.relief
-                )
+                said.append(f"Task {label[t]} runs a function of its own: its peak of {work.own_peak:,} bytes comes on top while it runs.")
         return tuple(said)
 
     def _shares_of_the_peak(self) -> List[Tuple[int, int]]:
@@ -327,13 +323,16 @@ class Comparison:
     @cached_property
     def rows(self) -> Tuple[Tuple[Step, int, int], ...]:
         """(measured step, planned height, planned rest), in the order that ran."""
-        along = timeline(self.report.graph, tuple(step.task for step in self.profile.steps)) if self._complete else None
-        if along is None:
-            return tuple((step, 0, 0) for step in self.profile.steps)
-        return tuple(zip(self.profile.steps, along.heights, along.resting))
+        if not self._complete:
+            return tuple((step, step.after, step.resting) for step in self.profile.steps)
+        report = self.report
+        storage, kept = (report.reserved[0].storage, report.reserved[0].kept) if report.reserved else (report.plan.storage, False)
+        heights, resting = occupied(report.graph, [step.task for step in self.profile.steps], storage, kept)
+        return tuple(zip(self.profile.steps, heights, resting))
 
     @property
     def _complete(self) -> bool:
+        """Did every task run? A lazy op may leave some out, and then nothing is planned for what was left."""
         return self.report.graph.is_legal([step.task for step in self.profile.steps])
 
     @cached_property
@@ -362,9 +361,8 @@ class Comparison:
             if step.allocated < planned:
                 return "written into storage that was there already"
             return "the op keeps something besides its results"
-        if step.made > planned:
-            return f"unknown to the plan: its results take {step.made:,} bytes, planned were {planned:,} (a copy where a view was declared, or another size)"
-        return f"unknown to the plan: its results take only {step.made:,} bytes, planned were {planned:,} (nothing was computed, a view, or another size)"
+        likely = "a copy where a view was declared" if step.made > planned else "a view, or nothing to compute"
+        return f"unknown to the plan: its results take {step.made:,} bytes, planned were {planned:,} ({likely}, or another size)"
 
     @property
     def planned_peak(self) -> int:
@@ -400,6 +398,31 @@ def total(graph: Graph) -> int:
     return sum(buffer.size for buffer in graph.buffers if buffer.producer is not None)
 
 
+def occupied(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -> Tuple[List[int], List[int]]:
+    """Bytes of storage in use while each step runs, and after it: cells from their first tenant to their last; with `kept`, to the end.
+
+    Without cells each buffer is its own, and this is the timeline.
+    """
+    rooms: Dict[Tuple[bool, int], List[int]] = {}
+    for b, buffer in enumerate(graph.buffers):
+        if buffer.producer is not None:
+            cell = storage.cell_of[b] if isinstance(storage, Slots) else None
+            rooms.setdefault((True, cell) if cell is not None else (False, b), []).append(b)
+    spans = lives(graph, order)
+    comes, goes = [0] * (len(order) + 2), [0] * (len(order) + 2)
+    for tenants in rooms.values():
+        size = max(graph.buffers[b].size for b in tenants)
+        stays = kept or any(graph.buffers[b].pinned for b in tenants)
+        comes[min(spans[b][0] for b in tenants)] += size
+        goes[len(order) + 1 if stays else max(spans[b][1] for b in tenants)] += size
+    heights: List[int] = []
+    resting: List[int] = []
+    for step in range(len(order)):
+        heights.append((resting[-1] if resting else 0) + comes[step])
+        resting.append(heights[-1] - goes[step + 1])
+    return heights, resting
+
+
 def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.3g} %" if whole else "0 %"
 
@@ -414,14 +437,10 @@ def in_bytes(size: int) -> str:
     >>> in_bytes(512), in_bytes(7365656), in_bytes(-2048)
     ('512 B', '7.02 MiB', '-2.00 KiB')
     """
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(amount) < 1024:
-            break
-        amount /= 1024
-    else:
-        unit = "TiB"
-    return f"{size} B" if unit == "B" else f"{amount:.2f} {unit}"
+    if abs(size) < 1024:
+        return f"{size} B"
+    power = min(4, (abs(size).bit_length() - 1) // 10)
+    return f"{size / 1024**power:.2f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
 
 
 def _kind_of(storage: Storage) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any, List
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -71,14 +71,15 @@ def _reserved(report: Report) -> Table:
     return table
 
 
-def _alive(report: Report) -> Table:
+def _alive(report: Report) -> Group:
     step, graph = report.peak_step, report.graph
-    table = _table(title=f"Live at the peak: step {step + 1} of {len(report.order)}, task {graph.tasks[report.order[step]].label!r}")
+    title = f"Live at the peak: step {step + 1} of {len(report.order)}, task {graph.tasks[report.order[step]].label!r}"
+    table = _table()
     table.add_column("variable", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("of the peak", justify="right", no_wrap=True)
     table.add_column("type", no_wrap=True)
-    table.add_column("made by")
+    table.add_column("made by", no_wrap=True, overflow="ellipsis")
     alive = report.alive_at_peak
     for b in alive[:ALIVE]:
         buffer, known = graph.buffers[b], report.known_of(b)
@@ -93,7 +94,7 @@ def _alive(report: Report) -> Table:
     rest = sum(graph.buffers[b].size for b in alive[ALIVE:])
     if rest:
         table.add_row(f"{len(alive) - ALIVE} more", f"{rest:,}", percent(rest, report.peak), "", "")
-    return table
+    return _titled(title, table)
 
 
 def _sharing(report: Report) -> Any:
@@ -107,13 +108,14 @@ def _sharing(report: Report) -> Any:
             groups[group] = sum(graph.buffers[o].size for o in group) - max(graph.buffers[o].size for o in group)
     if not groups:
         return None
-    table = _table(title="Share storage, one after the other")
+    title = "Share storage, one after the other"
+    table = _table()
     table.add_column("bytes saved", justify="right", no_wrap=True)
     table.add_column("variables")
     for group, saved in sorted(groups.items(), key=lambda item: (-item[1], item[0]))[:LONELY]:
         names = [graph.buffers[o].label for o in group]
         table.add_row(f"{saved:,}", Text(", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")))
-    return table
+    return _titled(title, table)
 
 
 def _lonely(report: Report) -> Any:
@@ -126,7 +128,8 @@ def _lonely(report: Report) -> Any:
     ]
     if not found:
         return None
-    table = _table(title="Large, and alone in its storage")
+    title = "Large, and alone in its storage"
+    table = _table()
     table.add_column("variable", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("why")
@@ -134,7 +137,7 @@ def _lonely(report: Report) -> Any:
         table.add_row(Text(graph.buffers[b].label), f"{graph.buffers[b].size:,}", Text(report.known_of(b).alone))
     if len(found) > LONELY:
         table.add_row(f"{len(found) - LONELY} more", "", "")
-    return table
+    return _titled(title, table)
 
 
 STEPS = 40
@@ -143,7 +146,8 @@ STEPS = 40
 
 def of_comparison(comparison: Comparison) -> str:
     graph, profile = comparison.report.graph, comparison.profile
-    table = _table(title=f"{comparison.report.name}: one measured call, {len(profile.steps)} tasks, {profile.seconds * 1000:.3g} ms while measured")
+    title = f"{comparison.report.name}: one measured call, {len(profile.steps)} tasks, {profile.seconds * 1000:.3g} ms while measured"
+    table = _table()
     for name in ("task", "measured: allocates", "frees", "live before", "live while", "planned live while", "live after", "planned live after"):
         table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name == "task")
     why = {d.step: d for d in comparison.differences}
@@ -152,7 +156,7 @@ def of_comparison(comparison: Comparison) -> str:
         step, height, rest = comparison.rows[i]
         numbers = (step.allocated, step.freed, step.before, max(step.after, step.highest), height, step.resting, rest)
         table.add_row(Text(graph.tasks[step.task].label), *(f"{n:,}" for n in numbers))
-    parts: List[Any] = [table]
+    parts: List[Any] = [_titled(title, table)]
     if len(shown) < len(profile.steps):
         parts.append(Text(f"{len(profile.steps) - len(shown)} more steps are not listed; to_json has them all."))
     parts.append(
@@ -188,8 +192,12 @@ def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + "."
 
 
-def _table(title: str = "") -> Table:
-    return Table(show_edge=False, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
+def _titled(title: str, table: Table) -> Group:
+    return Group(Text(title), table)
+
+
+def _table() -> Table:
+    return Table(show_edge=False, pad_edge=False)
 
 
 WIDTH = 140

@@ -1,0 +1,411 @@
+"""`explain`: where the memory of a compiled function goes, as a Report.
+
+    feature on the function  ->  its plan  ->  at the sizes of these arguments  ->  peaks, storage, words  ->  Report
+
+Words
+    argument    an array, or the shape of one as a tuple, for each input that the caller gives; or no argument at all, for the
+                sizes with which the function was compiled
+    in force    what the function really runs; with other sizes than the planned ones a better order may be known, and
+                the report then says so
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+import numpy as np
+import theano
+from theano import tensor
+from theano.gof import vm as host
+from theano.scan_module.scan_op import Scan
+from theano.scan_module.scan_utils import scan_args
+
+from theano_memopt.hosts.theano import vm
+from theano_memopt.hosts.theano.reader import Reading, describe
+from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of
+from theano_memopt.hosts.theano.sizes import GUESS, Sizes, _known
+from theano_memopt.planner.arena import Arena
+from theano_memopt.planner.certificate import Schedule
+from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.liveness import lives, timeline
+from theano_memopt.planner.model import Graph
+from theano_memopt.planner.plan import Plan
+from theano_memopt.planner.slots import Slots
+from theano_memopt.report.model import Known, Report, Reserved, Work, total
+
+Progress = Callable[[str], None]
+THEANO = os.path.dirname(theano.__file__)
+LARGE = 0.01
+"""Words about why a variable is alone are looked for if it takes this share of all bytes."""
+NEAR = 50
+"""Variables that are looked at, backwards, for a line of the user's code: rewrites often leave none on what they make."""
+SCAN_RELIEF = (
+    "It is a Scan, and keeps what every step hands out. It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
+    "the rest again, truncate_gradient looks back less far), to scan a shorter sequence at once, or to take a smaller batch."
+)
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A graph at certain sizes."""
+
+    graph: Graph
+    cautious: Graph
+    shapes: Tuple[str, ...]
+    """For each buffer."""
+
+
+class BadUse(ValueError):
+    """What was given cannot be explained; the message is one line."""
+
+
+def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None) -> Report:
+    """Where the memory of a function that was compiled with the pass goes.
+
+    `arguments`: for each input an array, a number, or a shape (a tuple); or nothing, for the sizes known at compile time.
+    """
+    subject = _Subject(compiled(function))
+    return subject.report(subject.sized(arguments), progress)
+
+
+def compiled(function: Any) -> Any:
+    """The function itself, or the one inside a Scan (its op or node)."""
+    op = getattr(function, "op", function)
+    found = op.fn if isinstance(op, Scan) else function
+    if not hasattr(getattr(found, "maker", None), "fgraph"):
+        raise BadUse(f"only a function that Theano compiled can be explained, not {type(function).__name__} {function!r}".replace("\n", " "))
+    return found
+
+
+class _Subject:
+    """One compiled function with its plan."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.fgraph = function.maker.fgraph
+        self.linker = function.maker.linker
+        self.name = str(function.name or getattr(function.maker, "name", None) or "function")
+        feature = feature_of(self.fgraph)
+        if feature is None:
+            raise BadUse(
+                f"{self.name} was compiled without the pass: compile it after `import theano_memopt` in a mode that includes mem_reuse (FAST_RUN "
+                "does), or with mode=theano_memopt.mode()"
+            )
+        annotation = feature.annotation(self.fgraph)
+        if annotation is None:
+            why = feature.aside or "another thread is planning it"
+            raise BadUse(f"the pass left {self.name} as it was: {getattr(why, 'reason', why)} {getattr(why, 'detail', '')}".strip())
+        self.feature: MemReuse = feature
+        self.annotation: Annotation = annotation
+        self.reading: Reading = annotation.reading
+
+    # --- sizes ---------------------------------------------------------------------------------------------------
+
+    def sized(self, arguments: Sequence[Any]) -> Sized:
+        """The graph at the sizes of these arguments; without any, as it was planned."""
+        sizes = self.sizes(arguments)
+        shapes = tuple(_shape_at(sizes, root) for root in self.reading.roots)
+        if not arguments:
+            return Sized(self.reading.graph, self.reading.cautious, shapes)
+        rows = [sizes.bytes(root)[GUESS] for root in self.reading.roots]
+        words = "; ".join(f"{name} = {said}" for name, said in sorted(sizes.came_from.items())) or "every dimension is fixed"
+        return Sized(_resized(self.reading.graph, rows, words), _resized(self.reading.cautious, rows, words), shapes)
+
+    def sizes(self, arguments: Sequence[Any]) -> Sizes:
+        given = self.match(arguments) if arguments else {}
+        kept = [(v.tag, dict(v.tag.__dict__)) for v in given]
+        try:
+            for variable, (shape, value) in given.items():
+                variable.tag.mem_reuse_shape = shape
+                if value is not None:
+                    variable.tag.test_value = value
+            sizes = Sizes(self.fgraph, self.reading.nodes, self.feature.settings.default_dim)
+            _refuse_contradictions(sizes, given)
+            for root in self.reading.roots:  # the hints must be in place while rows are computed
+                sizes.bytes(root)
+            return sizes
+        finally:
+            for tag, attributes in kept:
+                tag.__dict__.clear()
+                tag.__dict__.update(attributes)
+
+    def match(self, arguments: Sequence[Any]) -> Dict[Any, Tuple[Tuple[Optional[int], ...], Any]]:
+        """Input variable -> (shape, value of a single whole number), or `BadUse`."""
+        slots = [(v, c) for v, c in zip(self.fgraph.inputs, self.function.input_storage) if not c.implicit]
+        required = sum(1 for _, c in slots if c.required)
+        if not required <= len(arguments) <= len(slots):
+            wanted = f"{len(slots)}" if required == len(slots) else f"{required} to {len(slots)}"
+            names = ", ".join(describe(v) for v, _ in slots)
+            raise BadUse(f"{self.name} takes {wanted} arguments ({names}), {len(arguments)} were given")
+        return {v: _shape_of(v, argument, i) for i, ((v, _), argument) in enumerate(zip(slots, arguments))}
+
+    # --- the report ----------------------------------------------------------------------------------------------
+
+    def report(self, sized: Sized, progress: Optional[Progress]) -> Report:
+        graph = sized.graph
+        schedule = self.schedule(graph, progress)
+        spans = lives(graph, schedule.order)
+        reserved = self.reserved(graph, schedule)
+        storage = reserved[0].storage
+        options = replace(self.annotation.options, storage="off" if storage is None else "arena" if isinstance(storage, Arena) else "share")
+        plan = Plan(graph, schedule, storage, options, self.feature.sharing)
+        return Report(
+            self.name,
+            plan,
+            self.host_orders(),
+            reserved,
+            self.known(sized, storage, spans),
+            tuple(self.work(node) for node in self.reading.nodes),
+            self.notes(schedule),
+        )
+
+    def host_orders(self) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
+        """The one that this function would run comes first."""
+        index = {node: t for t, node in enumerate(self.reading.nodes)}
+        toposort = self.reading.graph.natural_order
+        cvm = tuple(index[node] for node in cvm_order(self.reading.nodes, self.fgraph.outputs, demands(self.fgraph)))
+        if not self.reading.graph.is_legal(cvm):
+            cvm = toposort
+        orders = {"toposort": ("toposort", toposort), "cvm": ("order that the CVM really runs", cvm)}
+        first = orders.pop(self.feature.runs)
+        return (first, *orders.values())
+
+    def schedule(self, graph: Graph, progress: Optional[Progress]) -> Schedule:
+        """The order in force, with what is known of the least peak at these sizes."""
+        ours = self.annotation.schedule
+        if graph is self.reading.graph:
+            return ours
+        options = replace(self.annotation.options, progress=progress)
+        best = minimise_peak(graph, options, [*self.host_orders(), ("in force", ours.order)])
+        reason = "" if timeline(graph, ours.order).peak <= best.peak else f"at these sizes an order with {best.peak:,} bytes is known ({best.method})"
+        return _with_order(best, graph, ours.order, ours.method, reason)
+
+    def notes(self, schedule: Schedule) -> Tuple[str, ...]:
+        notes = []
+        if getattr(schedule.certificate, "reason", "").startswith("at these sizes an order"):
+            notes.append("The order in force was planned for other sizes: give them at compile time with theano_memopt.hint(variable, shape).")
+        if len(self.reading.certain) < len(self.reading.nodes):
+            lazy = len(self.reading.nodes) - len(self.reading.certain)
+            notes.append(f"{lazy} tasks run only if a lazy op asks for them; they are counted as if they all ran.")
+        return tuple(notes)
+
+    # --- storage -------------------------------------------------------------------------------------------------
+
+    def reserved(self, graph: Graph, schedule: Schedule) -> Tuple[Reserved, ...]:
+        """Bytes of storage with allow_gc False and True; the setting in force first."""
+        in_force = bool(getattr(self.linker, "allow_gc", True))
+        rows = {gc: self._reserved(graph, schedule, gc, gc == in_force) for gc in (False, True)}
+        return (rows[in_force], rows[not in_force])
+
+    def _reserved(self, graph: Graph, schedule: Schedule, gc: bool, in_force: bool) -> Reserved:
+        storage = self.feature.storage if in_force else self._cells(gc)
+        if isinstance(storage, Slots):
+            storage = resized_slots(graph, schedule.order, storage)
+        host_peak = timeline(graph, self.host_orders()[0][1]).peak
+        if gc:
+            held = storage.reserved_bytes if isinstance(storage, Slots) else schedule.peak
+            return Reserved("allow_gc=True", storage, held, host_peak, "the most bytes live or held open at one step; given back after the call")
+        held = storage.reserved_bytes if isinstance(storage, Slots) else storage.height if isinstance(storage, Arena) else total(graph)
+        return Reserved("allow_gc=False", storage, held, total(graph), "bytes of all storage, kept from call to call", kept=True)
+
+    def _cells(self, gc: bool) -> Optional[Slots]:
+        """The cells that the same linker would bind under the other setting."""
+        if not isinstance(self.linker, host.VM_Linker) or self.feature.settings.storage == "off":
+            return None
+        linker = copy.copy(self.linker)
+        linker.allow_gc = gc
+        return vm._share(self.annotation, vm._may_share(self.annotation, linker), gc)
+
+    # --- words ---------------------------------------------------------------------------------------------------
+
+    def known(self, sized: Sized, storage: Any, spans: Sequence[Tuple[int, int]]) -> Tuple[Known, ...]:
+        graph, everything = sized.graph, total(sized.graph)
+        crowded = _crowded(storage)
+        found = []
+        for b, root in enumerate(self.reading.roots):
+            large = graph.buffers[b].size >= LARGE * everything and b not in crowded
+            why = self._why_alone(b, sized, storage, spans) if large else ""
+            found.append(Known(sized.shapes[b], made_at(root, self.reading.names[b]), why))
+        return tuple(found)
+
+    def _why_alone(self, b: int, sized: Sized, storage: Any, spans: Sequence[Tuple[int, int]]) -> str:
+        graph, cautious = sized.graph, sized.cautious
+        root, gc = self.reading.roots[b], bool(getattr(self.linker, "allow_gc", True))
+        if not isinstance(self.linker, host.VM_Linker):
+            return "this linker keeps storage of its own"
+        if storage is None:
+            return "storage is shared by nobody: storage=off"
+        returned = set(getattr(self.linker, "no_recycling", ())) | set(self.fgraph.outputs)
+        if any(v in returned for v in self.reading.names[b]):
+            return "it is handed to the caller, or becomes a new value of a shared variable"
+        if cautious.buffers[b].pinned:
+            return "nobody reads it, so Theano clears it only at the end of the call"
+        if b in self.reading.loose:
+            return "a lazy op, or an op that may keep its array, has to do with it, so its end is not certain"
+        if not isinstance(storage, Arena):
+            if not self.linker.c_thunks:
+                return "without C code each op puts an array of its own into the storage"
+            if not isinstance(root.owner.op, vm.WRITES_WHERE_TOLD):
+                return f"{type(root.owner.op).__name__} puts an array of its own into its storage, so nothing would be saved"
+        if gc and b in self.reading.doubtful:
+            return "a reshape may copy it or not, so its end is not certain"
+        mates = [o for o in self.feature.sharing or () if o != b and graph.buffers[o].kind == graph.buffers[b].kind]
+        if not mates:
+            return "no other variable that may share has its type and shape"
+        if all(spans[o][0] < spans[b][1] and spans[b][0] < spans[o][1] for o in mates):
+            return "every other variable of its type and shape is live at the same time"
+        if gc:
+            return "held open between two lives it could raise the peak"
+        return "others of its type and shape fill each other's storage already"
+
+    def work(self, node: Any) -> Work:
+        if not isinstance(node.op, Scan):
+            return Work(str(node))
+        return Work(str(node), SCAN_RELIEF, self._peak_inside(node))
+
+    def _peak_inside(self, node: Any) -> int:
+        """The peak of a Scan's inner function, at the shapes that come from outside."""
+        inner = getattr(node.op, "fn", None)
+        feature = None if inner is None else feature_of(inner.maker.fgraph)
+        annotation = None if feature is None else feature.annotation(inner.maker.fgraph)
+        if annotation is None:
+            return 0
+        sizes = Sizes(self.fgraph, self.reading.nodes, self.feature.settings.default_dim)
+        shapes = _inner_shapes(node, lambda v: tuple(row[GUESS] for row in sizes.dims(v)))
+        try:
+            graph = _Subject(inner).sized([shapes[v] for v in node.op.inputs]).graph
+        except (BadUse, KeyError):
+            return annotation.schedule.peak  # at the sizes assumed when it was compiled
+        return timeline(graph, annotation.schedule.order).peak
+
+
+def demands(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
+    """What features other than ours want to run before what."""
+    found: "OrderedDict[Any, List[Any]]" = OrderedDict()
+    for feature in fgraph._features:
+        if hasattr(feature, "orderings") and not isinstance(feature, MemReuse):
+            for node, before in feature.orderings(fgraph).items():
+                found.setdefault(node, []).extend(before)
+    return found
+
+
+def resized_slots(graph: Graph, order: Sequence[int], slots: Slots) -> Slots:
+    """The same tenants at the sizes of `graph`."""
+    inside: List[List[int]] = [[] for _ in slots.cells]
+    for b, cell in enumerate(slots.cell_of):
+        if cell is not None:
+            inside[cell].append(b)
+    sizes = [max((graph.buffers[b].size for b in tenants), default=0) for tenants in inside]
+    reserved = sum(sizes)
+    if slots.eager:
+        spans = lives(graph, order)
+        change = [0] * (len(order) + 1)
+        for tenants, size in zip(inside, sizes):
+            change[min(spans[b][0] for b in tenants)] += size
+            change[max(spans[b][1] for b in tenants)] -= size
+        reserved = int(max(np.cumsum(change), default=0)) if order else 0
+    return Slots(slots.cell_of, tuple((kind, size) for (kind, _), size in zip(slots.cells, sizes)), reserved, slots.eager)
+
+
+def made_at(root: Any, names: Sequence[Any]) -> str:
+    """The line of the user's code that made a variable or one of its other names; else the nearest one before it."""
+    for variable in (root, *names):
+        line = _user_line(variable)
+        if line:
+            return line
+    seen, waiting = {root}, [root]
+    for variable in waiting:
+        for source in [] if variable.owner is None or len(seen) > NEAR else variable.owner.inputs:
+            line = "" if source in seen or source.owner is None else _user_line(source)
+            if line:
+                return f"near {line}"
+            if source not in seen:
+                seen.add(source)
+                waiting.append(source)
+    return ""
+
+
+def _user_line(variable: Any) -> str:
+    for frames in reversed(getattr(variable.tag, "trace", None) or []):
+        for file, line, _, source in reversed(frames):
+            if not os.path.abspath(file).startswith(THEANO + os.sep):
+                return f"{_short(file)}:{line}" + (f"  {source.strip()}" if source else "")
+    return ""
+
+
+def _short(file: str) -> str:
+    inside = os.path.relpath(file) if os.path.isabs(file) else file
+    return inside if not inside.startswith("..") else os.path.join(os.path.basename(os.path.dirname(file)), os.path.basename(file))
+
+
+def _shape_at(sizes: Sizes, root: Any) -> str:
+    if not isinstance(root.type, tensor.TensorType):
+        return str(root.type)
+    return f"{root.type.dtype} " + ("x".join(str(row[GUESS]) for row in sizes.dims(root)) or "scalar")
+
+
+def _crowded(storage: Any) -> Set[int]:
+    """Buffers that share their cell."""
+    if not isinstance(storage, Slots):
+        return set()
+    count: Dict[Optional[int], int] = {}
+    for cell in storage.cell_of:
+        count[cell] = count.get(cell, 0) + 1
+    return {b for b, cell in enumerate(storage.cell_of) if cell is not None and count[cell] > 1}
+
+
+def _resized(graph: Graph, sizes: Sequence[int], words: str) -> Graph:
+    return Graph(graph.tasks, tuple(replace(buffer, size=size) for buffer, size in zip(graph.buffers, sizes)), words)
+
+
+def _shape_of(variable: Any, argument: Any, i: int) -> Tuple[Tuple[Optional[int], ...], Any]:
+    where = f"argument {i + 1} ({describe(variable)})"
+    if not isinstance(variable.type, tensor.TensorType):
+        return (), None  # no dense array: it counts nothing
+    if isinstance(argument, tuple):
+        shape = argument
+        if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in shape):
+            raise BadUse(f"{where}: a shape is a tuple of whole numbers, 0 or more, not {argument!r}")
+    else:
+        shape = np.shape(argument)
+    if len(shape) != variable.type.ndim:
+        raise BadUse(f"{where}: has {variable.type.ndim} dimensions, {shape} has {len(shape)}")
+    for axis, (length, flat) in enumerate(zip(shape, variable.type.broadcastable)):
+        if flat and length != 1:
+            raise BadUse(f"{where}: dimension {axis} is always 1 long, {shape} says {length}")
+    whole = not isinstance(argument, tuple) and not shape and np.asarray(argument).dtype.kind in "iub"
+    return tuple(int(n) for n in shape), np.asarray(argument) if whole else None
+
+
+def _refuse_contradictions(sizes: Sizes, given: Mapping[Any, Any]) -> None:
+    """Dimensions that an op makes equal must be given equal."""
+    leaves = sizes._leaves
+    for root in list(leaves.inside):
+        found = [(leaf, known[1]) for leaf in leaves.members(root) for known in [_known(leaf)] if known is not None and known[0] <= 2]
+        mine = [(leaf, length) for leaf, length in found if leaf[0] in given]
+        for (variable, axis), length in mine:
+            for (other, other_axis), other_length in found:
+                if length != other_length:
+                    raise BadUse(
+                        f"the shapes do not fit: dimension {axis} of {describe(variable)} is {length}, "
+                        f"and dimension {other_axis} of {describe(other)}, which must be equal, is {other_length}"
+                    )
+
+
+def _inner_shapes(node: Any, dims: Callable[[Any], Tuple[int, ...]]) -> Dict[Any, Tuple[int, ...]]:
+    """Shapes of a Scan's inner inputs: what is sliced loses its first dimension."""
+    op = node.op
+    args = scan_args(node.inputs, node.outputs, op.inputs, op.outputs, op.info)
+    shapes = {}
+    for outer, inner in [*zip(args.outer_in_seqs, args.inner_in_seqs), *zip(args.outer_in_sit_sot, args.inner_in_sit_sot)]:
+        shapes[inner] = dims(outer)[1:]
+    for groups, inners in ((args.outer_in_mit_mot, args.inner_in_mit_mot), (args.outer_in_mit_sot, args.inner_in_mit_sot)):
+        for outer, taps in zip(groups, inners):
+            shapes.update((inner, dims(outer)[1:]) for inner in taps)
+    for outer, inner in [*zip(args.outer_in_shared, args.inner_in_shared), *zip(args.outer_in_non_seqs, args.inner_in_non_seqs)]:
+        shapes[inner] = dims(outer) if isinstance(outer.type, tensor.TensorType) else ()
+    return shapes

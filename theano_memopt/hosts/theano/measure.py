@@ -1,0 +1,125 @@
+"""`profile`: one measured call, planned beside measured.
+
+The call runs in a twin of the function, with thunks and machine of its own and over copies of the shared variables: it
+trains nothing. Two calls are made; the first one fills caches, and the second one is measured from an empty start.
+
+    tracemalloc before a thunk | its highest | after it | before the next thunk     ->  Step
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import time
+import tracemalloc
+from array import array
+from dataclasses import replace
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from theano_memopt.hosts.theano.explain import BadUse, compiled, explain
+from theano_memopt.hosts.theano.probe import _array_bytes, noting_thunks
+from theano_memopt.hosts.theano.rewrite import feature_of
+from theano_memopt.report.model import Comparison, Profile, Step
+
+FIELDS = 5
+
+
+def profile(function: Any, *arguments: Any) -> Comparison:
+    """Measure one call with these arguments, and put it beside the plan. The function's own state is left alone."""
+    function = compiled(function)
+    if any(isinstance(argument, tuple) for argument in arguments):
+        raise BadUse("profile measures a real call: it needs arrays, not shapes")
+    report = explain(function, *arguments)
+    measured = measure(function, *arguments)
+    return Comparison(replace(report, measured=measured), measured)
+
+
+def measure(function: Any, *arguments: Any) -> Profile:
+    feature = feature_of(function.maker.fgraph)
+    assert feature is not None  # explain has made sure
+    nodes = feature.annotation(function.maker.fgraph).reading.nodes
+    recorder = _Recorder({node: t for t, node in enumerate(nodes)})
+    with noting_thunks([], around=recorder.around):
+        twin = independent_twin(function)
+    twin(*arguments)
+    for variable, cell in twin.fn.storage_map.items():
+        if variable.owner is not None:
+            cell[0] = None
+    gc.collect()
+    tracemalloc.start()
+    try:
+        recorder.begin()
+        start = time.perf_counter()
+        result = twin(*arguments)
+        seconds = time.perf_counter() - start
+        last = tracemalloc.get_traced_memory()[0]
+        del result
+        gc.collect()
+        reserved = _array_bytes()
+    finally:
+        tracemalloc.stop()
+    steps = recorder.steps(last)
+    return Profile(steps, max((step.highest for step in steps), default=0), reserved, seconds)
+
+
+def independent_twin(function: Any) -> Any:
+    """The same function over copies of its shared variables."""
+    known: Dict[int, Any] = {}
+    return function.maker.create([copy.deepcopy(c.storage[0], known) if c.implicit else c.storage[0] for c in function.input_storage])
+
+
+class _Recorder:
+    """Notes five numbers per thunk, in room made beforehand, so that noting them allocates nothing that is measured."""
+
+    def __init__(self, index: Dict[Any, int]) -> None:
+        self.index = index
+        self.rows = array("q", [0] * (FIELDS * len(index)))
+        self.count = 0
+        self.start = 0
+
+    def begin(self) -> None:
+        self.count = 0
+        self.start = tracemalloc.get_traced_memory()[0]
+
+    def around(self, node: Any, thunk: Any) -> Any:
+        if not tracemalloc.is_tracing():
+            return thunk()
+        places = [_place(cell[0]) for cell in thunk.outputs]
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        asked_for = thunk()
+        after, highest = tracemalloc.get_traced_memory()
+        if not asked_for and self.count < len(self.index):
+            at = FIELDS * self.count
+            self.rows[at] = self.index[node]
+            self.rows[at + 1], self.rows[at + 2], self.rows[at + 3] = before, after, highest
+            self.rows[at + 4] = _made(places, thunk)
+            self.count += 1
+        return asked_for
+
+    def steps(self, last: int) -> Tuple[Step, ...]:
+        """`last`: what was traced after the call, the result still held."""
+        rows = [tuple(self.rows[FIELDS * i : FIELDS * (i + 1)]) for i in range(self.count)]
+        rests = [row[1] for row in rows[1:]] + [last]
+        found: List[Step] = []
+        for (task, before, after, highest, made), rest in zip(rows, rests):
+            found.append(Step(task, before - self.start, after - self.start, rest - self.start, highest - self.start, made))
+        return tuple(found)
+
+
+def _place(value: Any) -> Any:
+    return np.byte_bounds(value) if isinstance(value, np.ndarray) else None
+
+
+def _made(before: List[Any], thunk: Any) -> int:
+    """Bytes of the results that lie where nothing lay: neither one of the inputs nor what was in the cell before."""
+    taken = [place for place in (_place(cell[0]) for cell in thunk.inputs) if place is not None]
+    made = 0
+    for was, cell in zip(before, thunk.outputs):
+        place = _place(cell[0])
+        if place is None or was == place or any(place[0] < high and low < place[1] for low, high in taken):
+            continue
+        made += cell[0].nbytes
+    return made
