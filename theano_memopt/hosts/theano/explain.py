@@ -285,7 +285,7 @@ class _Subject:
 
 def demands(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
     """What features other than ours want to run before what."""
-    found: "OrderedDict[Any, List[Any]]" = OrderedDict()
+    found: OrderedDict[Any, List[Any]] = OrderedDict()
     for feature in fgraph._features:
         if hasattr(feature, "orderings") and not isinstance(feature, MemReuse):
             for node, before in feature.orderings(fgraph).items():

@@ -27,10 +27,11 @@ def watch() -> None:
 def _register() -> None:
     compat.prepare()
     compat.repair()
-    from theano_memopt.hosts.theano import rewrite, vm
+    from theano_memopt.hosts.theano import profiling, rewrite, vm
 
     rewrite.register()
     vm.install()
+    profiling.install()
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
