@@ -1,5 +1,7 @@
 """The command line: one function per verb.
 
+    python -m theano_memopt demo                real models, trained with and without the pass: see demo.py
+    python -m theano_memopt run SCRIPT [ARGS]   a script with the pass on, and a report at the end: see run.py
     python -m theano_memopt order GRAPH.json    the least-memory order of a graph, with a floor or a proof
     python -m theano_memopt check GRAPH.json RESULT.json | --placed PLACED.csv
     python -m theano_memopt pack LIVES.csv      offsets for buffers with given lives
@@ -30,19 +32,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from theano_memopt.demo import DemoVerb
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner import arena as arenas
 from theano_memopt.planner import certificate, exact, lives_csv
 from theano_memopt.planner.model import Graph, GraphError, graph_from_json
 from theano_memopt.planner.slots import StorageRejected
+from theano_memopt.run import RunVerb
+from theano_memopt.verb import BadInput, Verb, complain
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
 MOST_BYTES = 2**62  # all sizes together must stay below: the search counts in 64 bits, and no machine holds as much
 PACK_EFFORT = 10_000_000  # some tens of seconds on the hardest files; whoever packs by hand waits longer than a compiler may
-
-
-class BadInput(Exception):
-    """What the user gave cannot be used. The message names the file and the place, in one line."""
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -52,10 +53,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         sys.stdout.flush()
         return status
     except BadInput as trouble:
-        _complain(str(trouble))
+        complain(str(trouble))
         return BAD_INPUT
     except KeyboardInterrupt:
-        _complain("stopped; nothing was written")
+        complain("stopped; nothing was written")
         return STOPPED
     except BrokenPipeError:
         # Nobody reads on. Python would complain once more when it closes standard output, so that goes nowhere.
@@ -69,19 +70,6 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 # ------------------------------------------------------------------------------------------------------------- verbs
-
-
-class Verb:
-    """A verb declares its arguments and runs. `name` is what the user types, `says` its line in the menu."""
-
-    name = ""
-    says = ""
-
-    def declare(self, parser: argparse.ArgumentParser) -> None:
-        raise NotImplementedError
-
-    def run(self, parsed: argparse.Namespace) -> int:
-        raise NotImplementedError
 
 
 class OrderVerb(Verb):
@@ -167,7 +155,7 @@ class PackVerb(Verb):
         return DONE
 
 
-VERBS: Tuple[Verb, ...] = (OrderVerb(), CheckVerb(), PackVerb())
+VERBS: Tuple[Verb, ...] = (DemoVerb(), RunVerb(), OrderVerb(), CheckVerb(), PackVerb())
 
 
 # ------------------------------------------------------------------------------------------------------------ tables
@@ -293,7 +281,7 @@ def _accept(path: str, what: str) -> None:
 
 
 def _reject(path: str, why: object) -> int:
-    _complain(f"{path}: rejected: {_in_words(why)}")
+    complain(f"{path}: rejected: {_in_words(why)}")
     return REJECTED
 
 
@@ -403,13 +391,6 @@ def _write_placed(target: str, lives: lives_csv.Lives, arena: arenas.Arena) -> N
 # ------------------------------------------------------------------------------------------------------------- words
 
 
-def _complain(message: str) -> None:
-    # Names from a file may hold line ends and terminal codes: what is wrong is still said in one harmless line.
-    line = "".join(c if c.isprintable() else " " for c in message)
-    with contextlib.suppress(OSError):
-        print(f"theano_memopt: {line}", file=sys.stderr, flush=True)
-
-
 def _in_words(error: object) -> str:
     return str(error) or type(error).__name__
 
@@ -453,7 +434,7 @@ class Progress:
             self._status.update(Text(self._doing))
         elif time.monotonic() - self._last_line >= 10:
             self._last_line = time.monotonic()
-            _complain(self._doing + " ...")
+            complain(self._doing + " ...")
 
 
 @contextlib.contextmanager
@@ -475,7 +456,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m theano_memopt", description="Plan the memory of a task graph.")
+    parser = _Parser(prog="python -m theano_memopt", description="Run Theano functions in less memory, and plan the memory of task graphs.")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
     for verb in VERBS:
         one = verbs.add_parser(verb.name, help=verb.says, description=verb.says[0].upper() + verb.says[1:] + ".")

@@ -1,7 +1,7 @@
 """Registers the pass as soon as Theano is imported, by whomever, and not before: `import theano_memopt` stays cheap.
 
-    import theano_memopt  ->  a finder in front of sys.meta_path
-    import theano         ->  the finder steps out, compat.prepare(), Theano's own import, then register()
+import theano_memopt  ->  a finder in front of sys.meta_path
+import theano         ->  the finder steps out, compat.prepare(), Theano's own import, then register()
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from types import ModuleType
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 from theano_memopt.hosts.theano import compat
 
@@ -24,6 +24,21 @@ def watch() -> None:
         sys.meta_path.insert(0, _Watcher())
 
 
+def then(callback: Callable[[], None]) -> None:
+    """Call this once the pass is registered: now if it is, else as soon as Theano has been imported."""
+    _waiting.append(callback)
+    if hasattr(sys.modules.get("theano"), "function"):
+        _call_waiting()
+
+
+_waiting: List[Callable[[], None]] = []
+
+
+def _call_waiting() -> None:
+    while _waiting:
+        _waiting.pop(0)()
+
+
 def _register() -> None:
     compat.prepare()
     compat.repair()
@@ -32,6 +47,7 @@ def _register() -> None:
     rewrite.register()
     vm.install()
     profiling.install()
+    _call_waiting()
 
 
 class _Watcher(importlib.abc.MetaPathFinder):

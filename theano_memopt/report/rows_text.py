@@ -1,0 +1,64 @@
+"""One line per compiled function of a run, and a total.
+
+A row has: name, inside, calls, seconds, report (or None) and why (there is none).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from theano_memopt.report import files
+from theano_memopt.report.text import rendered
+
+
+def of_rows(rows: Sequence[Any]) -> str:
+    """Peaks are bytes live at once, at the shapes of the first call; reserved are bytes of storage."""
+    if not rows:
+        return "theano_memopt: no function was compiled\n"
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("function", no_wrap=True, overflow="ellipsis", max_width=34)
+    for head in ("stock peak", "peak", "floor", "", "reserved", "calls", "time"):
+        table.add_column(head, justify="left" if not head else "right", no_wrap=True)
+    for row in rows:
+        name = Text(row.name + (f" ({row.inside})" if row.inside else ""))
+        calls = "-" if row.inside else f"{row.calls:,}"
+        seconds = "-" if row.inside else f"{row.seconds:.2f} s"
+        r = row.report
+        if r is None:
+            table.add_row(name, "", "", "", Text(row.why[:40]), "", calls, seconds)
+        else:
+            reserved = f"{r.reserved[0].bytes:,}" if r.reserved else ""
+            table.add_row(name, f"{r.host_peak:,}", f"{r.peak:,}", f"{r.floor:,}", Text(r.gap), reserved, calls, seconds)
+    table.add_section()
+    table.add_row(Text(f"total: {len(rows)} functions"), *_total(rows))
+    told = [f"{row.name}: {row.why}" for row in rows if row.why and len(row.why) > 40]
+    return rendered(
+        [Text("theano_memopt: bytes live at once (peak) and of storage (reserved); in the total the largest of each"), table, *map(Text, told)]
+    )
+
+
+def _total(rows: Sequence[Any]) -> List[str]:
+    reports = [row.report for row in rows if row.report is not None]
+    peaks = [max((getattr(r, name) for r in reports), default=0) for name in ("host_peak", "peak", "floor")]
+    proven = sum(r.least is not None for r in reports)
+    reserved = max((r.reserved[0].bytes for r in reports if r.reserved), default=0)
+    outer = [row for row in rows if not row.inside]
+    words = f"{proven} of {len(reports)} proven"
+    return [*(f"{peak:,}" for peak in peaks), words, f"{reserved:,}", f"{sum(r.calls for r in outer):,}", f"{sum(r.seconds for r in outer):.2f} s"]
+
+
+def rows_to_json(rows: Sequence[Any]) -> List[Dict[str, Any]]:
+    return [
+        {
+            "name": row.name,
+            "inside": row.inside,
+            "calls": row.calls,
+            "seconds": row.seconds,
+            "why_no_report": row.why,
+            "report": None if row.report is None else files.report_to_json(row.report),
+        }
+        for row in rows
+    ]
