@@ -13,7 +13,7 @@ A floor is proved in one of three ways, each small enough to be checked without 
                  buffer is used for more than its size, so the bytes of all chains together are live.
     Exhausted    a search below the floor that fails from every set of tasks; the checker searches again in its own way
 
-This file shares nothing with the search but the accounting.
+This file shares nothing with the search but the accounting; its maximum flows are those of SciPy.
 
 >>> from theano_memopt.planner.model import worked_example
 >>> graph = worked_example()
@@ -28,7 +28,13 @@ theano_memopt.planner.certificate.Rejected: weak-proof: the chains show 8 bytes,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
+from functools import reduce
+from math import gcd
+from typing import AbstractSet, Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
+
+import numpy
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_flow
 
 from theano_memopt.planner.liveness import Timeline, timeline
 from theano_memopt.planner.model import Graph
@@ -237,10 +243,12 @@ def _check_chain(graph: Graph, chain: Chain, done: Set[int], undone: Set[int]) -
 class _Refutation:
     """Is there an order with a peak of at most `budget` bytes? Every set of done tasks is looked at once.
 
-    Three rules keep the sets few, each proved by moving one task in an order: a ready task that fits and frees at least
-    what it allocates runs at once; a task that frees nothing in any order and is needed by one other task alone waits
-    until everything else that this one needs is done; a set is given up if the least live memory before a critical task
-    is too much.
+    Four rules keep the sets few. Each is proved by moving tasks in an order without raising a height:
+        a ready task that fits and frees at least what it allocates runs at once;
+        if a step and such tasks as it alone made ready bring live bytes back to where they were, no other step is tried;
+        a task that frees nothing in any order and is needed by one other task alone waits until all else that this one
+        needs is done;
+        a set is given up if the least live memory before a critical task is too much.
     """
 
     def __init__(self, graph: Graph, budget: int, critical: Sequence[int]) -> None:
@@ -250,48 +258,60 @@ class _Refutation:
         self.needs = [sum(1 << p for p in needs) for needs in graph.predecessors]
         self.readers = [sum(1 << r for r in buffer.readers) for buffer in graph.buffers]
         self.ancestors = [sum(1 << p for p in _ancestors(graph, (t,))) for t in range(len(graph.tasks))]
+        self.may_die = [
+            [b for b in (*task.reads, *task.writes) if graph.buffers[b].producer is not None and not graph.buffers[b].pinned] for task in graph.tasks
+        ]
         self.waits_for = [self._waits_for(t) for t in range(len(graph.tasks))]
+        self.least_live = _LeastLive(graph)
 
     def order_exists(self) -> bool:
         full = (1 << len(self.graph.tasks)) - 1
         seen = set()
-        waiting = [0]
+        waiting = [self._settled(0, 0)]
         while waiting:
-            done = self._settled(waiting.pop())
+            done, live = waiting.pop()
             if done == full:
                 return True
             if done in seen:
                 continue
             seen.add(done)
-            live = self._live(done)
-            if self._too_much_before_critical(done):
-                continue
-            for task in self._ready(done):
-                if live + self.graph.allocates[task] <= self.budget and not self.waits_for[task] & ~done:
-                    waiting.append(done | 1 << task)
+            if not self._too_much_before_critical(done):
+                waiting.extend(self._steps(done, live))
         return False
+
+    def _steps(self, done: int, live: int) -> List[Tuple[int, int]]:
+        """The sets that one step leads to, settled; one alone if that returns to `live`."""
+        found = []
+        before = self._ready(done)
+        for task in before:
+            if live + self.graph.allocates[task] > self.budget or self.waits_for[task] & ~done:
+                continue
+            returned = self._settled(done | 1 << task, self._live_after(done, live, task), set(before), live)
+            settled = self._settled(*returned)
+            if returned[1] <= live:
+                return [settled]
+            found.append(settled)
+        return found
 
     def _ready(self, done: int) -> List[int]:
         return [t for t, needs in enumerate(self.needs) if not done >> t & 1 and not needs & ~done]
 
-    def _live(self, done: int) -> int:
-        return sum(
-            b.size
-            for b, readers in zip(self.graph.buffers, self.readers)
-            if b.producer is not None and done >> b.producer & 1 and (b.pinned or readers & ~done)
-        )
+    def _live_after(self, done: int, live: int, task: int) -> int:
+        then = done | 1 << task
+        return live + self.graph.allocates[task] - sum(self.graph.buffers[b].size for b in self.may_die[task] if not self.readers[b] & ~then)
 
-    def _settled(self, done: int) -> int:
-        live = self._live(done)
+    def _settled(self, done: int, live: int, untouched: AbstractSet[int] = frozenset(), until: int = -1) -> Tuple[int, int]:
+        """Run what fits and frees at least what it allocates, `untouched` ones excepted, as long as more than `until` is live."""
         moved = True
-        while moved:
+        while moved and live > until:
             moved = False
             for task in self._ready(done):
-                if live + self.graph.allocates[task] <= self.budget:
-                    then = self._live(done | 1 << task)
-                    if then <= live:
-                        done, live, moved = done | 1 << task, then, True
-        return done
+                if task in untouched or live <= until or live + self.graph.allocates[task] > self.budget:
+                    continue
+                then = self._live_after(done, live, task)
+                if then <= live:
+                    done, live, moved = done | 1 << task, then, True
+        return done, live
 
     def _waits_for(self, task: int) -> int:
         """What else must be done before it is worth running `task`: the other needs of the one task that needs it."""
@@ -312,57 +332,64 @@ class _Refutation:
 
     def _too_much_before_critical(self, done: int) -> bool:
         for i, task in enumerate(self.critical):
-            if not done >> task & 1 and self._least_live(done | self.ancestors[task] & ~(1 << task), task) + self.graph.allocates[task] > self.budget:
+            forced = done | self.ancestors[task] & ~(1 << task)
+            if not done >> task & 1 and self.least_live.is_above(self.budget - self.graph.allocates[task], forced, task):
                 self.critical.insert(0, self.critical.pop(i))  # what refuted this set will refute its neighbours
                 return True
         return False
 
-    def _least_live(self, done: int, task: int) -> int:
-        """Least live bytes over the sets that contain `done` and not `task`: a maximum flow, path by path."""
-        tasks = len(self.graph.tasks)
-        room: Dict[int, Dict[int, int]] = {}
 
-        def join(start: int, stop: int, amount: int) -> None:
-            room.setdefault(start, {})[stop] = room.setdefault(start, {}).get(stop, 0) + amount
-            room.setdefault(stop, {}).setdefault(start, 0)
+class _LeastLive:
+    """Floors of the live bytes over the sets that contain some tasks and not one other: SciPy's maximum flow.
 
-        unlimited = 1 + sum(b.size for b in self.graph.buffers)
-        source, sink = -1, task
-        for b, buffer in enumerate(self.graph.buffers):
-            if buffer.producer is None or not buffer.size or (done >> buffer.producer & 1 and not buffer.pinned and not self.readers[b] & ~done):
-                continue
-            join(source if done >> buffer.producer & 1 else buffer.producer, tasks + b, buffer.size)
-            for reader in (task,) if buffer.pinned else buffer.readers:
-                if not done >> reader & 1:
-                    join(tasks + b, reader, unlimited)
-        for t, needs in enumerate(self.graph.predecessors):
-            for needed in needs:
-                if not done >> t & 1 and not done >> needed & 1:
-                    join(t, needed, unlimited)
-        return _maximum_flow(room, source, sink)
+    SciPy counts in 32 bits, so sizes are counted in a unit, rounded down: the answer is never too high. A flow found for
+    one set says something about others: what begins in tasks that are done there too is a flow there.
+    """
 
+    REMEMBERED = 32
 
-def _maximum_flow(room: Dict[int, Dict[int, int]], source: int, sink: int) -> int:
-    total = 0
-    while True:
-        came_from = {source: source}
-        queue = [source]
-        for node in queue:
-            for other, amount in room.get(node, {}).items():
-                if amount > 0 and other not in came_from:
-                    came_from[other] = node
-                    queue.append(other)
-        if sink not in came_from:
-            return total
-        path = [sink]
-        while path[-1] != source:
-            path.append(came_from[path[-1]])
-        steps = list(zip(path[1:], path))
-        pushed = min(room[a][b] for a, b in steps)
-        for a, b in steps:
-            room[a][b] -= pushed
-            room[b][a] += pushed
-        total += pushed
+    def __init__(self, graph: Graph) -> None:
+        tasks, buffers = len(graph.tasks), len(graph.buffers)
+        sizes = [b.size if b.producer is not None else 0 for b in graph.buffers]
+        self.unit = max(1, reduce(gcd, sizes, 0), sum(sizes) >> 28)
+        unlimited = 1 << 29
+        self.source, self.sink = tasks + buffers, tasks + buffers + 1
+        arcs: Dict[Tuple[int, int], int] = {}
+        for b, buffer in enumerate(graph.buffers):
+            if buffer.producer is not None:
+                arcs[buffer.producer, tasks + b] = sizes[b] // self.unit
+                arcs.update(((tasks + b, reader), unlimited) for reader in buffer.readers)
+                if buffer.pinned:
+                    arcs[tasks + b, self.sink] = unlimited
+        for t, needs in enumerate(graph.predecessors):
+            arcs.update(((t, needed), unlimited) for needed in needs)
+            arcs[self.source, t] = arcs[t, self.sink] = 0
+        places = sorted(arcs)
+        self.room = numpy.array([arcs[place] for place in places], dtype=numpy.int32)
+        self.column = numpy.array([stop for _, stop in places], dtype=numpy.int32)
+        self.row_start = numpy.searchsorted([start for start, _ in places], range(self.sink + 2)).astype(numpy.int32)
+        self.from_source = [places.index((self.source, t)) for t in range(tasks)]
+        self.to_sink = [places.index((t, self.sink)) for t in range(tasks)]
+        self.unlimited = unlimited
+        self.flows: Dict[int, List[Dict[int, int]]] = {}  # critical task -> the last flows that were too much: task -> what begins there
+
+    def is_above(self, limit: int, done: int, task: int) -> bool:
+        known = self.flows.setdefault(task, [])
+        for i, begins in enumerate(known):
+            if sum(amount for t, amount in begins.items() if done >> t & 1) * self.unit > limit:
+                known.insert(0, known.pop(i))
+                return True
+        room = self.room.copy()
+        room[[arc for t, arc in enumerate(self.from_source) if done >> t & 1]] = self.unlimited
+        room[self.to_sink[task]] = self.unlimited
+        network = csr_matrix((room, self.column, self.row_start), shape=(self.sink + 1, self.sink + 1))
+        found = maximum_flow(network, self.source, self.sink)
+        if int(found.flow_value) * self.unit <= limit:
+            return False
+        row = found.flow[self.source]
+        known.insert(0, {int(t): int(amount) for t, amount in zip(row.indices, row.data) if amount > 0})
+        del known[self.REMEMBERED :]
+        return True
 
 
 def schedule_to_json(graph: Graph, schedule: Schedule) -> Dict[str, Any]:
