@@ -202,7 +202,7 @@ def test_ifelse_runs_one_branch_and_gives_the_same(linker: str, as_view: bool) -
 def test_nothing_that_laziness_may_skip_is_chained_or_shared() -> None:
     c, x = tt.iscalar("c"), fixed()
     before = chain(x, 4)
-    function = theano.function([c, x], ifelse(c, chain(before, 3), chain(tt.exp(before), 3)), mode=with_pass("cvm_nogc"))
+    function = theano.function([c, x], [ifelse(c, chain(before, 3), chain(tt.exp(before), 3)), before], mode=with_pass("cvm_nogc"))
     found = annotation(function)
     skipped = [node for node in found.nodes if node not in found.reading.certain]
     assert len(skipped) > 4
@@ -225,7 +225,8 @@ def test_function_copy(linker: str, share_memory: bool) -> None:
         y = chain(tt.dot(x, w))
         original = theano.function([x], [y, chain(y, 2)], updates=[(w, w * 0.9)], mode=mode)
         twin = original.copy(share_memory=share_memory)
-        swapped = original.copy(share_memory=share_memory, swap={w: theano.shared(2 * X)}, delete_updates=True)
+        # Stock Theano cannot delete updates and share memory at once.
+        swapped = original.copy(share_memory=share_memory, swap={w: theano.shared(2 * X)}, delete_updates=not share_memory)
         return lambda: [*original(X), *twin(X), *swapped(X), *original(X), w.get_value()]
 
     results(make, linker)
@@ -282,7 +283,8 @@ def test_a_plan_never_acts_on_a_graph_that_has_changed() -> None:
 
 def test_clones_get_a_plan_of_their_own() -> None:
     x = fixed()
-    fgraph = theano.function([x], chain(x), mode=with_pass()).maker.fgraph
+    mode = with_pass().excluding("inplace")  # a graph with a destroy handler cannot be cloned, in stock Theano either
+    fgraph = theano.function([x], chain(x), mode=mode).maker.fgraph
     clone = fgraph.clone()
     assert feature_of(clone) is not feature_of(fgraph)
     assert set(feature_of(clone).annotation(clone).nodes) == clone.apply_nodes
@@ -305,7 +307,9 @@ def test_debug_mode_agrees() -> None:
     x = fixed()
     function = theano.function([x], [chain(x, 2), tt.exp(x)], mode=theano_memopt.mode(DebugMode(check_py_code=False, check_isfinite=False)))
     stock = theano.function([x], [chain(x, 2), tt.exp(x)], mode=without_pass())
-    same(function(X), stock(X))
+    for one, other in zip(function(X), stock(X)):
+        np.testing.assert_allclose(one, other, rtol=1e-6)  # DebugMode runs another graph: not bit for bit
+    assert theano_memopt.plan_of(function)
 
 
 def test_nan_guard_mode_guards_still() -> None:
@@ -349,10 +353,11 @@ def test_shapes_may_change_from_call_to_call() -> None:
 def _three_results(mode: Any) -> List[float]:
     x = tt.dvector()
     h = theano.function([x], tt.max(tt.extra_ops.cumsum(tt.alloc(tt.exp(x.sum()), 5))), mode=mode)
-    return [round(float(h(np.array([0.3, 0.4, 1.0]) * k)), 2) for k in (1, 2, 3)]
+    kept = [h(np.array([0.3, 0.4, 1.0]) * k) for k in (1, 2, 3)]
+    return [round(float(result), 2) for result in kept]
 
 
 def test_upstreams_reuse_no_longer_corrupts_results() -> None:
     right = [round(5 * float(np.exp(1.7 * k)), 2) for k in (1, 2, 3)]
     assert _three_results(with_pass("vm_nogc")) == right
-    assert _three_results(without_pass("vm_nogc")) != right  # stock is wrong: the negative control
+    assert _three_results(without_pass("vm_nogc")) == [right[-1]] * 3  # stock: the negative control
