@@ -144,10 +144,10 @@ def _table(shown: Sequence[Shown]) -> str:
 
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("model")
-    for name in ("peak: stock", "ours", "", "certified minimum", "reserved: stock", "ours", "", "ms per step: stock", "ours", "losses differ by"):
-        table.add_column(name, justify="right")
+    for name in ("peak: stock", "ours", "", "certified minimum", "reserved: stock", "ours", "", "ms: stock", "ours", "losses differ"):
+        table.add_column(name, justify="right", no_wrap=True)
     for s in shown:
-        least = in_bytes(s.report.floor) + (" proven" if s.report.least is not None else f" floor, {s.report.gap}")
+        least = in_bytes(s.report.floor) + (", proven" if s.report.least is not None else f", {s.report.gap}")
         table.add_row(
             s.name,
             in_bytes(s.stock.peak),
@@ -161,7 +161,7 @@ def _table(shown: Sequence[Shown]) -> str:
             f"{s.ours.milliseconds:.1f}",
             f"{s.difference:g}",
         )
-    words = "peak: most bytes held at once in one call, measured; reserved: bytes that stay after a call with allow_gc=False, measured"
+    words = "measured; peak: the most bytes held at once in one call; reserved: what stays after a call with allow_gc=False; ms: one step, the median"
     return rendered([table, Text(words)])
 
 

@@ -80,7 +80,7 @@ def run_script(path: str, code: bytes, arguments: Sequence[str]) -> int:
         raise
     except BaseException as trouble:
         frames = trouble.__traceback__.tb_next if trouble.__traceback__ is not None else None  # without ours
-        sys.excepthook(type(trouble), trouble, frames)
+        sys.excepthook(type(trouble), trouble.with_traceback(frames), frames)
         return STOPPED if isinstance(trouble, KeyboardInterrupt) else FAILED
     return 0
 

@@ -105,14 +105,14 @@ def page_data(report: Report) -> Dict[str, Any]:
 def _page_buffer(report: Report, b: int) -> Dict[str, Any]:
     buffer, known = report.graph.buffers[b], report.known_of(b)
     return {
-        "name": buffer.label,
+        "name": report.name_of(b),
         "bytes": buffer.size,
         "type": known.type or ("" if buffer.kind == f"{buffer.size}B" else buffer.kind),
         "at": known.made_at or ("" if buffer.producer is None else report.graph.tasks[buffer.producer].label),
         "alone": known.alone,
         "kept": buffer.pinned,
         "input": buffer.producer is None,
-        "shares": [report.graph.buffers[o].label for o in report.companions(b)[:8]],
+        "shares": [report.name_of(o) for o in report.companions(b)[:8]],
     }
 
 

@@ -45,6 +45,8 @@ DOMINATES = 0.5
 class Known:
     """What the host knows about one buffer, in words; empty where it knows nothing."""
 
+    name: str = ""
+    """For people, if the label alone says little."""
     type: str = ""
     """dtype and shape"""
     made_at: str = ""
@@ -191,6 +193,9 @@ class Report:
 
     def known_of(self, buffer: int) -> Known:
         return self.known[buffer] if self.known else Known()
+
+    def name_of(self, buffer: int) -> str:
+        return self.known_of(buffer).name or self.graph.buffers[buffer].label
 
     def work_of(self, task: int) -> Work:
         return self.work[task] if self.work else Work()

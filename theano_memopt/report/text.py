@@ -85,7 +85,7 @@ def _alive(report: Report) -> Group:
         buffer, known = graph.buffers[b], report.known_of(b)
         assert buffer.producer is not None
         table.add_row(
-            Text(buffer.label),
+            Text(report.name_of(b)),
             f"{buffer.size:,}",
             percent(buffer.size, report.peak),
             Text(known.type or buffer.kind),
@@ -113,7 +113,7 @@ def _sharing(report: Report) -> Any:
     table.add_column("bytes saved", justify="right", no_wrap=True)
     table.add_column("variables")
     for group, saved in sorted(groups.items(), key=lambda item: (-item[1], item[0]))[:LONELY]:
-        names = [graph.buffers[o].label for o in group]
+        names = [report.name_of(o) for o in group]
         table.add_row(f"{saved:,}", Text(", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")))
     return _titled(title, table)
 
@@ -134,7 +134,7 @@ def _lonely(report: Report) -> Any:
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("why")
     for b in found[:LONELY]:
-        table.add_row(Text(graph.buffers[b].label), f"{graph.buffers[b].size:,}", Text(report.known_of(b).alone))
+        table.add_row(Text(report.name_of(b)), f"{graph.buffers[b].size:,}", Text(report.known_of(b).alone))
     if len(found) > LONELY:
         table.add_row(f"{len(found) - LONELY} more", "", "")
     return _titled(title, table)

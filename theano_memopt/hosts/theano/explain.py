@@ -25,7 +25,7 @@ from theano.scan_module.scan_op import Scan
 from theano.scan_module.scan_utils import scan_args
 
 from theano_memopt.hosts.theano import vm
-from theano_memopt.hosts.theano.reader import Reading, describe
+from theano_memopt.hosts.theano.reader import Reading, _op_name, describe
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of
 from theano_memopt.hosts.theano.sizes import GUESS, Sizes, _known
 from theano_memopt.planner.arena import Arena
@@ -229,7 +229,7 @@ class _Subject:
         for b, root in enumerate(self.reading.roots):
             large = graph.buffers[b].size >= LARGE * everything and b not in crowded
             why = self._why_alone(b, sized, storage, spans) if large else ""
-            found.append(Known(sized.shapes[b], made_at(root, self.reading.names[b]), why))
+            found.append(Known(_name_of(graph.buffers[b].label, root), sized.shapes[b], made_at(root, self.reading.names[b]), why))
         return tuple(found)
 
     def _why_alone(self, b: int, sized: Sized, storage: Any, spans: Sequence[Tuple[int, int]]) -> str:
@@ -346,6 +346,10 @@ def _shape_at(sizes: Sizes, root: Any) -> str:
     if not isinstance(root.type, tensor.TensorType):
         return str(root.type)
     return f"{root.type.dtype} " + ("x".join(str(row[GUESS]) for row in sizes.dims(root)) or "scalar")
+
+
+def _name_of(label: str, root: Any) -> str:
+    return label if root.name else f"{label} {_op_name(root.owner.op)}"
 
 
 def _crowded(storage: Any) -> Set[int]:
