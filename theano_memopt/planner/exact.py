@@ -49,6 +49,8 @@ CUTS_AT_MOST = 600_000
 CUTS_PER_EFFORT = 60
 """The same for each state of effort, so that little effort means little time on large graphs too."""
 
+BY_PIECES = ", improved by pieces"
+
 NamedOrder = Tuple[str, Sequence[int]]
 
 
@@ -64,10 +66,12 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
     if work.floor < work.peak:
         work.compete([(name, rule(graph)) for name, rule in RULES.items()])
         work.compete_lifted([(f"{name}, shrunk", rule(work.reduced.graph)) for name, rule in RULES.items()])
+        work.remember()
         work.raise_floor_by_flow()
     for slice_ in _slices(options.effort):
         work.search(work.floor, slice_)
         work.dive(slice_)
+        work.remember()
         work.improve_by_pieces(slice_)
         if slice_ == FIRST_SLICE:
             work.raise_floor_by_sets()
@@ -103,6 +107,7 @@ class _Minimiser:
         self.reduced: Reduced = reduce_graph(graph)
         self.lowest = [1 << 200] * len(self.reduced.graph.tasks)  # for each task the lowest height at which an order ran it
         self.kernel: Kernel = kernel_for(self.reduced.graph)
+        self.walked: Dict[str, WalkedOrder] = {}  # orders that are being improved by pieces
         self.ranking: List[int] = []  # tasks of the reduced graph, highest flow floor first
 
     @property
@@ -123,6 +128,11 @@ class _Minimiser:
             for task, height in zip(order, timeline(self.reduced.graph, order).heights):
                 self.lowest[task] = min(self.lowest[task], height)
         self.compete([(name, self.reduced.lift(order)) for name, order in orders])
+
+    def remember(self) -> None:
+        """The best order so far is worth improving by pieces, even after a better one was found."""
+        if not self.method.endswith(BY_PIECES) and (self.method not in self.walked or self.peak < self.walked[self.method].peak):
+            self.walked[self.method] = WalkedOrder(self.graph, self.order)
 
     def _offer(self, method: str, order: Sequence[int], peak: int) -> None:
         if self.peak < 0 or peak < self.peak:
@@ -234,34 +244,39 @@ class _Minimiser:
     # ------------------------------------------------------------------------------------------------------------ pieces
 
     def improve_by_pieces(self, slice_: int) -> None:
-        """Order the steps around the peak anew, in wider and wider pieces, as long as that lowers the peak."""
-        walked = WalkedOrder(self.graph, self.order)
-        improved = True
-        while improved and not self.settled:
-            improved = any(self._improve_piece(walked, width, slice_ // 4) for width in WIDTHS if width < 2 * len(self.order))
-            if walked.peak < self.peak:
-                self._offer(f"{self.method.split(',')[0]}, improved by pieces", walked.order, walked.peak)
-                self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: improving by pieces")
+        """Order the steps around the peak anew, in wider and wider pieces, as long as that lowers the peak.
 
-    def _improve_piece(self, walked: WalkedOrder, width: int, slice_: int) -> bool:
-        peak, middle = walked.peak, walked.highest_step()
-        start, stop = max(0, middle - width // 2), min(len(walked.order), middle + width // 2)
+        Every way of starting gets stuck somewhere, and seldom the same place is the lowest: so several orders are improved.
+        """
+        for method, walked in self.walked.items():
+            while not self.settled and self._improve_somewhere(walked, slice_ // 4):
+                self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: improving {method!r} by pieces, at {walked.peak:,}")
+            self._offer(method + BY_PIECES, walked.order, walked.peak)
+
+    def _improve_somewhere(self, walked: WalkedOrder, slice_: int) -> bool:
+        middle = walked.highest_step()
+        for width in WIDTHS:
+            for share in (2, 4, 3):  # the peak in the middle of the piece, or nearer to its beginning
+                start = max(0, middle - width // share)
+                if width < 2 * len(walked.order) and self._improve_piece(walked, start, min(len(walked.order), start + width), slice_):
+                    return True
+        return False
+
+    def _improve_piece(self, walked: WalkedOrder, start: int, stop: int, slice_: int) -> bool:
+        peak = walked.peak
         piece = walked.cut_out(start, stop)
         reduced = reduce_graph(piece.graph)
         kernel = kernel_for(reduced.graph)
-        ranking = _most_pressing(reduced, kernel, piece, walked)
-        least = max([self.floor] + [kernel.flow_floor(t) + piece.constant for t in ranking[:1]])
-        for budget in sorted({max(least, peak * 7 // 8), max(least, peak * 63 // 64), peak - 1}):
-            if self.settled or least >= peak:
-                return False
-            for critical in ((), ranking):
+        for pressing in (False, True):  # most pieces give way without cuts, which cost more than the rest
+            critical = _most_pressing(reduced, kernel, piece, walked) if pressing else []
+            least = max([self.floor] + [kernel.flow_floor(t) + piece.constant for t in critical[:1]])
+            for budget in sorted({max(least, peak * 7 // 8), max(least, peak * 63 // 64), peak - 1}):
+                if self.settled or least >= peak:
+                    return False
                 search = kernel.search(budget - piece.constant, critical)
-                outcome = self._run(search, slice_, (LEAST_LIVE, FARTHEST) if critical else (LEAST_LIVE,))
-                if outcome == FOUND:
+                if self._run(search, slice_, (LEAST_LIVE, FARTHEST) if pressing else (LEAST_LIVE,)) == FOUND:
                     walked.put_back(piece, reduced.lift(search.trail))
                     return True
-                if outcome == EXHAUSTED:
-                    break
         return False
 
     # ------------------------------------------------------------------------------------------------------------ answer
