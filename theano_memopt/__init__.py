@@ -7,6 +7,7 @@ after somebody imports it. The import itself needs no Theano, so the planner wor
 
     mode(base, order=..., storage=..., ...)   a Mode that compiles one function with settings of its own
     plan_of(function)                         the plan that a compiled function runs
+    shared_arena()                            a context: functions compiled inside lay their intermediates into one block
     hint(variable, shape)                     the likely shape of an input, for sizes at compile time
     explain(function, *arguments)             a Report: what the peak is, what makes it, how low it can go
     profile(function, *arguments)             a Comparison: one measured call beside the plan
@@ -24,6 +25,7 @@ _PUBLIC = {
     "plan_of": "theano_memopt.hosts.theano.rewrite",
     "StoodAside": "theano_memopt.hosts.theano.rewrite",
     "hint": "theano_memopt.hosts.theano.sizes",
+    "shared_arena": "theano_memopt.hosts.theano.arena",
     "explain": "theano_memopt.hosts.theano.explain",
     "BadUse": "theano_memopt.hosts.theano.explain",
     "profile": "theano_memopt.hosts.theano.measure",

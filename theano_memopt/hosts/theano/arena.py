@@ -31,6 +31,7 @@ A wrong size costs memory: the thunk finds that the place does not fit and alloc
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import weakref
 from collections import OrderedDict
@@ -46,7 +47,7 @@ from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 from theano_memopt.hosts.theano.reader import _resized
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, along, reordered
+from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain, reordered
 from theano_memopt.hosts.theano.true_shapes import Signature, TrueShapes
 from theano_memopt.planner.arena import Arena, check_packing, pack
 from theano_memopt.planner.exact import minimise_peak
@@ -239,9 +240,8 @@ class House:
     def _build(self, order: Order, allow_gc: bool, look: Optional[Callable[[Any], None]]) -> Any:
         nodes = [self.reading.nodes[t] for t in order]
         thunks = [self._thunk[node] if look is None else _looked_at(node, self._thunk[node], look) for node in nodes]
-        before, kept = self.linker.allow_gc, self.feature.annotation(self.fgraph)
+        before, kept = self.linker.allow_gc, self.feature.adopt(reordered(self.annotation, self.feature, order))
         self.linker.allow_gc = allow_gc
-        self.feature.adopt(reordered(self.annotation, self.feature, order))
         try:
             return self._make(nodes, thunks, self._clears(nodes) if allow_gc else None)
         finally:
@@ -300,7 +300,7 @@ class House:
         sizes = [self.seen[root].size if root in self.seen else 0 for root in self.reading.roots]
         for (b, kind), shape in zip(self.row, self.shapes.shapes(*signature)):
             if b not in self.wrong:
-                sizes[b] = int(np.prod(shape, dtype=object)) * kind.itemsize
+                sizes[b] = max(0, math.prod(shape)) * kind.itemsize
                 lying[b] = shape
         barred = self.own | self.strange
         buffers = tuple(b for b in self.candidates if b in lying and b not in barred and sizes[b] > 0 and min(lying[b], default=1) >= 0)
@@ -371,6 +371,7 @@ class ArenaVM:
         self.storage_map, self.compute_map = house.storage_map, None
         self.allow_gc = house.allow_gc
         self.need_update_inputs = getattr(vm, "need_update_inputs", True)
+        self.follow: Optional[Callable[[Order], None]] = None
         self.recorded = False
         self.tried: Set[int] = set()
         self.aside = ""
@@ -419,7 +420,8 @@ class ArenaVM:
         except BaseException:
             # The cells stay as they are, as with Theano's machines: the error message is made from them. The views hold
             # the block until the next call.
-            self.block = lender.block = None
+            if self.allow_gc:
+                self.block = lender.block = None
             raise
         finally:
             lender.lock.release()
@@ -501,32 +503,51 @@ class ArenaVM:
     # --- the calls that are not as the one before --------------------------------------------------------------------------
 
     def _anew(self, output_subset: Any) -> Any:
-        if self.aside:
-            return self._run(output_subset)
-        if not self.recorded:
-            return self._record(output_subset)
-        try:
-            signature = self.house.signature()
-        except (AttributeError, TypeError):  # an input that was not given: with output_subset it may not be needed
-            self.let_go()
-            return self._run(output_subset)
-        self._adopt(signature)
-        if self.aside:
+        if not self.recorded and not self.aside and output_subset is None:
+            return self._record()
+        if self.aside or not self.recorded or not self._fitted():
             return self._run(output_subset)
         assert self.fitting is not None
         if output_subset is None and not self.tried.issuperset(self.fitting.buffers):
             return self._try()
         return self._run(output_subset)
 
-    def _record(self, output_subset: Any) -> Any:
-        if output_subset is not None:
-            return self._run(output_subset)
+    def _fitted(self) -> bool:
+        """Is everything in its place for the sizes of this call? If not, every cell is empty and Theano allocates."""
+        try:
+            signature = self.house.signature()
+        except (AttributeError, TypeError):  # an input that was not given: with output_subset it may not be needed
+            self.let_go()
+            return False
+        try:
+            return self._adopt(signature)
+        except Exception as trouble:
+            self._stand_aside("the arena could not be planned", trouble)
+            return False
+
+    def _stand_aside(self, reason: str, trouble: Optional[BaseException] = None) -> None:
+        """No arena for this function from now on."""
+        self.aside = reason
+        self.fittings.clear()
+        self.fitting = self.signature = None
+        self._look_at_everything()
+        self.let_go()
+        if len(self.lender.tenants) == 1:
+            self.lender.give_back()
+        complain(StoodAside(reason, "" if trouble is None else f"{type(trouble).__name__}: {trouble}"), trouble)
+
+    def _record(self) -> Any:
         house = self.house
         if not house.candidates:
             self.aside = "no variable may lie in an arena"
-            return self._run(output_subset)
-        signature = house.read_formulas()  # before the call: updates may change shapes
-        result = self._with(house.watching(house.orders[0], True, house.record), house.orders[0])
+            return self._run(None)
+        try:
+            signature = house.read_formulas()  # before the call: updates may change shapes
+            machine = house.watching(house.orders[0], True, house.record)
+        except Exception as trouble:
+            self._stand_aside("the formulas of the shapes could not be read", trouble)
+            return self._run(None)
+        result = self._with(machine, house.orders[0])
         self.recorded = True
         house.judge_formulas(signature)
         return result
@@ -538,7 +559,7 @@ class ArenaVM:
         self.vm = self.house.machine(order)
         return result
 
-    def _adopt(self, signature: Signature) -> None:
+    def _adopt(self, signature: Signature) -> bool:
         house = self.house
         fitting = self.fittings.get(signature)
         self.calls = self.calls + 1 if signature == self.signature else 1
@@ -549,12 +570,15 @@ class ArenaVM:
                 self.fittings.popitem(last=False)
         self.fittings.move_to_end(signature)
         if not fitting.buffers:
-            self.aside = "no op writes where it is told"
+            if not (set(house.candidates) - house.own - house.strange - house.wrong):
+                self.aside = "no op writes where it is told"
             self.let_go()
-            return
+            return False
         if fitting is not self.fitting or self.signature != signature:
             self.fitting, self.signature, self.block = fitting, signature, None
             self.vm = house.machine(fitting.order)
+            if self.follow is not None:
+                self.follow(fitting.order)
             here = set(fitting.buffers)
             for b in house.candidates:
                 if b not in here:
@@ -573,6 +597,7 @@ class ArenaVM:
             self._settle(signature)
         else:
             self._look_at_everything()
+        return True
 
     def _too_large(self, fitting: Fitting) -> bool:
         block = self.lender.block
@@ -623,21 +648,32 @@ class ArenaVM:
 
     def _gone_astray(self, result: Any, astray: Sequence[Any], block: Block) -> Any:
         """Something lies in the block that no declaration explains: no arena for this function, and copies for the caller."""
-        self.aside = f"{astray[0].owner.op} hands out memory that it was given"
-        for v in self.house.fgraph.outputs:
+        for v in [*self.house.fgraph.outputs, *self.house.fgraph.inputs]:  # updates are in the inputs' cells by now
             cell = self.storage_map[v]
             if isinstance(cell[0], np.ndarray) and block.has(cell[0].ctypes.data):
                 cell[0] = cell[0].copy()
-        self.fittings.clear()
-        self._look_at_everything()
+        self._stand_aside(f"{astray[0].owner.op} hands out memory that it was given")
         if isinstance(result, list):
             return [r.copy() if isinstance(r, np.ndarray) and block.has(r.ctypes.data) else r for r in result]
         return result
 
 
-def with_arena(vm: Any, make: Callable[..., Any], feature: MemReuse, annotation: Annotation, linker: Any, thunks: Any, storage_map: Any) -> Any:
-    """The machine `vm`, which `make(nodes, thunks, clears)` can make again over another order, with an arena."""
+def with_arena(
+    vm: Any,
+    make: Callable[..., Any],
+    feature: MemReuse,
+    annotation: Annotation,
+    linker: Any,
+    thunks: Any,
+    storage_map: Any,
+    follow: Optional[Callable[[Order], None]],
+) -> Any:
+    """The machine `vm`, which `make(nodes, thunks, clears)` can make again over another order, with an arena.
+
+    `follow`, if given, is told the order of every machine that is about to run.
+    """
     machine = ArenaVM(House(make, feature, annotation, linker, thunks, storage_map), vm)
+    machine.follow = follow
     weak = weakref.ref(machine)
 
     def plan() -> Optional[Plan]:

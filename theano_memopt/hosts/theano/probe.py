@@ -5,7 +5,8 @@ what was there before. Python's own objects are counted too: some kilobytes per 
 
 Words
     peak        most bytes held at once during a call, above those held before it
-    reserved    bytes still held after a call, the result apart: with allow_gc=False the intermediates
+    reserved    bytes still held after a call, the result and new values of shared variables apart: with allow_gc=False the
+                intermediates
     workspace   what an op allocates for itself while it runs
 """
 
@@ -38,6 +39,7 @@ def held_by_call(function: Any, *arguments: Any) -> Held:
     if release is not None:
         release()
     gc.collect()
+    old = {id(c.storage[0]): c.storage[0] for c in function.input_storage}
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -45,7 +47,8 @@ def held_by_call(function: Any, *arguments: Any) -> Held:
         peak = tracemalloc.get_traced_memory()[1] - before
         del result
         gc.collect()
-        reserved = _array_bytes()
+        new = {id(v): v for c in function.input_storage for v in [c.storage[0]] if isinstance(v, np.ndarray) and v.base is None}
+        reserved = _array_bytes() - sum(v.nbytes for key, v in new.items() if key not in old)
     finally:
         tracemalloc.stop()
     return Held(peak, reserved)

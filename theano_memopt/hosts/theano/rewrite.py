@@ -32,6 +32,7 @@ from theano.gof import toolbox
 
 from theano_memopt.hosts.theano.reader import Reading, read
 from theano_memopt.hosts.theano.settings import Settings, check, declare, settings
+from theano_memopt.hosts.theano.told import bring
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Open, Schedule
 from theano_memopt.planner.exact import minimise_peak
@@ -123,9 +124,15 @@ class MemReuseOptimizer(gof.Optimizer):
         self.overrides = dict(overrides or {})
         self.name = NAME
 
+    def add_requirements(self, fgraph: Any) -> None:
+        fgraph.attach_feature(toolbox.ReplaceValidate())
+
     def apply(self, fgraph: Any) -> None:
         if feature_of(fgraph) is None:
-            fgraph.attach_feature(MemReuse(settings(self.overrides)))
+            chosen = settings(self.overrides)
+            if chosen.storage == "arena":
+                bring(fgraph)
+            fgraph.attach_feature(MemReuse(chosen))
 
 
 class MemReuse(toolbox.Feature):
@@ -212,9 +219,10 @@ class MemReuse(toolbox.Feature):
                 self._planning = False
         return self._annotation
 
-    def adopt(self, annotation: Optional[Annotation]) -> None:
-        """Another order of the same graph."""
-        self._annotation = annotation
+    def adopt(self, annotation: Optional[Annotation]) -> Optional[Annotation]:
+        """Another order of the same graph; answers the one until now."""
+        before, self._annotation = self._annotation, annotation
+        return before
 
     def demands(self, fgraph: Any) -> Mapping[Any, Sequence[Any]]:
         """What the other features ask for."""
@@ -258,7 +266,9 @@ def complain(aside: StoodAside, trouble: Optional[BaseException]) -> None:
         raise trouble
     if wish != "ignore":
         how = "".join(traceback.format_exception(type(trouble), trouble, trouble.__traceback__)) if trouble is not None else ""
-        _logger.warning("mem_reuse left a function as it was: %s%s%s", aside.reason, f" ({aside.detail})" if aside.detail else "", "\n" + how if how else "")
+        _logger.warning(
+            "mem_reuse left a function as it was: %s%s%s", aside.reason, f" ({aside.detail})" if aside.detail else "", "\n" + how if how else ""
+        )
     if wish == "pdb" and trouble is not None:
         pdb.post_mortem(sys.exc_info()[2])
 

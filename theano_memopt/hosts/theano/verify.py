@@ -33,12 +33,17 @@ class Watch:
         self.touched: List[Tuple[int, int, Any]] = []
         """(from address, to address, variable), the latest last."""
         self.dying: Dict[Any, List[Any]] = {}
-        reading = binding.annotation.reading
-        order = binding.annotation.schedule.order
-        spans = lives(reading.cautious, order)
-        for b, root in enumerate(reading.roots):
-            if root in binding.cells:
-                self.dying.setdefault(reading.nodes[order[spans[b][1] - 1]], []).append(root)
+        self.reading = binding.annotation.reading
+        self.tenants = set(binding.cells) | set(binding.lying)
+        self.follow(binding.annotation.schedule.order)
+
+    def follow(self, order: Sequence[int]) -> None:
+        """Where the tenants die when tasks run in this order."""
+        self.dying.clear()
+        spans = lives(self.reading.cautious, order)
+        for b, root in enumerate(self.reading.roots):
+            if root in self.tenants:
+                self.dying.setdefault(self.reading.nodes[order[spans[b][1] - 1]], []).append(root)
 
     def start(self) -> None:
         self.values.clear()
@@ -54,9 +59,7 @@ class Watch:
             if v not in self.values:
                 self.values[v] = value.copy()  # an input, at its first use
             elif not _same(self.values[v], value):
-                raise Corrupted(
-                    f"mem_reuse.verify: {describe(v)} was overwritten by {describe(self._culprit(v, value))} before {node.op} read it"
-                )
+                raise Corrupted(f"mem_reuse.verify: {describe(v)} was overwritten by {describe(self._culprit(v, value))} before {node.op} read it")
 
     def after(self, node: Any) -> None:
         for positions in (getattr(node.op, "destroy_map", None) or {}).values():
@@ -174,4 +177,3 @@ def _poison(value: np.ndarray) -> None:
         value.fill(np.iinfo(value.dtype).max)
     elif kind == "b":
         np.logical_not(value, out=value)
-

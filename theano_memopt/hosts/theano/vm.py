@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from theano.compile import function_module
 from theano.gof import link
@@ -32,7 +32,7 @@ from theano.tensor import basic, blas, blas_c, elemwise, subtensor
 from theano.tensor.nnet import corr, corr3d, nnet, sigm
 from theano.tensor.opt import MakeVector
 
-from theano_memopt.hosts.theano.arena import making, with_arena
+from theano_memopt.hosts.theano.arena import making, may_lie, with_arena
 from theano_memopt.hosts.theano.reader import is_lazy
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of
 from theano_memopt.hosts.theano.verify import VerifiedVM, Watch, watched
@@ -83,7 +83,9 @@ class Binding:
     verify: bool
     watch: Optional[Watch] = None
     arena: bool = False
-    """Do the variables lie in a block, in place of shared cells?"""
+    """Do variables lie in a block, in place of shared cells?"""
+    lying: Sequence[Any] = ()
+    """Variables that may lie there."""
 
 
 def install() -> None:
@@ -166,7 +168,8 @@ def _make_vm(
     def make(nodes: Any, thunks: Any, clears: Any) -> Any:
         return original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
 
-    return with_arena(made, make, feature_of(linker.fgraph), binding.annotation, linker, thunks, storage_map)
+    follow = binding.watch.follow if binding.watch is not None else None
+    return with_arena(made, make, feature_of(linker.fgraph), binding.annotation, linker, thunks, storage_map, follow)
 
 
 def _verified(linker: Any, watch: Watch, made: Any) -> Any:
@@ -246,7 +249,9 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         slots = None if feature.settings.storage != "share" else _share(annotation, sharing, linker.allow_gc)
         feature.storage, feature.sharing = slots, tuple(sorted(sharing))
         binding = _bind(annotation, slots, given or {}, feature.settings.verify)
-        binding.arena = feature.settings.storage == "arena"
+        if feature.settings.storage == "arena":
+            binding.arena = True
+            binding.lying = [annotation.reading.roots[b] for b in may_lie(annotation, linker)]
         return binding
     except Exception as trouble:
         feature.stand_aside("the cells could not be planned", trouble)
