@@ -173,7 +173,7 @@ class Report:
             said.append(f"Task {label[largest]} owns the peak: what it reads and writes is {percent(alone, self.peak)} of it, in every order.")
             said[-1] += " " + (self.work_of(largest).relief or "It would help to give it less at once: a smaller batch, or the work in parts.")
         for t, share in self._shares_of_the_peak():
-            if share >= DOMINATES * self.peak and not (t == largest and said):
+            if share >= DOMINATES * self.peak and not said:
                 said.append(f"The results of task {label[t]} are {percent(share, self.peak)} of the peak.")
                 said[-1] += " " + (self.work_of(t).relief or "It would help to make them smaller, or to need them for less long.")
         for t, work in enumerate(self.work):

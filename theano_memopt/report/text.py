@@ -15,6 +15,8 @@ ALIVE = 12
 """Variables that are listed at the peak; the rest is told as a sum."""
 LONELY = 8
 """Large variables without a companion that are listed with the reason."""
+NAME, MADE_BY = 32, 62
+"""Characters of a name and of a line of code that are shown."""
 LARGE = 0.02
 """A variable is large if it takes this share of all bytes."""
 
@@ -79,17 +81,17 @@ def _alive(report: Report) -> Group:
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("of the peak", justify="right", no_wrap=True)
     table.add_column("type", no_wrap=True)
-    table.add_column("made by", no_wrap=True, overflow="ellipsis")
+    table.add_column("made by", no_wrap=True)
     alive = report.alive_at_peak
     for b in alive[:ALIVE]:
         buffer, known = graph.buffers[b], report.known_of(b)
         assert buffer.producer is not None
         table.add_row(
-            Text(report.name_of(b)),
+            Text(_clipped(report.name_of(b), NAME)),
             f"{buffer.size:,}",
             percent(buffer.size, report.peak),
             Text(known.type or buffer.kind),
-            Text(known.made_at or graph.tasks[buffer.producer].label),
+            Text(_clipped(known.made_at or graph.tasks[buffer.producer].label, MADE_BY)),
         )
     rest = sum(graph.buffers[b].size for b in alive[ALIVE:])
     if rest:
@@ -190,6 +192,10 @@ def _above(peak: int, floor: int) -> str:
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + "."
+
+
+def _clipped(words: str, length: int) -> str:
+    return words if len(words) <= length else words[: length - 1] + "…"
 
 
 def _titled(title: str, table: Table) -> Group:

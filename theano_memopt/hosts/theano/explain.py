@@ -44,7 +44,7 @@ LARGE = 0.01
 NEAR = 50
 """Variables that are looked at, backwards, for a line of the user's code: rewrites often leave none on what they make."""
 SCAN_RELIEF = (
-    "It is a Scan, and keeps what every step hands out. It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
+    "It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
     "the rest again, truncate_gradient looks back less far), to scan a shorter sequence at once, or to take a smaller batch."
 )
 
@@ -88,7 +88,7 @@ class _Subject:
         self.function = function
         self.fgraph = function.maker.fgraph
         self.linker = function.maker.linker
-        self.name = str(function.name or getattr(function.maker, "name", None) or "function")
+        self.name = name_of(function)
         feature = feature_of(self.fgraph)
         if feature is None:
             raise BadUse(
@@ -97,8 +97,9 @@ class _Subject:
             )
         annotation = feature.annotation(self.fgraph)
         if annotation is None:
-            why = feature.aside or "another thread is planning it"
-            raise BadUse(f"the pass left {self.name} as it was: {getattr(why, 'reason', why)} {getattr(why, 'detail', '')}".strip())
+            why = feature.aside
+            said = "nothing is planned for it" if why is None else why.reason + (f" ({why.detail})" if why.detail else "")
+            raise BadUse(f"the pass left {self.name} as it was: {said}".replace("\n", " "))
         self.feature: MemReuse = feature
         self.annotation: Annotation = annotation
         self.reading: Reading = annotation.reading
@@ -159,7 +160,7 @@ class _Subject:
             self.host_orders(),
             reserved,
             self.known(sized, storage, spans),
-            tuple(self.work(node) for node in self.reading.nodes),
+            tuple(self.work(t) for t in range(len(self.reading.nodes))),
             self.notes(schedule),
         )
 
@@ -262,10 +263,16 @@ class _Subject:
             return "held open between two lives it could raise the peak"
         return "others of its type and shape fill each other's storage already"
 
-    def work(self, node: Any) -> Work:
-        if not isinstance(node.op, Scan):
-            return Work(str(node))
-        return Work(str(node), SCAN_RELIEF, self._peak_inside(node))
+    def work(self, task: int) -> Work:
+        node = self.reading.nodes[task]
+        if isinstance(node.op, Scan):
+            return Work(str(node), f"It is a Scan, and keeps what every step hands out. {SCAN_RELIEF}", self._peak_inside(node))
+        for b in self.reading.graph.tasks[task].writes:
+            scan = next((v.owner for v in self.reading.names[b] if v.owner is not None and isinstance(v.owner.op, Scan)), None)
+            if scan is not None:
+                label = self.reading.graph.tasks[self.reading.nodes.index(scan)].label
+                return Work(str(node), f"The Scan {label!r} writes what every step hands out into what it makes. {SCAN_RELIEF}")
+        return Work(str(node))
 
     def _peak_inside(self, node: Any) -> int:
         """The peak of a Scan's inner function, at the shapes that come from outside."""
@@ -281,6 +288,12 @@ class _Subject:
         except (BadUse, KeyError):
             return annotation.schedule.peak  # at the sizes assumed when it was compiled
         return timeline(graph, annotation.schedule.order).peak
+
+
+def name_of(function: Any) -> str:
+    """Theano names a function after the whole path of the line that compiled it, if the user does not name it."""
+    name = str(getattr(function, "name", None) or "function")
+    return _short(name) if os.path.isabs(name) else name
 
 
 def demands(fgraph: Any) -> Mapping[Any, Sequence[Any]]:

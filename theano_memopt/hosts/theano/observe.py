@@ -21,7 +21,7 @@ import numpy as np
 import theano
 from theano.compile import function_module
 
-from theano_memopt.hosts.theano.explain import THEANO, explain
+from theano_memopt.hosts.theano.explain import THEANO, explain, name_of
 from theano_memopt.report.model import Report
 
 OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -88,7 +88,7 @@ class Observer:
 
     def note(self, function: Any) -> None:
         where, inside = _where()
-        name = str(function.name) if getattr(function, "name", None) else where
+        name = name_of(function) if getattr(function, "name", None) else where
         row = Row(name, weakref.ref(function), inside)
         function.mem_reuse_row = row
         self.rows.append(row)

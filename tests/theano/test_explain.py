@@ -1,0 +1,276 @@
+"""explain and profile: every figure against a measured call, and what bad use is told."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, Tuple
+
+import numpy as np
+import pytest
+import theano
+import theano.tensor as tt
+from theano.compile.mode import Mode
+
+import theano_memopt
+from tests.theano.both import floats, with_pass, without_pass
+from theano_memopt import demo_models
+from theano_memopt.hosts.theano import probe
+from theano_memopt.hosts.theano.explain import BadUse
+from theano_memopt.planner.certificate import check_certificate
+from theano_memopt.planner.plan import check_plan, plan_from_json
+from theano_memopt.planner.slots import Slots, check_slots
+from theano_memopt.report.files import report_to_json
+
+SIZE = 4
+PYTHON_OBJECTS = 16 * 1024
+MODELS = ("logreg", "mlp", "lenet", "branches")
+
+
+@functools.lru_cache(maxsize=None)
+def compiled(name: str, linker: str = "cvm", stock: bool = False) -> Tuple[Any, Any]:
+    model = demo_models.build(name, SIZE)
+    return model, model.compile(without_pass(linker) if stock else with_pass(linker))
+
+
+# --- peaks and storage -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_peaks_are_those_that_are_measured(name: str) -> None:
+    """The order in force on our function; the order that the CVM really runs on the one without the pass."""
+    model, ours = compiled(name)
+    _, stock = compiled(name, stock=True)
+    report = theano_memopt.explain(ours, *model.batch)
+    assert [word for word, _ in report.host_orders] == ["order that the CVM really runs", "toposort"]
+    for function, peak in ((ours, report.peak), (stock, report.host_peak)):
+        own = max(probe.workspaces(function, *model.batch).values(), default=0)
+        held = probe.held_by_call(function, *model.batch).peak
+        assert 0.98 * peak <= held <= 1.02 * (peak + own) + PYTHON_OBJECTS
+
+
+def test_the_toposort_figure_is_measured_on_a_machine_that_runs_toposort() -> None:
+    model, _ = compiled("mlp")
+    _, stock = compiled("mlp", "vm", stock=True)
+    report = theano_memopt.explain(compiled("mlp")[1], *model.batch)
+    held = probe.held_by_call(stock, *model.batch).peak
+    assert 0.98 * report.peak_of("toposort") <= held <= 1.02 * report.peak_of("toposort") + PYTHON_OBJECTS
+    assert report.peak_of("toposort") != report.host_peak  # or the test could not tell the two apart
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_minimum_is_certified_and_the_plan_in_the_json_holds(name: str) -> None:
+    model, function = compiled(name)
+    report = theano_memopt.explain(function, *model.batch)
+    check_certificate(report.graph, report.plan.schedule)
+    assert report.floor <= report.peak <= report.host_peak
+    plan = plan_from_json(report_to_json(report)["plan"])
+    check_certificate(plan.graph, plan.schedule)
+    assert isinstance(report.plan.storage, Slots)
+    check_slots(report.graph, report.order, report.plan.storage)
+
+
+@pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
+def test_both_settings_of_gc_are_told_and_the_kept_one_is_measured(linker: str) -> None:
+    model, function = compiled("mlp", linker)
+    report = theano_memopt.explain(function, *model.batch)
+    rows = {r.setting: r for r in report.reserved}
+    assert report.reserved[0].setting == ("allow_gc=True" if linker == "cvm" else "allow_gc=False")
+    kept = probe.held_by_call(compiled("mlp", "cvm_nogc")[1], *model.batch).reserved
+    stock = probe.held_by_call(compiled("mlp", "cvm_nogc", stock=True)[1], *model.batch).reserved
+    assert 0.98 * kept - PYTHON_OBJECTS <= rows["allow_gc=False"].bytes <= 1.02 * kept + PYTHON_OBJECTS
+    assert 0.98 * stock - PYTHON_OBJECTS <= rows["allow_gc=False"].without <= 1.02 * stock + PYTHON_OBJECTS
+    assert rows["allow_gc=False"].bytes < 0.8 * rows["allow_gc=False"].without
+    assert rows["allow_gc=True"].bytes == report.peak and rows["allow_gc=True"].without == report.host_peak
+
+
+def test_without_arguments_it_is_the_plan_itself() -> None:
+    _, function = compiled("mlp")
+    report = theano_memopt.explain(function)
+    plan = theano_memopt.plan_of(function)
+    assert (report.plan.graph, report.plan.schedule, report.plan.storage) == (plan.graph, plan.schedule, plan.storage)
+    check_plan(report.plan)
+
+
+def test_shapes_are_as_good_as_arrays() -> None:
+    model, function = compiled("lenet")
+    by_shape = theano_memopt.explain(function, *(data.shape for data in model.batch))
+    assert by_shape == theano_memopt.explain(function, *model.batch)
+    twice = theano_memopt.explain(function, *((2 * data.shape[0], *data.shape[1:]) for data in model.batch))
+    assert by_shape.peak < twice.peak < 2.1 * by_shape.peak
+
+
+def test_asking_changes_nothing() -> None:
+    model, function = compiled("mlp")
+    before = theano_memopt.plan_of(function)
+    tags = [dict(v.tag.__dict__) for v in function.maker.fgraph.inputs]
+    theano_memopt.explain(function, *((7, *data.shape[1:]) for data in model.batch))
+    assert theano_memopt.plan_of(function) == before
+    assert [dict(v.tag.__dict__) for v in function.maker.fgraph.inputs] == tags
+
+
+def test_an_order_planned_for_other_sizes_is_told_as_such() -> None:
+    """Two branches, of which the larger should run first: which one that is depends on the lengths."""
+    x, y = tt.dvector("x"), tt.dvector("y")
+
+    def branch(v: Any) -> Any:
+        wide = tt.outer(v, v)
+        return tt.dot(wide, wide).sum(axis=0)
+
+    theano_memopt.hint(x, (8,))
+    theano_memopt.hint(y, (200,))
+    function = theano.function([x, y], [branch(x), branch(y)], mode=with_pass())
+    planned = theano_memopt.explain(function, (8,), (200,))
+    other = theano_memopt.explain(function, (200,), (8,))
+    assert planned.least is not None and not planned.notes
+    assert (other.least is None) == any("planned for other sizes" in note for note in other.notes)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_line_of_user_code_and_the_shape_are_named() -> None:
+    x = tt.fmatrix("x")
+    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    large = tt.dot(x, x.T)
+    function = theano.function([x], tt.nnet.softmax(large).sum(axis=0), mode=with_pass())
+    report = theano_memopt.explain(function, (300, 20))
+    made = [report.known_of(b).made_at for b in report.alive_at_peak if report.known_of(b).type == "float32 300x300"]
+    assert f"tests/theano/test_explain.py:{line}  large = tt.dot(x, x.T)" in made
+    assert "large = tt.dot(x, x.T)" in str(report) and "float32 300x300" in str(report)
+
+
+def test_why_a_large_variable_is_alone() -> None:
+    x = tt.fmatrix("x")
+    square = tt.dot(x, x)
+    function = theano.function([x], [square, tt.nnet.softmax(square).sum(axis=0)], mode=with_pass())
+    report = theano_memopt.explain(function, (200, 200))
+    reasons = {report.graph.buffers[b].pinned: report.known_of(b).alone for b in report.largest[:2]}
+    assert reasons[True] == "it is handed to the caller, or becomes a new value of a shared variable"
+    assert "no other variable" in reasons[False]
+
+
+def test_storage_off_is_the_reason_then() -> None:
+    x = tt.fmatrix("x")
+    h = x
+    for _ in range(4):
+        h = tt.dot(h, x)
+    for storage, alone in (("off", True), ("share", False)):
+        function = theano.function([x], h.sum(axis=0), mode=with_pass("cvm_nogc", storage=storage))
+        report = theano_memopt.explain(function, (200, 200))
+        assert all(("storage=off" in report.known_of(b).alone) == alone for b in report.largest[:2])
+        assert any(report.companions(b) for b in report.largest[:3]) != alone
+
+
+def test_a_scan_that_owns_the_peak_is_named_with_what_would_help() -> None:
+    x = tt.fmatrix("x")
+    states, _ = theano.scan(lambda h: tt.tanh(h * 2), outputs_info=[x], n_steps=50)
+    function = theano.function([x], states, mode=with_pass())
+    report = theano_memopt.explain(function, (100, 100))
+    assert any("The Scan" in sentence and "scan_checkpoints" in sentence for sentence in report.owners), report.owners
+    assert any("scan_checkpoints" in sentence for sentence in str(report).replace("\n", " ").split("Task "))
+
+
+def test_the_function_inside_a_scan_is_sized_from_outside() -> None:
+    x = tt.fmatrix("x")
+    states, _ = theano.scan(lambda row, w: tt.nnet.softmax(tt.outer(row, row)).sum(axis=0), sequences=[x], non_sequences=[x])
+    function = theano.function([x], states.sum(), mode=with_pass())
+    small, large = (theano_memopt.explain(function, (5, n)) for n in (100, 200))
+    inside = [max(work.own_peak for work in report.work) for report in (small, large)]
+    assert inside[1] >= 200 * 200 * theano.config.floatX.count("4") or inside[1] > 3.5 * inside[0] > 0
+    (node,) = [n for n in function.maker.fgraph.apply_nodes if hasattr(n.op, "fn") and "Scan" in type(n.op).__name__]
+    assert theano_memopt.explain(node).name and theano_memopt.plan_of(node)
+    measured = max(probe.workspaces(function, floats(5, 200).astype("float32")).values())
+    assert measured >= 0.9 * inside[1]
+
+
+# --- bad use ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (((4, 4),), "takes 2 arguments"),
+        (((4,), (4,)), "has 2 dimensions"),
+        (((4, -1), (4,)), "whole numbers"),
+        (((4, 30), (5,)), "the shapes do not fit"),
+        ((np.zeros((4, 7), "float32"), np.zeros(4, "float32")), "the shapes do not fit"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_one_clear_line(arguments: Any, words: str) -> None:
+    x, y = tt.fmatrix("x"), tt.fvector("y")
+    weights = theano.shared(np.zeros((30, 2), "float32"), name="weights")
+    function = theano.function([x, y], tt.dot(x, weights) + y.dimshuffle(0, "x"), mode=with_pass())
+    with pytest.raises(BadUse, match=words) as caught:
+        theano_memopt.explain(function, *arguments)
+    assert "\n" not in str(caught.value)
+    theano_memopt.explain(function, (4, 30), (4,))  # what does fit is taken
+
+
+def test_a_function_without_the_pass_is_told_so() -> None:
+    x = tt.fvector("x")
+    for mode in (without_pass(), Mode("py", "fast_compile")):
+        with pytest.raises(BadUse, match="compiled without the pass") as caught:
+            theano_memopt.explain(theano.function([x], x + 1, mode=mode))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(BadUse, match="only a function that Theano compiled"):
+        theano_memopt.explain(x + 1)
+
+
+def test_a_function_that_the_pass_left_alone_is_told_why() -> None:
+    x = tt.fvector("x")
+    function = theano.function([x], tt.exp(x).sum(), mode=with_pass(max_nodes=0))
+    with pytest.raises(BadUse, match="max_nodes"):
+        theano_memopt.explain(function)
+
+
+# --- profile ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linker", ["cvm", "cvm_nogc", "vm"])
+@pytest.mark.parametrize("name", ["logreg", "mlp", "branches"])
+def test_planned_is_measured_at_every_step(name: str, linker: str) -> None:
+    model, function = compiled(name, linker)
+    comparison = theano_memopt.profile(function, *model.batch)
+    assert [step.task for step in comparison.profile.steps] == list(comparison.report.order)
+    for step, height, rest in comparison.rows:
+        assert abs(step.after - height) <= PYTHON_OBJECTS and abs(step.resting - rest) <= PYTHON_OBJECTS
+    assert all("workspace" in d.why for d in comparison.differences), str(comparison)
+    held = probe.held_by_call(function, *model.batch)
+    assert abs(comparison.profile.peak - held.peak) <= 0.02 * held.peak + PYTHON_OBJECTS
+    assert comparison.profile.peak <= comparison.explained_peak + PYTHON_OBJECTS
+
+
+def test_the_workspace_of_an_op_is_found() -> None:
+    model, function = compiled("lenet")
+    comparison = theano_memopt.profile(function, *model.batch)
+    found = {d.step: d for d in comparison.differences if "workspace" in d.why}
+    tasks = [comparison.report.graph.tasks[comparison.rows[step][0].task].label for step in found]
+    assert any("CorrMM" in task for task in tasks), tasks
+    by_probe = probe.workspaces(function, *model.batch)
+    assert max(d.bytes for d in found.values()) == pytest.approx(max(by_probe.values()), rel=0.05)
+
+
+def test_what_the_plan_did_not_know_is_told() -> None:
+    """How many elements are not zero depends on data: the plan has to guess."""
+    x = tt.fvector("x")
+    chosen = x[tt.nonzero(x)[0]]
+    function = theano.function([x], tt.exp(chosen).sum(), mode=with_pass())
+    comparison = theano_memopt.profile(function, np.ones(100_000, "float32"))
+    assert any("unknown to the plan" in d.why for d in comparison.differences), str(comparison)
+    assert "unknown to the plan" in str(comparison)
+
+
+def test_profile_trains_nothing() -> None:
+    model, function = compiled("mlp")
+    before = model.state()
+    theano_memopt.profile(function, *model.batch)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.state()))
+    function(*model.batch)
+    assert not all(np.array_equal(a, b) for a, b in zip(before, model.state()))  # a call does train
+
+
+def test_profile_wants_arrays() -> None:
+    model, function = compiled("logreg")
+    with pytest.raises(BadUse, match="needs arrays"):
+        theano_memopt.profile(function, *(data.shape for data in model.batch))
