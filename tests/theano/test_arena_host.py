@@ -289,8 +289,11 @@ class TestCallers:
                 continue  # Theano's loops cannot do it
             same(ours(floats(5, 4), output_subset=subset), stock(floats(5, 4), output_subset=subset))
 
-    def test_an_op_that_hands_out_what_it_was_given(self, caplog: Any = None) -> None:
-        """Undeclared aliasing, by an op that passes for one of Theano's: noticed, and what the caller holds is safe."""
+    def test_an_op_that_hands_out_what_it_was_given(self) -> None:
+        """Undeclared aliasing, by an op that passes for one of Theano's: noticed, and what the caller holds is safe.
+
+        (Without gc it is not, in Theano itself.)
+        """
 
         class Liar(gof.Op):
             def make_node(self, x: Any) -> Any:
@@ -308,7 +311,7 @@ class TestCallers:
             x = tt.fmatrix("x")
             return [x], [Liar()(chain(x, 2)), chain(x).sum(dtype=X)], {}
 
-        ours, stock = pair(build, "cvm_nogc")
+        ours, stock = pair(build, "cvm")
         agree(ours, stock, *[(floats(5, 4, seed=i),) for i in range(CALLS)])
         assert machine(ours).house.strange
 
@@ -382,9 +385,10 @@ class TestLife:
 
     def test_pickles_carry_no_block(self) -> None:
         ours, stock = square()
-        agree(ours, stock, *[(floats(60, 40),)] * 4)
+        before = len(pickle.dumps(ours, protocol=-1))
+        agree(ours, stock, *[(floats(200, 40),)] * 4)
         data = pickle.dumps(ours, protocol=-1)
-        assert len(data) < machine(ours).lender.block.height + 20_000
+        assert len(data) < before + 10_000 < machine(ours).lender.block.height
         loaded = pickle.loads(data)
         assert machine(loaded).lender.block is None
         agree(loaded, stock, *[(floats(6, 4, seed=i),) for i in range(CALLS)])

@@ -31,6 +31,7 @@ A wrong size costs memory: the thunk finds that the place does not fit and alloc
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 import weakref
@@ -82,12 +83,12 @@ class Block:
 
     def __init__(self, height: int) -> None:
         self.height = height
-        room = np.empty(height + ALIGNMENT, np.uint8)
-        self.start = -room.ctypes.data % ALIGNMENT
-        self.address = room.ctypes.data + self.start
-        self.room = room
+        self.room = room = np.empty(height + ALIGNMENT, np.uint8)
+        address = room.__array_interface__["data"][0]
+        self.start = -address % ALIGNMENT
+        self.address = address + self.start
         # As one element of raw data: getfield makes a view in half the time of the constructor.
-        self.field = np.ndarray((), np.dtype((np.void, height)), room, self.start).getfield if 0 < height < FIELDS else None
+        self.field = np.ndarray((), _raw(height), room, self.start).getfield if 0 < height < FIELDS else None
 
     def place(self, kind: Any, offset: int) -> np.ndarray:
         if self.field is not None:
@@ -96,6 +97,11 @@ class Block:
 
     def has(self, address: int) -> bool:
         return self.address <= address < self.address + self.height
+
+
+@functools.lru_cache(maxsize=256)
+def _raw(size: int) -> Any:
+    return np.dtype((np.void, size))
 
 
 class Lender:
@@ -491,8 +497,10 @@ class ArenaVM:
 
     def _beside(self, output_subset: Any) -> Any:
         """Another function has the block, or this one itself further up the stack: allocate as Theano does."""
-        kept = [(cell, cell[0]) for cell in self.house.tenant_cells]
-        for cell in self.house.tenant_cells:
+        house = self.house
+        outputs = {id(self.storage_map[v]) for v in house.fgraph.outputs}
+        kept = [(cell, cell[0]) for v, cell in self.storage_map.items() if v.owner is not None and id(cell) not in outputs]
+        for cell, _ in kept:
             cell[0] = None
         try:
             return self._run(output_subset)
