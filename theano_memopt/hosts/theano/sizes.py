@@ -10,10 +10,10 @@ Words
 
 Picture: the row of numbers that a dimension takes over the scenarios is its normal form.
 
-    scenario                 guess   small   large   mixed ...   primes   other primes
-    x.shape[0]  (free)         128      32     512          16      131            137
-    W.shape[1]  (present)      512     512     512         512      512            512
-    x.shape[0] * W.shape[1]  65536   16384  262144        8192    67072          70144
+    scenario                 guess    one   small   large   mixed ...   primes   other primes
+    x.shape[0]  (free)         128      1      32     512          16      131            137
+    W.shape[1]  (present)      512    512     512     512         512      512            512
+    x.shape[0] * W.shape[1]  65536    512   16384  262144        8192    67072          70144
 
 Two dimensions are taken for equal where their rows are equal; free leaves have primes of their own in the last two.
 A wrong guess of sizes costs time or memory, never correctness: who may share with whom is settled by lives alone.
@@ -39,7 +39,7 @@ Leaf = Tuple[Any, int]
 Row = Tuple[int, ...]
 
 _MIXED = 6
-SCENARIOS = ("guess", "small", "large", *(f"mixed {i}" for i in range(1, _MIXED + 1)), "primes", "other primes")
+SCENARIOS = ("guess", "one", "small", "large", *(f"mixed {i}" for i in range(1, _MIXED + 1)), "primes", "other primes")
 GUESS = 0
 _IDENTITY = slice(len(SCENARIOS) - 2, len(SCENARIOS))
 """The scenarios in which free leaves differ from each other: equal there is equal."""
@@ -160,7 +160,7 @@ class Sizes:
         self._free += 1
         # In each mixed scenario one dimension is short where another is long, differently in each.
         mixed = [max(1, d // 8) if (which + 1) * (i + 1) % 7 < 4 else 4 * d for i in range(_MIXED)]
-        return (d, max(1, d // 4), 4 * d, *mixed, _prime(d, 2 * which), _prime(d, 2 * which + 1))
+        return (d, 1, max(1, d // 4), 4 * d, *mixed, _prime(d, 2 * which), _prime(d, 2 * which + 1))
 
     # --- formulas over dimensions --------------------------------------------------------------------------------
 

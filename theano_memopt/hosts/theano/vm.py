@@ -157,7 +157,7 @@ def _make_vm(
         return original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
     _check_fit(binding, nodes, thunks, storage_map)
     if post_thunk_clear is not None:
-        post_thunk_clear = _without_withheld(binding, nodes, post_thunk_clear)
+        post_thunk_clear = _without_withheld(binding, nodes, post_thunk_clear, storage_map)
     if binding.verify:
         binding.watch = Watch(binding, storage_map)
         thunks = watched(binding.watch, nodes, thunks)
@@ -319,13 +319,15 @@ def _bind(annotation: Annotation, slots: Optional[Slots], given: Dict[Any, List[
     return Binding(annotation, cells, following, verify)
 
 
-def _without_withheld(binding: Binding, nodes: Any, post_thunk_clear: Any) -> Any:
+def _without_withheld(binding: Binding, nodes: Any, post_thunk_clear: Any, storage_map: Any) -> Any:
     """LoopGC's list of cells to clear after each step. A cell is cleared there for a tenant that this node reads last,
     and lives do not touch, so a shared cell in the list belongs to one tenant: the one among the node's inputs."""
     remaining = []
     for node, cells in zip(nodes, post_thunk_clear):
         held = {id(binding.cells[v]) for v in node.inputs if v in binding.next_tenant}
-        remaining.append([cell for cell in cells if id(cell) not in held])
+        # LoopGC never clears what nobody reads, and keeps it beyond the call.
+        unread = [storage_map[v] for v in node.outputs if not v.clients]
+        remaining.append([cell for cell in cells if id(cell) not in held] + unread)
     return remaining
 
 
