@@ -51,16 +51,21 @@ def _register() -> None:
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
+    """Stays until Theano has been imported: to be asked where it is (importlib.util.find_spec) is no import yet."""
+
+    def __init__(self) -> None:
+        self.looking = False
+
     def find_spec(self, name: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None) -> Any:
-        if name != "theano":
+        if name != "theano" or self.looking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("theano")
-        if spec is None or spec.loader is None:
-            sys.meta_path.insert(0, self)
-            return spec
-        compat.prepare()
-        spec.loader = _ThenRegister(spec.loader, self)
+        self.looking = True
+        try:
+            spec = importlib.util.find_spec("theano")
+        finally:
+            self.looking = False
+        if spec is not None and spec.loader is not None:
+            spec.loader = _ThenRegister(spec.loader, self)
         return spec
 
 
@@ -77,9 +82,8 @@ class _ThenRegister(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self.loader
-        try:
-            self.loader.exec_module(module)
-        except BaseException:
-            sys.meta_path.insert(0, self.watcher)  # a later attempt may succeed
-            raise
+        compat.prepare()
+        self.loader.exec_module(module)  # if it fails the watcher stays: a later attempt may succeed
+        if self.watcher in sys.meta_path:
+            sys.meta_path.remove(self.watcher)
         _register()
