@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any, Callable, List, Sequence
 
 import numpy as np
+import pytest
 import theano
 from theano.compile.mode import Mode
 
 import theano_memopt
+from theano_memopt import demo_models
 from theano_memopt.hosts.theano import probe
 from theano_memopt.hosts.theano.rewrite import feature_of
 
 LINKERS = ("cvm", "cvm_nogc", "vm", "vm_nogc")
+LARGE = ("resnet", "resnet_adam", "lstm", "attention", "attn_adam")
+"""Models whose C code takes minutes to compile when the cache is empty; tests of all models run them nightly."""
 
 
 def with_pass(linker: str = "cvm", **settings: Any) -> Any:
@@ -50,6 +54,11 @@ def shared_cells(function: Any) -> int:
     """How many variables lie in a cell together with another, as the machine has it."""
     cells = [id(cell) for v, cell in function.fn.storage_map.items() if v.owner is not None]
     return sum(cells.count(cell) > 1 for cell in cells)
+
+
+def models(*names: str) -> List[Any]:
+    """Parameters for `pytest.mark.parametrize`: the models, the large ones marked nightly."""
+    return [pytest.param(name, marks=pytest.mark.nightly) if name in LARGE else name for name in names or demo_models.MODELS]
 
 
 def floats(*shape: int, seed: int = 0) -> np.ndarray:

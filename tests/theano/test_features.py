@@ -94,7 +94,12 @@ def subset(mode: Any) -> Any:
 
 def scan_taps(mode: Any) -> Any:
     x = fixed()
-    out, _ = theano.scan(lambda a, b, s: chain(tt.tanh(a + b + s), 2), sequences=[tt.stack([x] * 5)], outputs_info=[{"initial": tt.stack([x, 2 * x]), "taps": [-2, -1]}], mode=mode)
+    out, _ = theano.scan(
+        lambda a, b, s: chain(tt.tanh(a + b + s), 2),
+        sequences=[tt.stack([x] * 5)],
+        outputs_info=[{"initial": tt.stack([x, 2 * x]), "taps": [-2, -1]}],
+        mode=mode,
+    )
     return _call(theano.function([x], [out, tt.grad(out.sum(), x)], mode=mode), X)
 
 
@@ -128,7 +133,9 @@ def random_streams(mode: Any) -> Any:
 def sparse_matrices(mode: Any) -> Any:
     x = fixed()
     s = theano.sparse.csr_from_dense(tt.switch(x > 0, x, 0))
-    return _call(theano.function([x], chain(theano.sparse.dense_from_sparse(theano.sparse.mul(s, s)) + theano.sparse.dot(s, chain(x, 2)), 3), mode=mode), X)
+    return _call(
+        theano.function([x], chain(theano.sparse.dense_from_sparse(theano.sparse.mul(s, s)) + theano.sparse.dot(s, chain(x, 2)), 3), mode=mode), X
+    )
 
 
 CASES: List[Make] = [

@@ -16,7 +16,12 @@ STOCK_ENOUGH = "import numpy.distutils.__config__ as c\nif not hasattr(c, 'blas_
 
 def _run(program: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", program],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -32,7 +37,9 @@ def test_importing_the_package_imports_no_theano() -> None:
 
 
 def test_the_planner_works_where_theano_cannot_be_imported() -> None:
-    _run("import sys; sys.modules['theano'] = None\nimport theano_memopt.planner.plan as p, theano_memopt.planner.model as m; p.make_plan(m.worked_example())\n")
+    _run(
+        "import sys; sys.modules['theano'] = None\nimport theano_memopt.planner.plan as p, theano_memopt.planner.model as m; p.make_plan(m.worked_example())\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,9 @@ def test_scan_takes_its_python_path_where_its_c_code_does_not_compile() -> None:
     _run(WITH_THEANO + "import sys; assert sys.modules['theano.scan_module.scan_perform_ext'] is None\n")
 
 
-@pytest.mark.parametrize(("flags", "on"), [("mode=FAST_COMPILE,optimizer_including=mem_reuse", True), ("optimizer_excluding=mem_reuse", False), ("", True)])
+@pytest.mark.parametrize(
+    ("flags", "on"), [("mode=FAST_COMPILE,optimizer_including=mem_reuse", True), ("optimizer_excluding=mem_reuse", False), ("", True)]
+)
 def test_theanos_own_flags_turn_it_on_and_off(flags: str, on: bool) -> None:
     program = "import theano.tensor as tt\nx = tt.matrix()\nprint(theano_memopt.plan_of(theano.function([x], tt.exp(x) + x.T)) is not None)\n"
     assert _run(WITH_THEANO + program, THEANO_FLAGS=_with(flags)).strip() == str(on)

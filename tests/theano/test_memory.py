@@ -7,7 +7,7 @@ from typing import Any, Tuple
 import pytest
 
 import theano_memopt
-from tests.theano.both import annotation, with_pass, without_pass
+from tests.theano.both import annotation, models, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano import probe
 
@@ -22,7 +22,7 @@ def _compiled(name: str, mode: Any) -> Tuple[Any, Any]:
     return model, model.compile(mode)
 
 
-@pytest.mark.parametrize("name", demo_models.MODELS)
+@pytest.mark.parametrize("name", models())
 def test_the_measured_peak_is_the_planned_one(name: str) -> None:
     model, function = _compiled(name, with_pass("cvm"))
     plan = theano_memopt.plan_of(function)
@@ -34,7 +34,7 @@ def test_the_measured_peak_is_the_planned_one(name: str) -> None:
     assert held.peak >= 0.98 * plan.schedule.peak  # and the plan does not promise less than is needed
 
 
-@pytest.mark.parametrize("name", demo_models.MODELS)
+@pytest.mark.parametrize("name", models())
 def test_never_more_than_stock_with_gc(name: str) -> None:
     model, ours = _compiled(name, with_pass("cvm"))
     _, stock = _compiled(name, without_pass("cvm"))
@@ -49,7 +49,15 @@ def test_it_saves_where_there_is_something_to_save(name: str, at_most: float) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "at_most"), [("mlp", 0.6), ("mlp_adam", 0.4), ("resnet", 0.7), ("branches", 0.2), ("attention", 0.85), ("lstm", 0.85)]
+    ("name", "at_most"),
+    [
+        ("mlp", 0.6),
+        ("mlp_adam", 0.4),
+        ("branches", 0.2),
+        pytest.param("resnet", 0.7, marks=pytest.mark.nightly),
+        pytest.param("attention", 0.85, marks=pytest.mark.nightly),
+        pytest.param("lstm", 0.85, marks=pytest.mark.nightly),
+    ],
 )
 @pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
 def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float) -> None:
@@ -64,7 +72,9 @@ def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float)
 def test_nothing_stays_behind_with_gc(linker: str) -> None:
     model, function = _compiled("mlp", with_pass(linker))
     function(*model.batch)
-    left = [v for v, cell in function.fn.storage_map.items() if v.owner is not None and cell[0] is not None and v not in function.maker.fgraph.outputs]
+    left = [
+        v for v, cell in function.fn.storage_map.items() if v.owner is not None and cell[0] is not None and v not in function.maker.fgraph.outputs
+    ]
     assert left == []
 
 
@@ -87,7 +97,7 @@ def test_tenants_lie_at_the_same_address() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 32, 700])
-@pytest.mark.parametrize("name", ["mlp", "lstm", "scan_rnn"])
+@pytest.mark.parametrize("name", models("mlp", "lstm", "scan_rnn"))
 def test_other_shapes_than_the_plan_had_in_mind(name: str, batch: int) -> None:
     """Without hints, and fed with another batch size: never above stock."""
     import numpy as np

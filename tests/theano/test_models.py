@@ -9,14 +9,13 @@ import pytest
 from parameterized import parameterized
 
 import theano_memopt
-from tests.theano.both import annotation, same, shared_cells, with_pass, without_pass
+from tests.theano.both import LARGE, annotation, models, same, shared_cells, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano import probe
 from theano_memopt.planner.plan import check_plan
 
 SMALL = 8
-QUICK = ("logreg", "mlp", "mlp_adam", "lenet", "branches", "scan_rnn")
-"""These compile fast, so they run on every linker in every test run; the others on the default one."""
+QUICK = [name for name in demo_models.MODELS if name not in LARGE]
 OTHER_LINKERS = ("cvm_nogc", "vm", "vm_nogc", "c|py")
 
 
@@ -47,7 +46,7 @@ def _holds(name: str, linker: str) -> None:
         assert shared_cells(function) >= 2
 
 
-@pytest.mark.parametrize("name", demo_models.MODELS)
+@pytest.mark.parametrize("name", models())
 def test_default_linker(name: str) -> None:
     _holds(name, "cvm")
 
@@ -60,7 +59,7 @@ class TestOtherLinkers:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("linker", OTHER_LINKERS)
-@pytest.mark.parametrize("name", [name for name in demo_models.MODELS if name not in QUICK])
+@pytest.mark.parametrize("name", LARGE)
 def test_other_linkers_on_the_rest(name: str, linker: str) -> None:
     _holds(name, linker)
 

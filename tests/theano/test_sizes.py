@@ -10,7 +10,7 @@ import theano
 import theano.tensor as tt
 
 import theano_memopt
-from tests.theano.both import annotation, floats, with_pass
+from tests.theano.both import annotation, floats, models, with_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.rewrite import cvm_order
 from theano_memopt.hosts.theano.sizes import SCENARIOS, Sizes
@@ -34,7 +34,7 @@ def _true_bytes(function: Any, *arguments: Any) -> dict:
     return seen
 
 
-@pytest.mark.parametrize("name", demo_models.MODELS)
+@pytest.mark.parametrize("name", models())
 def test_every_size_is_the_true_one_once_the_inputs_are_known(name: str) -> None:
     model = demo_models.build(name, 8)
     for variable, array in zip(model.inputs, model.batch):
@@ -43,7 +43,9 @@ def test_every_size_is_the_true_one_once_the_inputs_are_known(name: str) -> None
     reading = annotation(function).reading
     true = _true_bytes(function, *model.batch)
     wrong = [
-        (buffer.label, buffer.size, true[root]) for buffer, root in zip(reading.graph.buffers, reading.roots) if root in true and buffer.size != true[root]
+        (buffer.label, buffer.size, true[root])
+        for buffer, root in zip(reading.graph.buffers, reading.roots)
+        if root in true and buffer.size != true[root]
     ]
     assert wrong == []
     assert reading.scenarios == ()
@@ -101,7 +103,7 @@ def test_without_a_shape_feature() -> None:
 
 
 @pytest.mark.parametrize("linker", ["cvm", "vm"])
-@pytest.mark.parametrize("name", ["mlp_adam", "lstm", "scan_rnn", None])
+@pytest.mark.parametrize("name", [*models("mlp_adam", "lstm", "scan_rnn"), None])
 def test_at_no_plausible_sizes_is_the_order_worse_than_what_the_linker_would_run(name: Any, linker: str) -> None:
     if name is None:
         x, y = tt.matrices("xy")

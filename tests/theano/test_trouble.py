@@ -144,6 +144,8 @@ def test_verify_is_content_with_a_right_plan(linker: str) -> None:
 
 
 def test_verify_compares_the_outputs(monkeypatch: Any) -> None:
-    monkeypatch.setattr(verify, "_without_the_pass", lambda linker: (lambda: None, [], [theano.gof.Container(v, [None]) for v in linker.fgraph.outputs]))
+    monkeypatch.setattr(
+        verify, "_without_the_pass", lambda linker: (lambda: None, [], [theano.gof.Container(v, [None]) for v in linker.fgraph.outputs])
+    )
     with pytest.raises(verify.Corrupted, match="output 0"):
         _compiled(with_pass(verify=True))(X)

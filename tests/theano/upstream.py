@@ -47,6 +47,7 @@ EXPLAINED: Dict[str, str] = {
 
 ROOT = Path(__file__).resolve().parents[2]
 
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=[way for way in WAYS if way != "stock"], action="append", help="this way only; may be repeated")

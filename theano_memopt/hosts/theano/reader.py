@@ -31,11 +31,15 @@ from theano.ifelse import IfElse
 from theano.scalar import Scalar
 from theano.scan_module.scan_op import Scan
 from theano.tensor.elemwise import DimShuffle, Elemwise
+from theano.tensor.extra_ops import CpuContiguous
 from theano.tensor.subtensor import Subtensor
 from theano.tensor.type_other import NoneTypeT, SliceType
 
 from theano_memopt.hosts.theano.sizes import GUESS, SCENARIOS, Sizes
 from theano_memopt.planner.model import Buffer, Graph, Task
+
+MAY_COPY = (tensor.Reshape, tensor.Flatten, CpuContiguous)
+"""Declared views that copy what is not contiguous."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ class _Aliases:
         views, destroys = _declared(node.op, "view_map"), _declared(node.op, "destroy_map")
         for i, output in enumerate(node.outputs):
             sources = [node.inputs[j] for j in destroys.get(i, [])] + [node.inputs[j] for j in views.get(i, [])]
-            copies = isinstance(node.op, tensor.Reshape) and node.inputs[0] in self.scattered
+            copies = isinstance(node.op, MAY_COPY) and node.inputs[0] in self.scattered
             inside = [b for source in sources for b in self.of.get(source, ())]
             may_be = [b for source in sources for b in self.may_be.get(source, ())]
             if not sources or not trusted or copies:
@@ -201,7 +205,7 @@ class _Aliases:
 def _is_scattered(node: Any, sources: Sequence[Any], scattered: Set[Any]) -> bool:
     """Will the first output likely not be contiguous? A guess: it decides only how a later Reshape is counted."""
     op = node.op
-    if isinstance(op, tensor.Reshape):
+    if isinstance(op, MAY_COPY):
         return False
     if isinstance(op, DimShuffle):
         long = [axis for axis in op.new_order if axis != "x" and not node.inputs[0].type.broadcastable[axis]]

@@ -66,7 +66,7 @@ class Annotation:
     options: PlanOptions
     nodes: Tuple[Any, ...]
     """In the order that they run."""
-    links: "OrderedDict[Any, List[Any]]"
+    links: OrderedDict[Any, List[Any]]
 
 
 def plan_of(function: Any) -> Union[Plan, StoodAside, None]:
@@ -109,7 +109,7 @@ def register() -> None:
         modes.optdb.register(NAME, MemReuseOptimizer(), POSITION, "fast_run", "memory")
 
 
-def feature_of(fgraph: Any) -> Optional["MemReuse"]:
+def feature_of(fgraph: Any) -> Optional[MemReuse]:
     for feature in getattr(fgraph, "_features", ()):
         if isinstance(feature, MemReuse):
             return feature
@@ -197,7 +197,7 @@ class MemReuse(toolbox.Feature):
 
     # --- what the host asks --------------------------------------------------------------------------------------
 
-    def orderings(self, fgraph: Any) -> "OrderedDict[Any, List[Any]]":
+    def orderings(self, fgraph: Any) -> OrderedDict[Any, List[Any]]:
         found = self.annotation(fgraph)
         return OrderedDict() if found is None else OrderedDict((node, list(before)) for node, before in found.links.items())
 
@@ -381,8 +381,8 @@ def _with_order(schedule: Schedule, graph: Any, order: Tuple[int, ...], method: 
     return replace(schedule, order=tuple(order), timeline=along, method=method, certificate=certificate)
 
 
-def _chain(order: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> "OrderedDict[Any, List[Any]]":
-    links: "OrderedDict[Any, List[Any]]" = OrderedDict()
+def _chain(order: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> OrderedDict[Any, List[Any]]:
+    links: OrderedDict[Any, List[Any]] = OrderedDict()
     for before, node in zip(order, order[1:]):
         if not any(v.owner is before for v in node.inputs) and before not in demands.get(node, ()):
             links[node] = [before]
