@@ -37,9 +37,8 @@ def test_importing_the_package_imports_no_theano() -> None:
 
 
 def test_the_planner_works_where_theano_cannot_be_imported() -> None:
-    _run(
-        "import sys; sys.modules['theano'] = None\nimport theano_memopt.planner.plan as p, theano_memopt.planner.model as m; p.make_plan(m.worked_example())\n"
-    )
+    planning = "import theano_memopt.planner.plan as p, theano_memopt.planner.model as m; p.make_plan(m.worked_example())\n"
+    _run("import sys; sys.modules['theano'] = None\n" + planning)
 
 
 @pytest.mark.parametrize(
