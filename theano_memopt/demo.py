@@ -143,8 +143,8 @@ def _table(shown: Sequence[Shown]) -> str:
     from theano_memopt.report.text import rendered
 
     table = Table(show_edge=False, pad_edge=False)
-    table.add_column("model")
-    for name in ("peak: stock", "ours", "", "certified minimum", "reserved: stock", "ours", "", "ms: stock", "ours", "losses differ"):
+    table.add_column("model", no_wrap=True)
+    for name in ("peak: stock", "ours", "", "certified minimum", "reserved: stock", "ours", "", "ms: stock", "ours", "loss differs"):
         table.add_column(name, justify="right", no_wrap=True)
     for s in shown:
         least = in_bytes(s.report.floor) + (", proven" if s.report.least is not None else f", {s.report.gap}")
@@ -162,7 +162,7 @@ def _table(shown: Sequence[Shown]) -> str:
             f"{s.difference:g}",
         )
     words = "measured; peak: the most bytes held at once in one call; reserved: what stays after a call with allow_gc=False; ms: one step, the median"
-    return rendered([table, Text(words)])
+    return rendered([table, Text(words)], width=160)
 
 
 def _less(ours: int, stock: int) -> str:

@@ -209,10 +209,10 @@ def _table() -> Table:
 WIDTH = 140
 
 
-def rendered(parts: List[Any]) -> str:
+def rendered(parts: List[Any], width: int = WIDTH) -> str:
     """What rich would print, as plain text of one width on every machine."""
     stream = io.StringIO()
-    console = Console(file=stream, width=WIDTH, highlight=False, soft_wrap=False, force_terminal=False, color_system=None)
+    console = Console(file=stream, width=width, highlight=False, soft_wrap=False, force_terminal=False, color_system=None)
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"

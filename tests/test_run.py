@@ -1,0 +1,175 @@
+"""`run`: a user's script, unchanged, and a report at the end, whatever becomes of the script."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Sequence
+
+import pytest
+
+from theano_memopt.cli import main
+from theano_memopt.planner.plan import check_plan, plan_from_json
+from theano_memopt.run import run_script
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_theano = pytest.mark.skipif(importlib.util.find_spec("theano") is None, reason="Theano is not installed")
+
+SCRIPT = """
+import sys
+import numpy as np
+import theano, theano.tensor as tt
+print("arguments", sys.argv, __name__)
+x = tt.fmatrix("x")
+W = theano.shared(np.full((30, 20), 0.1, "float32"), name="W")
+h = tt.tanh(tt.dot(x, W))
+cost = ((tt.dot(h, h.T) - 1) ** 2).sum()
+train = theano.function([x], cost, updates=[(W, W - np.float32(0.01) * tt.grad(cost, W))], name="train")
+look = theano.function([x], h)
+for i in range(3):
+    print("cost", float(train(np.ones((50, 30), "float32"))))
+look(x=np.ones((7, 30), "float32"))
+"""
+
+
+def run(folder: Path, script: str, options: Sequence[str] = (), arguments: Sequence[str] = (), **more: str) -> Any:
+    (folder / "script.py").write_text(script)
+    command = [sys.executable, "-m", "theano_memopt", "run", *options, "script.py", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    return subprocess.run(command, cwd=str(folder), capture_output=True, text=True, env=environment)
+
+
+def rows(text: str) -> Any:
+    """Name -> the cells of its line."""
+    lines = [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
+    return {cells[0]: cells[1:] for cells in lines}
+
+
+@needs_theano
+def test_a_script_runs_as_it_would_and_every_function_is_reported(tmp_path: Path) -> None:
+    files = [f"--{kind}={tmp_path / kind}" for kind in ("html", "json", "trace")]
+    done = run(tmp_path, SCRIPT + "sys.exit(7)\n", files, ["a", "--html", "b"])
+    plain = subprocess.run(
+        [sys.executable, "-c", "import theano_memopt, sys; sys.argv = ['script.py', 'a', '--html', 'b']; exec(open('script.py').read())"],
+        cwd=str(tmp_path),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == plain.returncode == 7
+    assert done.stdout == plain.stdout and "['script.py', 'a', '--html', 'b'] __main__" in done.stdout
+    found = rows(done.stderr)
+    assert found["train"][5] == "3" and found["script.py:11"][5] == "1"
+    assert found["total: 2 functions"][5] == "4"
+    data = {row["name"]: row for row in json.loads((tmp_path / "json").read_text())}
+    for name, row in data.items():
+        report = row["report"]
+        plan = plan_from_json(report["plan"])
+        check_plan(plan)
+        assert found[name][:3] == [f"{n:,}" for n in (report["host_peaks"][0]["peak_bytes"], plan.schedule.peak, plan.schedule.floor)]
+    assert "x.shape[0] = 50 (hint)" in data["train"]["report"]["plan"]["graph"]["sizes_from"]  # of the first call
+    assert data["script.py:11"]["report"]["peak_bytes"] == 7 * 20 * 4
+    assert "uPlot" in (tmp_path / "html").read_text()
+    assert {e["pid"] for e in json.loads((tmp_path / "trace").read_text())["traceEvents"]} == {1, 2}
+
+
+@needs_theano
+def test_a_script_that_fails_still_gets_its_report(tmp_path: Path) -> None:
+    done = run(tmp_path, SCRIPT + "train(np.ones((2, 3), 'float32'))\n", ["--json", str(tmp_path / "r.json")])
+    assert done.returncode == 1
+    assert "ValueError" in done.stderr and "Traceback" in done.stderr
+    assert rows(done.stderr)["train"][5] == "4"
+    assert (tmp_path / "r.json").exists()
+
+
+@needs_theano
+def test_the_order_of_the_host_and_no_storage_can_be_asked_for(tmp_path: Path) -> None:
+    done = run(tmp_path, SCRIPT, ["--order", "host", "--storage", "off", "--json", "r.json"])
+    assert done.returncode == 0, done.stderr
+    (train, _) = json.loads((tmp_path / "r.json").read_text())
+    assert train["report"]["plan"]["storage"] is None
+    assert train["report"]["plan"]["schedule"]["method"] == "host"
+    assert train["report"]["peak_bytes"] == train["report"]["host_peaks"][0]["peak_bytes"]
+
+
+@needs_theano
+def test_a_script_may_set_its_own_flags_before_it_imports_theano(tmp_path: Path) -> None:
+    flags = "import os\nos.environ['THEANO_FLAGS'] = os.environ.get('THEANO_FLAGS', '') + ',floatX=float32,mem_reuse.max_nodes=0'\n"
+    done = run(tmp_path, flags + "import theano\nprint(theano.config.floatX)\n" + SCRIPT)
+    assert done.returncode == 0 and done.stdout.startswith("float32\n")
+    assert "max_nodes" in done.stderr  # why there is no plan is told in each line
+
+
+@needs_theano
+def test_scan_and_functions_that_are_gone_have_their_lines(tmp_path: Path) -> None:
+    script = """
+import numpy as np, theano, theano.tensor as tt
+x = tt.fvector("x")
+states, _ = theano.scan(lambda h: tt.tanh(h) * 2, outputs_info=[x], n_steps=5)
+f = theano.function([x], states, name="loop")
+f(np.ones(9, "float32"))
+def forgotten():
+    theano.function([x], x + 1, name="forgotten")
+forgotten()
+import gc; gc.collect()
+"""
+    found = rows(run(tmp_path, script).stderr)
+    assert found["loop"][5] == "1"
+    assert any(name.endswith("(inside a Scan)") for name in found)
+    assert found["forgotten"][5] == "0"
+
+
+def test_a_script_without_theano_is_run_all_the_same(tmp_path: Path) -> None:
+    done = run(tmp_path, "import sys\nprint('theano' in sys.modules)\nassert __file__ == 'script.py'\n")
+    assert (done.returncode, done.stdout) == (0, "False\n")
+    assert "no function was compiled" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        ("import sys; sys.exit()", 0, ""),
+        ("import sys; sys.exit(300)", 300 & 0xFF, ""),
+        ("import sys; sys.exit('too bad')", 1, "too bad"),
+        ("raise KeyboardInterrupt", 130, "KeyboardInterrupt"),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("def broken(:", 1, "SyntaxError"),
+    ],
+)
+def test_the_status_is_what_python_would_give(end: str, status: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    for name in ("argv", "path"):
+        monkeypatch.setattr(sys, name, list(getattr(sys, name)))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    assert run_script("script.py", end.encode(), []) == status
+    told = capsys.readouterr().err
+    assert said in told and "run.py" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nosuch.py"], "nosuch.py: cannot be read: No such file"),
+        (["."], "cannot be read: Is a directory"),
+        (["--html", "/no/such/folder/r.html", __file__], "there is no directory /no/such/folder"),
+        (["--json", "/", __file__], "it is a directory"),
+        (["--order", "best", __file__], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_bad_use_is_one_clear_line(arguments: Any, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("theano_memopt: ") and re.search(words, line)
+
+
+@pytest.mark.parametrize("verb", [["run", __file__], ["demo"]])
+def test_an_unsupported_python_is_told_so(verb: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1, "final", 0))
+    assert main(verb) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Python 3.12 is not supported" in line and "3.8 to 3.11" in line
