@@ -24,9 +24,7 @@ import math
 import os
 import sys
 import tempfile
-import threading
-import time
-from typing import Any, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +37,7 @@ from theano_memopt.planner import certificate, exact, lives_csv
 from theano_memopt.planner.model import Graph, GraphError, graph_from_json
 from theano_memopt.planner.slots import StorageRejected
 from theano_memopt.run import RunVerb
-from theano_memopt.verb import BadInput, Verb, complain
+from theano_memopt.verb import BadInput, Verb, complain, progress_of
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
 MOST_BYTES = 2**62  # all sizes together must stay below: the search counts in 64 bits, and no machine holds as much
@@ -89,7 +87,7 @@ class OrderVerb(Verb):
     def run(self, parsed: argparse.Namespace) -> int:
         out = _place_to_write(parsed.out, parsed.graph)
         graph = read_graph(parsed.graph)
-        with _progress(f"ordering {len(graph.tasks)} tasks") as progress:
+        with progress_of(f"ordering {len(graph.tasks)} tasks") as progress:
             schedule = exact.minimise_peak(graph, PlanOptions(effort=parsed.effort, seconds=parsed.time, progress=progress))
         result = certificate.schedule_to_json(graph, schedule)
         text = json.dumps(result, allow_nan=False) + "\n"
@@ -141,7 +139,7 @@ class PackVerb(Verb):
     def run(self, parsed: argparse.Namespace) -> int:
         out = _place_to_write(parsed.out, parsed.lives)
         lives = _read_lives(parsed.lives)
-        with _progress(f"packing {len(lives.ids)} buffers") as progress:
+        with progress_of(f"packing {len(lives.ids)} buffers") as progress:
             arena = arenas.pack(lives.sizes, lives.spans, effort=parsed.effort, seconds=parsed.time, progress=progress, enough=parsed.capacity or 0)
         if out is not None:
             _write_placed(out, lives, arena)
@@ -220,7 +218,7 @@ def _check_result(graph_path: str, result_path: str) -> int:
     _require_form_of_result(result_path, data)
     try:
         schedule = certificate.schedule_from_json(graph, data)
-        with _progress("checking"):
+        with progress_of("checking"):
             certificate.check_certificate(graph, schedule)
     except certificate.Rejected as no:
         if no.reason == "bad-form":
@@ -393,58 +391,6 @@ def _write_placed(target: str, lives: lives_csv.Lives, arena: arenas.Arena) -> N
 
 def _in_words(error: object) -> str:
     return str(error) or type(error).__name__
-
-
-class Progress:
-    """What is being done, on standard error, once it has taken longer than a second.
-
-    On a terminal one line that changes; otherwise a line of its own every ten seconds at most.
-    """
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._shown = False
-        self._last_line = 0.0
-        self._status = Console(stderr=True).status(Text(doing)) if sys.stderr.isatty() else None
-        self._timer = threading.Timer(1.0, self._show)
-        self._timer.daemon = True
-
-    def __call__(self, message: str) -> None:
-        self._doing = message
-        if self._shown:
-            self._say()
-
-    def start(self) -> None:
-        self._timer.start()
-
-    def stop(self) -> None:
-        self._timer.cancel()
-        self._timer.join()  # it may just be starting the line that is ended here
-        if self._status is not None and self._shown:
-            self._status.stop()
-
-    def _show(self) -> None:
-        self._shown = True
-        if self._status is not None:
-            self._status.start()
-        self._say()
-
-    def _say(self) -> None:
-        if self._status is not None:
-            self._status.update(Text(self._doing))
-        elif time.monotonic() - self._last_line >= 10:
-            self._last_line = time.monotonic()
-            complain(self._doing + " ...")
-
-
-@contextlib.contextmanager
-def _progress(doing: str) -> Iterator[Progress]:
-    progress = Progress(doing)
-    progress.start()
-    try:
-        yield progress
-    finally:
-        progress.stop()
 
 
 # ----------------------------------------------------------------------------------------------------------- parsing

@@ -1,10 +1,16 @@
-"""What every verb of the command line is, so that a verb can live in a file of its own."""
+"""What every verb of the command line is and says, so that a verb can live in a file of its own."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import sys
+import threading
+import time
+from typing import Iterator
+
+from rich.console import Console
+from rich.text import Text
 
 
 class BadInput(Exception):
@@ -35,3 +41,55 @@ def require_python() -> None:
     """Theano 1.0.5 neither builds nor runs outside these versions."""
     if not (3, 8) <= sys.version_info[:2] < (3, 12):
         raise BadInput(f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported: Theano 1.0.5 runs on Python 3.8 to 3.11")
+
+
+class Progress:
+    """What is being done, on standard error, once it has taken longer than a second.
+
+    On a terminal one line that changes; otherwise a line of its own every ten seconds at most.
+    """
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._shown = False
+        self._last_line = 0.0
+        self._status = Console(stderr=True).status(Text(doing)) if sys.stderr.isatty() else None
+        self._timer = threading.Timer(1.0, self._show)
+        self._timer.daemon = True
+
+    def __call__(self, message: str) -> None:
+        self._doing = message
+        if self._shown:
+            self._say()
+
+    def start(self) -> None:
+        self._timer.start()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        self._timer.join()  # it may just be starting the line that is ended here
+        if self._status is not None and self._shown:
+            self._status.stop()
+
+    def _show(self) -> None:
+        self._shown = True
+        if self._status is not None:
+            self._status.start()
+        self._say()
+
+    def _say(self) -> None:
+        if self._status is not None:
+            self._status.update(Text(self._doing))
+        elif time.monotonic() - self._last_line >= 10:
+            self._last_line = time.monotonic()
+            complain(self._doing + " ...")
+
+
+@contextlib.contextmanager
+def progress_of(doing: str) -> Iterator[Progress]:
+    progress = Progress(doing)
+    progress.start()
+    try:
+        yield progress
+    finally:
+        progress.stop()

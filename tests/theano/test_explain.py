@@ -122,8 +122,10 @@ def test_an_order_planned_for_other_sizes_is_told_as_such() -> None:
     function = theano.function([x, y], [branch(x), branch(y)], mode=with_pass())
     planned = theano_memopt.explain(function, (8,), (200,))
     other = theano_memopt.explain(function, (200,), (8,))
-    assert planned.least is not None and not planned.notes
-    assert (other.least is None) == any("planned for other sizes" in note for note in other.notes)
+    assert planned.peak == planned.least and not planned.notes and planned.best is None
+    assert other.best is not None and other.best.peak == other.least < other.peak
+    assert any("At these sizes" in note and "hint" in note for note in other.notes)
+    assert "above the least" in other.gap and "certified minimum" in str(other)
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ def report_to_json(report: Report) -> Dict[str, Any]:
         "host_peaks": [{"name": name, "peak_bytes": along.peak} for name, along in report.host_timelines],
         "floor_bytes": report.floor,
         "least_bytes": report.least,
+        "best_known_peak_bytes": report.peak if report.best is None else report.best.peak,
         "verdict": report.verdict,
         "reserved": [{"setting": r.setting, "bytes": r.bytes, "without_plan_bytes": r.without, "meaning": r.meaning} for r in report.reserved],
         "peak_task": graph.tasks[report.order[report.peak_step]].label if report.order else None,

@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from theano_memopt.planner.arena import Arena
-from theano_memopt.planner.certificate import Open, Proven, footprint
+from theano_memopt.planner.certificate import Schedule, footprint
 from theano_memopt.planner.liveness import Timeline, lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan, Storage
@@ -92,6 +92,8 @@ class Report:
     work: Tuple[Work, ...] = ()
     notes: Tuple[str, ...] = ()
     measured: Optional[Profile] = None
+    best: Optional[Schedule] = None
+    """The best order that is known at these sizes, where it is not the one in force."""
 
     # --- figures -------------------------------------------------------------------------------------------------
 
@@ -119,20 +121,24 @@ class Report:
     @property
     def least(self) -> Optional[int]:
         """The certified minimum over all valid orders, or None where it is open."""
-        return self.floor if isinstance(self.plan.schedule.certificate, Proven) else None
+        return self.floor if self.peak == self.floor or (self.best is not None and self.best.proven) else None
 
     @property
     def verdict(self) -> str:
         """The certificate in a sentence."""
-        certificate = self.plan.schedule.certificate
-        if isinstance(certificate, Open):
-            why = f": {certificate.reason}" if certificate.reason else ""
-            return f"open, at most {gap_in_words(self.peak, self.floor)} above the least possible{why}; floor: {certificate.proof.describe()}"
-        return f"proven least: {certificate.proof.describe()}"
+        proof = self.plan.schedule.certificate.proof.describe()
+        if self.peak == self.floor:
+            return f"proven least: {proof}"
+        above = gap_in_words(self.peak, self.floor)
+        why = getattr(self.plan.schedule.certificate, "reason", "")
+        if self.least is not None:
+            return f"{above} above the least possible, which is certified: {proof}"
+        return f"open, at most {above} above the least possible{': ' + why if why else ''}; floor: {proof}"
 
     @property
     def gap(self) -> str:
-        return "proven" if self.least is not None else f"open, within {gap_in_words(self.peak, self.floor)}"
+        above = gap_in_words(self.peak, self.floor)
+        return "proven" if self.peak == self.floor else f"open, within {above}" if self.least is None else f"{above} above the least"
 
     def peak_of(self, name: str) -> int:
         return {n: t.peak for n, t in self.host_timelines}[name]

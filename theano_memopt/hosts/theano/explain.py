@@ -36,9 +36,12 @@ from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
 from theano_memopt.report.model import Known, Report, Reserved, Work, total
+from theano_memopt.verb import progress_of
 
 Progress = Callable[[str], None]
 THEANO = os.path.dirname(theano.__file__)
+EFFORT = 20_000
+"""States that the search for the least peak may open: more than while compiling, and still well below a second on training graphs."""
 LARGE = 0.01
 """Words about why a variable is alone are looked for if it takes this share of all bytes."""
 NEAR = 50
@@ -67,9 +70,13 @@ def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None)
     """Where the memory of a function that was compiled with the pass goes.
 
     `arguments`: for each input an array, a number, or a shape (a tuple); or nothing, for the sizes known at compile time.
+    `progress` is called with a sentence now and then; without it, what takes longer than a second is told on standard error.
     """
     subject = _Subject(compiled(function))
-    return subject.report(subject.sized(arguments), progress)
+    if progress is not None:
+        return subject.report(subject.sized(arguments), progress)
+    with progress_of(f"explaining {subject.name}, {len(subject.reading.nodes)} tasks") as shown:
+        return subject.report(subject.sized(arguments), shown)
 
 
 def compiled(function: Any) -> Any:
@@ -148,7 +155,7 @@ class _Subject:
 
     def report(self, sized: Sized, progress: Optional[Progress]) -> Report:
         graph = sized.graph
-        schedule = self.schedule(graph, progress)
+        schedule, best = self.schedules(graph, progress)
         spans = lives(graph, schedule.order)
         reserved = self.reserved(graph, schedule)
         storage = reserved[0].storage
@@ -161,7 +168,8 @@ class _Subject:
             reserved,
             self.known(sized, storage, spans),
             tuple(self.work(t) for t in range(len(self.reading.nodes))),
-            self.notes(schedule),
+            self.notes(best, graph is not self.reading.graph),
+            best=best,
         )
 
     def host_orders(self) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
@@ -175,20 +183,28 @@ class _Subject:
         first = orders.pop(self.feature.runs)
         return (first, *orders.values())
 
-    def schedule(self, graph: Graph, progress: Optional[Progress]) -> Schedule:
-        """The order in force, with what is known of the least peak at these sizes."""
+    def schedules(self, graph: Graph, progress: Optional[Progress]) -> Tuple[Schedule, Optional[Schedule]]:
+        """The order in force, with what is known of the least peak at these sizes; and a better order, if one is known."""
         ours = self.annotation.schedule
-        if graph is self.reading.graph:
-            return ours
-        options = replace(self.annotation.options, progress=progress)
+        if graph is self.reading.graph and ours.proven:
+            return ours, None
+        options = replace(self.annotation.options, effort=max(EFFORT, self.annotation.options.effort), progress=progress)
         best = minimise_peak(graph, options, [*self.host_orders(), ("in force", ours.order)])
-        reason = "" if timeline(graph, ours.order).peak <= best.peak else f"at these sizes an order with {best.peak:,} bytes is known ({best.method})"
-        return _with_order(best, graph, ours.order, ours.method, reason)
+        along = timeline(graph, ours.order)
+        if along.peak <= best.peak:
+            return _with_order(best, graph, ours.order, ours.method, ""), None
+        reason = f"an order with {best.peak:,} bytes is known ({best.method})"
+        return _with_order(best, graph, ours.order, ours.method, reason), best
 
-    def notes(self, schedule: Schedule) -> Tuple[str, ...]:
+    def notes(self, best: Optional[Schedule], sized: bool) -> Tuple[str, ...]:
         notes = []
-        if getattr(schedule.certificate, "reason", "").startswith("at these sizes an order"):
-            notes.append("The order in force was planned for other sizes: give them at compile time with theano_memopt.hint(variable, shape).")
+        if best is not None and sized:
+            notes.append(
+                f"At these sizes an order with a peak of {best.peak:,} bytes is known: give the sizes at compile time with "
+                "theano_memopt.hint(variable, shape)."
+            )
+        elif best is not None:
+            notes.append(f"An order with a peak of {best.peak:,} bytes is known: more effort at compile time finds it (the flag mem_reuse.effort).")
         if len(self.reading.certain) < len(self.reading.nodes):
             lazy = len(self.reading.nodes) - len(self.reading.certain)
             notes.append(f"{lazy} tasks run only if a lazy op asks for them; they are counted as if they all ran.")
