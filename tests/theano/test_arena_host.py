@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as tt
+from hypothesis import given
+from hypothesis import strategies as st
 from parameterized import parameterized
 from theano import gof
 from theano.ifelse import ifelse
@@ -21,7 +23,7 @@ from tests.theano.both import LINKERS, floats, same, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano import arena, probe, told
 from theano_memopt.hosts.theano.verify import Corrupted
-from theano_memopt.planner.arena import Arena
+from theano_memopt.planner.arena import Arena, check_packing, pack
 from theano_memopt.planner.plan import check_plan
 from theano_memopt.planner.slots import StorageRejected
 
@@ -238,6 +240,21 @@ class TestShapes:
         agree(ours, stock, *[(floats(7, 4),)] * 5)
 
 
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 12), st.integers(1, 6), st.integers(1, 400)), min_size=1, max_size=12),
+)
+def test_stretched_offsets_are_sound(seed: int, rows: List[Tuple[int, int, int, int]]) -> None:
+    spans = [(born, born + length) for _, born, length, _ in rows]
+    old, new = ([arena._aligned(s * 64) for s, *_ in rows], [arena._aligned(s * 7) for *_, s in rows])
+    packed = pack(old, spans, arena.ALIGNMENT, effort=0)
+    floor = pack(new, spans, arena.ALIGNMENT, effort=0).floor
+    moved = arena.stretched(packed.offsets, old, new, floor)
+    check_packing(new, spans, moved, arena.ALIGNMENT)
+    if old == new:
+        assert moved.offsets == packed.offsets
+
+
 # --- what the caller can hold --------------------------------------------------------------------------------------------
 
 
@@ -327,7 +344,9 @@ class TestLife:
             ours(floats(6, 4))
             vm = machine(ours)
             assert vm.lender.block is None and vm.block is None and not vm.filling
-            assert [v for v, cell in vm.storage_map.items() if v.owner is not None and cell[0] is not None and v not in ours.maker.fgraph.outputs] == []
+            assert [
+                v for v, cell in vm.storage_map.items() if v.owner is not None and cell[0] is not None and v not in ours.maker.fgraph.outputs
+            ] == []
         assert vm.fitting.buffers
 
     @parameterized.expand([("cvm_nogc",), ("vm_nogc",)])
@@ -591,14 +610,37 @@ class TestTold:
         agree(ours, stock, *[(floats(5, 5, seed=i), floats(5, 5, seed=i + 9)) for i in range(CALLS)])
         assert not machine(ours).house.own
 
-    def test_copy_keeps_the_order_of_memory(self) -> None:
+    @parameterized.expand([("FAST_RUN",), ("FAST_COMPILE",)])
+    def test_copy_keeps_the_order_of_memory(self, mode: str) -> None:
         x = tt.fmatrix("x")
-        for order, mode in (("K", "FAST_RUN"), ("C", "FAST_RUN"), ("K", "FAST_COMPILE"), ("C", "FAST_COMPILE")):
-            f = theano.function([x], told.Copy(order)(x), mode=theano.compile.mode.get_mode(mode).excluding("mem_reuse"))
-            for value in (floats(3, 4), np.asfortranarray(floats(3, 4)), floats(6, 8)[::2, ::2]):
-                same([f(value)], [value])
-                assert f(value).flags.c_contiguous or (order == "K" and value.flags.f_contiguous)
-                assert not np.shares_memory(f(value), value)
+        f = theano.function([x], told.Copy()(x), mode=theano.compile.mode.get_mode(mode).excluding("mem_reuse"))
+        for value in (floats(3, 4), np.asfortranarray(floats(3, 4)), floats(6, 8)[::2, ::2]):
+            same([f(value)], [value])
+            assert f(value).strides == np.array(value, copy=True, order="K").strides
+            assert not np.shares_memory(f(value), value)
+
+    @parameterized.expand([("FAST_RUN",), ("FAST_COMPILE",)])
+    def test_a_copy_to_reshape_has_the_strides_that_reshape_would_have_found(self, mode: str) -> None:
+        """Against NumPy itself, over transposed and cut arrays with lengths of 1, and over shapes with an open length."""
+        x, shape = tt.ftensor3("x"), tt.lvector("shape")
+        f = theano.function([x, shape], told.CopyToReshape()(x, shape), mode=theano.compile.mode.get_mode(mode).excluding("mem_reuse"))
+        views = 0
+        for lengths in ((2, 3, 4), (1, 3, 4), (2, 1, 4), (2, 3, 1), (1, 1, 5), (2, 2, 2)):
+            base = floats(*lengths)
+            for axes in ((0, 1, 2), (1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0)):
+                for value in (base.transpose(axes), np.repeat(base, 2, axis=2)[:, :, ::2].transpose(axes)):
+                    a, b, c = value.shape
+                    for target in ((a * b, c), (a, b * c), (a * b * c,), (-1, c), (b, a, c), (a, -1), (c, 1, a * b)):
+                        got = f(value, np.array(target))
+                        wanted = value.reshape(target)
+                        same([got.reshape(target)], [wanted])
+                        is_view = np.shares_memory(wanted, value)
+                        views += is_view and not value.flags.c_contiguous
+                        assert np.shares_memory(got.reshape(target), got)
+                        long = [i for i, length in enumerate(value.shape) if length > 1]
+                        expected = np.empty_like(value, order="K" if is_view else "C")
+                        assert [got.strides[i] for i in long] == [expected.strides[i] for i in long]
+        assert views > 50
 
     def test_reshape_of_a_transposition(self) -> None:
         def build() -> Any:

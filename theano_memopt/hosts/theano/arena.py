@@ -65,6 +65,8 @@ FAMILIAR = 3
 """Calls after which a new signature is worth a search; before that it gets the best known order and one-pass offsets."""
 SPARE = 8
 """Calls with a block more than twice too large after which it is made smaller."""
+STRETCH = 1.25
+"""How far above its floor an arena for a new signature may be, until the signature is familiar."""
 FIELDS = 2**31
 """NumPy describes parts of an element only below this size."""
 OVERWRITES = (DimShuffle, Elemwise, GemmRelated, IncSubtensor, Rebroadcast, Subtensor, tensor.Reshape, ViewOp)
@@ -206,7 +208,11 @@ class House:
         self.reading = annotation.reading
         self.graph = self.reading.cautious
         self.orders: List[Order] = [annotation.schedule.order]
+        self.order = annotation.schedule.order
+        """The order in use."""
         self._spans: Dict[Order, Tuple[Span, ...]] = {}
+        self._last: Any = None
+        """Order, buffers, their aligned sizes, and the arena that was packed for them last."""
         self._machines: Dict[Order, Any] = {}
         self._thunk = dict(zip(annotation.nodes, thunks))
         self.candidates = may_lie(annotation, linker)
@@ -299,8 +305,9 @@ class House:
 
     # --- where everything lies -----------------------------------------------------------------------------------------
 
-    def fit(self, signature: Signature, search: bool) -> Fitting:
-        """Order and offsets for the true sizes. Without `search`, of the known orders the best, and offsets by one rule."""
+    def fit(self, signature: Signature, search: bool, at_hand: int) -> Fitting:
+        """Order and offsets for the true sizes. Without `search` quickly: the order in use, and offsets stretched from the last
+        ones or by one rule. `at_hand` bytes are there already."""
         assert self.shapes is not None
         lying: Dict[int, Tuple[int, ...]] = {}
         sizes = [self.seen[root].size if root in self.seen else 0 for root in self.reading.roots]
@@ -310,30 +317,37 @@ class House:
                 lying[b] = shape
         barred = self.own | self.strange
         buffers = tuple(b for b in self.candidates if b in lying and b not in barred and sizes[b] > 0 and min(lying[b], default=1) >= 0)
-        order = self._order(sizes, search)
-        spans = self.spans(order)
-        inside, alive = [sizes[b] for b in buffers], [spans[b] for b in buffers]
-        arena = pack(inside, alive, ALIGNMENT) if search else pack(inside, alive, ALIGNMENT, effort=0)
-        check_packing(inside, alive, arena, ALIGNMENT, [self.graph.buffers[b].label for b in buffers])
+        if search:
+            self.order = self._order(sizes)
+        arena = None if search else self._stretched(buffers, sizes, at_hand)
+        if arena is None:
+            spans = self.spans(self.order)
+            inside, alive = [sizes[b] for b in buffers], [spans[b] for b in buffers]
+            arena = pack(inside, alive, ALIGNMENT) if search else pack(inside, alive, ALIGNMENT, effort=0)
+            check_packing(inside, alive, arena, ALIGNMENT, [self.graph.buffers[b].label for b in buffers])
+            self._last = (self.order, buffers, tuple(_aligned(size) for size in inside), arena)
         kinds, turns = zip(*[self._kind(b, lying[b]) for b in buffers]) if buffers else ((), ())
-        return Fitting(order, buffers, tuple(kinds), tuple(turns), arena, tuple(sizes), search)
+        return Fitting(self.order, buffers, tuple(kinds), tuple(turns), arena, tuple(sizes), search)
 
-    def _kind(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
-        root = self.reading.roots[b]
-        layout = self.seen[root].layout if root in self.seen else None
-        dtype = np.dtype(root.type.dtype)
-        if layout is None:
-            return np.dtype((dtype, shape)), None
-        return np.dtype((dtype, tuple(shape[axis] for axis in layout))), tuple(int(a) for a in np.argsort(layout))
+    def _stretched(self, buffers: Tuple[int, ...], sizes: Sequence[int], at_hand: int) -> Optional[Arena]:
+        """The last packed offsets, stretched to these sizes, if that wastes little."""
+        if self._last is None or self._last[:2] != (self.order, buffers) or not buffers:
+            return None
+        blocks = [_aligned(sizes[b]) for b in buffers]
+        spans = self.spans(self.order)
+        changes = np.zeros(len(self.order) + 1, np.int64)
+        np.add.at(changes, [spans[b][0] for b in buffers], blocks)
+        np.subtract.at(changes, [spans[b][1] for b in buffers], blocks)
+        found = stretched(self._last[3].offsets, self._last[2], blocks, int(changes.cumsum().max()))
+        return found if found.height <= max(at_hand, STRETCH * found.floor) else None
 
-    def _order(self, sizes: Sequence[int], search: bool) -> Order:
-        if not search and len(self.orders) == 1:
-            return self.orders[0]
+    def _order(self, sizes: Sequence[int]) -> Order:
+        """For a new order a new machine has to be made: only if it gains."""
         graph = _resized(self.graph, sizes)
         best = min(self.orders, key=lambda order: timeline(graph, order).peak)
-        if search and self.annotation.options.effort and self.feature.settings.order == "auto":
+        if self.annotation.options.effort and self.feature.settings.order == "auto":
             schedule = minimise_peak(graph, self.annotation.options, [("order until now", best)])
-            if schedule.peak < timeline(graph, best).peak:  # a new order costs a new machine: only if it gains
+            if schedule.peak < timeline(graph, best).peak:
                 best = schedule.order
                 self.orders = [*self.orders, best][-ORDERS:]
         return best
@@ -344,6 +358,35 @@ class House:
                 self._spans.clear()
             self._spans[order] = lives(self.graph, order)
         return self._spans[order]
+
+    def _kind(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
+        root = self.reading.roots[b]
+        layout = self.seen[root].layout if root in self.seen else None
+        dtype = np.dtype(root.type.dtype)
+        if layout is None:
+            return np.dtype((dtype, shape)), None
+        return np.dtype((dtype, tuple(shape[axis] for axis in layout))), tuple(int(a) for a in np.argsort(layout))
+
+
+def stretched(offsets: Sequence[Optional[int]], old: Sequence[int], new: Sequence[int], floor: int) -> Arena:
+    """Offsets for the aligned sizes `new`, from sound ones for `old`: all multiplied by the greatest growth p / q of any size.
+
+    Sound: let b end where c begins or before, o_b + old_b <= o_c. Then p/q o_c >= p/q o_b + new_b, for new_b <= p/q old_b;
+    and rounding up to the alignment keeps that, for new_b is a multiple of it.
+
+    >>> stretched((0, 128, 0), (128, 64, 64), (256, 64, 64), 320)
+    Arena(offsets=(0, 256, 0), height=320, floor=320)
+    """
+    p, q = 0, 1
+    for before, now in zip(old, new):
+        if now * q > p * before:
+            p, q = now, before
+    moved = tuple(-(-(offset or 0) * p // (q * ALIGNMENT)) * ALIGNMENT for offset in offsets)
+    return Arena(moved, max(offset + size for offset, size in zip(moved, new)), floor)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def may_lie(annotation: Annotation, linker: Any) -> Tuple[int, ...]:
@@ -572,7 +615,8 @@ class ArenaVM:
         fitting = self.fittings.get(signature)
         self.calls = self.calls + 1 if signature == self.signature else 1
         if fitting is None or (not fitting.searched and self.calls >= FAMILIAR):
-            fitting = house.fit(signature, search=not self.fittings or self.calls >= FAMILIAR)
+            at_hand = 0 if self.lender.block is None else self.lender.block.height
+            fitting = house.fit(signature, not self.fittings or self.calls >= FAMILIAR, at_hand)
             self.fittings[signature] = fitting
             if len(self.fittings) > SIGNATURES:
                 self.fittings.popitem(last=False)

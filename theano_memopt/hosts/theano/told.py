@@ -46,7 +46,7 @@ def _replacement(node: Any) -> Optional[Any]:
     if type(op) is AdvancedIncSubtensor1 and not op.inplace:
         return op.clone_inplace().make_node(_another(node.inputs[0]), *node.inputs[1:])
     if isinstance(op, tensor.Reshape) and _is_scattered_view(node.inputs[0]):
-        again = op.make_node(Copy("C")(node.inputs[0]), node.inputs[1])
+        again = op.make_node(CopyToReshape()(*node.inputs), node.inputs[1])
         return again if again.outputs[0].type == node.outputs[0].type else None
     return None
 
@@ -56,7 +56,7 @@ def _another(variable: Any) -> Any:
     node = variable.owner
     if node is not None and type(node.op) is tensor.Alloc:
         return node.op.make_node(*node.inputs).outputs[0]
-    return Copy("K")(variable)
+    return Copy()(variable)
 
 
 def _is_scattered_view(variable: Any) -> bool:
@@ -76,44 +76,135 @@ def _is_scattered_view(variable: Any) -> bool:
 
 
 class Copy(gof.Op):
-    """A copy in a cell of its own: in C order, or in the order of what is copied (K)."""
+    """A copy in a cell of its own, laid out like what is copied."""
 
-    __props__ = ("order",)
+    __props__ = ()
     check_input = False
     _f16_ok = True
-
-    def __init__(self, order: str) -> None:
-        super().__init__()
-        self.order = order
 
     def make_node(self, x: Any) -> Any:
         return gof.Apply(self, [x], [x.type()])
 
     def infer_shape(self, node: Any, shapes: Any) -> Any:
-        return shapes
+        return shapes[:1]
 
     def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
         cell = outputs[0]
-        if cell[0] is None or cell[0].shape != inputs[0].shape or not (self.order == "K" or cell[0].flags.c_contiguous):
-            cell[0] = np.array(inputs[0], copy=True, order=self.order)
+        if cell[0] is None or cell[0].shape != inputs[0].shape:
+            cell[0] = np.array(inputs[0], copy=True, order="K")
         else:
             np.copyto(cell[0], inputs[0])
 
     def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
-        order = "NPY_CORDER" if self.order == "C" else "NPY_KEEPORDER"
-        fits = "PyArray_IS_C_CONTIGUOUS" if self.order == "C" else "PyArray_Check"
-        return """
-        if ({z} == NULL || PyArray_NDIM({z}) != PyArray_NDIM({x}) || !{fits}({z}) ||
-            !PyArray_CompareLists(PyArray_DIMS({z}), PyArray_DIMS({x}), PyArray_NDIM({x}))) {{
-            Py_XDECREF({z});
-            {z} = (PyArrayObject*) PyArray_NewLikeArray({x}, {order}, NULL, 0);
-            if (!{z}) {{ {fail} }}
-        }}
-        if (PyArray_CopyInto({z}, {x}) < 0) {{ {fail} }}
-        """.format(x=inputs[0], z=outputs[0], order=order, fits=fits, fail=sub["fail"])
+        return _filled(_COPY, X=inputs[0], Z=outputs[0], FAIL=sub["fail"])
 
     def c_code_cache_version(self) -> Any:
-        return (1,)
+        return (2,)
+
+
+class CopyToReshape(Copy):
+    """A copy from which Reshape to the given shape makes the array that it would have made itself.
+
+    Where Reshape could have taken a view, the copy is laid out like the original and not in C order: what comes after, a
+    matrix product say, then sees the same strides and answers with the same bits.
+    """
+
+    def make_node(self, x: Any, shape: Any) -> Any:
+        return gof.Apply(self, [x, shape], [x.type()])
+
+    def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
+        x, shape = inputs
+        cell = outputs[0]
+        order = "K" if np.shares_memory(np.reshape(x, shape), x) else "C"
+        made = np.empty_like(x, order=order)
+        if cell[0] is not None and cell[0].shape == x.shape and cell[0].strides == made.strides:
+            made = cell[0]
+        np.copyto(made, x)
+        cell[0] = made
+
+    def c_support_code(self) -> str:
+        return _SAME_MEMORY
+
+    def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
+        return _filled(_COPY_TO_RESHAPE, X=inputs[0], S=inputs[1], Z=outputs[0], FAIL=sub["fail"])
+
+
+def _filled(code: str, **names: str) -> str:
+    return re.sub(r"\b(" + "|".join(names) + r")\b", lambda found: names[found.group()], code)
+
+
+_COPY = """
+if (Z == NULL || PyArray_NDIM(Z) != PyArray_NDIM(X) || !PyArray_CompareLists(PyArray_DIMS(Z), PyArray_DIMS(X), PyArray_NDIM(X))) {
+    Py_XDECREF(Z);
+    Z = (PyArrayObject*) PyArray_NewLikeArray(X, NPY_KEEPORDER, NULL, 0);
+    if (!Z) { FAIL }
+}
+if (PyArray_CopyInto(Z, X) < 0) { FAIL }
+"""
+
+_COPY_TO_RESHAPE = """
+{
+    int keep = mem_reuse_same_memory(X, S);
+    int fits = Z != NULL && PyArray_NDIM(Z) == PyArray_NDIM(X) && PyArray_CompareLists(PyArray_DIMS(Z), PyArray_DIMS(X), PyArray_NDIM(X));
+    if (fits && !(keep ? mem_reuse_same_layout(Z, X) : PyArray_IS_C_CONTIGUOUS(Z))) fits = 0;
+    if (!fits) {
+        Py_XDECREF(Z);
+        Z = (PyArrayObject*) PyArray_NewLikeArray(X, keep ? NPY_KEEPORDER : NPY_CORDER, NULL, 0);
+        if (!Z) { FAIL }
+    }
+    if (PyArray_CopyInto(Z, X) < 0) { FAIL }
+}
+"""
+
+_SAME_MEMORY = """
+// Would x take this shape without a copy? The rule of NumPy: split the axes, those of length 1 apart, into groups of equal
+// length on both sides; within a group of the old side each axis must continue the next one.
+static int mem_reuse_same_memory(PyArrayObject* x, PyArrayObject* shape) {
+    npy_intp from[NPY_MAXDIMS], step[NPY_MAXDIMS], to[NPY_MAXDIMS];
+    int n = 0, m = 0, i, j, k, open = -1;
+    npy_intp known = 1, size = PyArray_SIZE(x);
+    if (size == 0) return 0;
+    for (i = 0; i < PyArray_NDIM(x); i++)
+        if (PyArray_DIM(x, i) != 1) { from[n] = PyArray_DIM(x, i); step[n++] = PyArray_STRIDE(x, i); }
+    for (i = 0; i < PyArray_DIM(shape, 0); i++) {
+        PyObject* item = PyArray_GETITEM(shape, (char*) PyArray_GETPTR1(shape, i));
+        if (!item) { PyErr_Clear(); return 0; }
+        npy_intp length = (npy_intp) PyLong_AsLongLong(item);
+        Py_DECREF(item);
+        if (length == -1) { open = m; to[m++] = 1; }
+        else { known *= length; to[m++] = length; }
+    }
+    if (open >= 0) { if (known == 0 || size % known) return 0; to[open] = size / known; known = size; }
+    if (known != size) return 0;
+    for (i = 0, j = 0; i < n && j < m;) {
+        npy_intp old_length = from[i], new_length = to[j];
+        int first = i;
+        i++; j++;
+        while (old_length != new_length) {
+            if (new_length < old_length) { if (j >= m) return 0; new_length *= to[j++]; }
+            else { if (i >= n) return 0; old_length *= from[i++]; }
+        }
+        for (k = first; k + 1 < i; k++) if (step[k] != from[k + 1] * step[k + 1]) return 0;
+    }
+    return 1;
+}
+
+// Are the axes of z in the same order in memory as those of x, without gaps?
+static int mem_reuse_same_layout(PyArrayObject* z, PyArrayObject* x) {
+    int i, j;
+    npy_intp span = PyArray_ITEMSIZE(z);
+    for (i = 0; i < PyArray_NDIM(x); i++) {
+        if (PyArray_DIM(x, i) == 1) continue;
+        span += (PyArray_DIM(z, i) - 1) * PyArray_STRIDE(z, i);
+        for (j = 0; j < PyArray_NDIM(x); j++) {
+            if (PyArray_DIM(x, j) == 1) continue;
+            npy_intp a = PyArray_STRIDE(x, i), b = PyArray_STRIDE(x, j);
+            if ((a < 0 ? -a : a) > (b < 0 ? -b : b) && PyArray_STRIDE(z, i) <= PyArray_STRIDE(z, j)) return 0;
+        }
+    }
+    return span == PyArray_NBYTES(z);
+}
+"""
 
 
 class _RightComparison:
