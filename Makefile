@@ -61,7 +61,10 @@ test: ext lint  ## venv, lint, and every test but the nightly ones
 nightly: ext  ## the tests that take long
 	"$(RUN)" -m pytest -q -n $(WORKERS) -m nightly
 
-demo bench:  ## to come: train real models, and measure them, with and without the pass
+demo: ext  ## train real models with stock Theano and with the pass, side by side; draws out/demo.html
+	@"$(RUN)" -m theano_memopt demo $(ARGS)
+
+bench:  ## to come: measure real models with and without the pass, over several processes
 	@echo "make $@ is not there yet" >&2; exit 1
 
 bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for two minutes)
