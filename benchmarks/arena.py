@@ -13,6 +13,8 @@ Words
     held       bytes that stay allocated between two calls (tracemalloc, NumPy's arrays, shared variables apart)
     top        most bytes at once during a call, from an empty start
     rss        growth of the resident set over the calls, by /proc/self/statm
+    cpu        time of the calling thread on a processor, page faults and all; the ratios are of these, since everything runs
+               in one thread here and what else the machine does disturbs them least
     faults     page faults per call in the steady state
     signature  the shapes of the inputs of one call
 
@@ -32,7 +34,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 CHAIN = "elementwise"
 GLIBC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "67108864"}
@@ -55,15 +57,17 @@ class Subject:
         for _ in range(6):
             self.call()
 
-    def call(self) -> float:
-        began = time.perf_counter()
+    def call(self) -> Tuple[float, float]:
+        """Seconds by the clock, and of this thread on a processor."""
+        began, thread = time.perf_counter(), time.thread_time()
         self.function(*self.batch)
-        return time.perf_counter() - began
+        return time.perf_counter() - began, time.thread_time() - thread
 
 
 def _compiled(variant: str, model: str, size: int) -> Any:
-    import theano_memopt  # first: it puts right what Theano needs
     from theano.compile.mode import Mode
+
+    import theano_memopt  # first: it puts right what Theano needs
 
     how, gc = variant.split()
     base = Mode("cvm" if gc == "gc" else "cvm_nogc", "fast_run")
@@ -107,9 +111,9 @@ def child(model: str, variants: Sequence[str], size: int, seconds: float, turn: 
         subjects.append(subject)
         if len(variants) == 1:
             rows[-1]["rss"] = _resident() - before
-    each = max(subject.call() for subject in subjects)
-    rounds = max(5, min(400, int(seconds / each / len(subjects))))
-    times: List[List[float]] = [[] for _ in subjects]
+    each = max(subject.call()[0] for subject in subjects)
+    rounds = max(7, min(400, int(seconds / each / len(subjects))))
+    times: List[List[Tuple[float, float]]] = [[] for _ in subjects]
     faults = [0] * len(subjects)
     for i in range(rounds):
         for k in range(len(subjects)):
@@ -119,7 +123,8 @@ def child(model: str, variants: Sequence[str], size: int, seconds: float, turn: 
             times[s].append(subjects[s].call())
             faults[s] += resource.getrusage(resource.RUSAGE_SELF).ru_minflt - at
     for row, subject, spent, count in zip(rows, subjects, times, faults):
-        row.update(ms=1e3 * statistics.median(spent), faults=count / len(spent))
+        row.update(ms=1e3 * statistics.median(wall for wall, _ in spent), cpu=1e3 * statistics.median(cpu for _, cpu in spent))
+        row.update(faults=count / len(spent))
         held = probe.held_by_call(subject.function, *subject.batch)
         row.update(held=held.reserved, top=held.peak, **_planned(subject))
     return rows
@@ -139,7 +144,7 @@ def _resident() -> int:
 
 
 def changing_shapes(model: str, size: int) -> List[Row]:
-    """Milliseconds per call when shapes are not what they were: medians over calls."""
+    """Milliseconds (cpu) per call when shapes are not what they were: means over calls, what planning costs included."""
     rows = []
     for variant in ("stock gc", "stock nogc", "arena gc", "arena nogc"):
         batch, function, _ = _compiled(variant, model, size)
@@ -160,9 +165,9 @@ def changing_shapes(model: str, size: int) -> List[Row]:
                 function(*b)
             spent = []
             for b in batches[4:]:
-                began = time.perf_counter()
+                began = time.thread_time()
                 function(*b)
-                spent.append(time.perf_counter() - began)
+                spent.append(time.thread_time() - began)
             row[name + " ms"] = round(1e3 * statistics.mean(spent), 3)
         rows.append(row)
     return rows
@@ -221,9 +226,10 @@ def _summed_up(found: List[List[Row]]) -> Iterator[Row]:
         for name in ("peak", "reserved", "floor", "held", "top"):
             out[name] = rows[0].get(name, "")
         out["ms"] = _median(row["ms"] for row in rows)
+        out["cpu ms"] = _median(row["cpu"] for row in rows)
         for other in ("stock gc", "stock nogc"):
-            beside = [next(row["ms"] for row in rows if row["variant"] == other) for rows in found]
-            out[f"/ {other}"] = _median(row["ms"] / ms for row, ms in zip(rows, beside))
+            beside = [next(row["cpu"] for row in rows if row["variant"] == other) for rows in found]
+            out[f"/ {other}"] = _median(row["cpu"] / cpu for row, cpu in zip(rows, beside))
         out["faults"] = _median(row["faults"] for row in rows)
         out["compile s"] = _median(row["compile s"] for row in rows)
         yield out

@@ -1,6 +1,6 @@
 """Theano's own tests, stock and with the pass on, and the difference.
 
-    python -m tests.theano.upstream                 seven files, stock and in the four ways below
+    python -m tests.theano.upstream                 seven files, stock and in the ways below
     python -m tests.theano.upstream --only cvm      stock and one way
     python -m tests.theano.upstream --files gof/tests/test_vm.py
 
@@ -36,6 +36,9 @@ WAYS: Dict[str, str] = {
     "cvm nogc": "allow_gc=False",
     "vm": "linker=vm,vm.lazy=False",
     "vm nogc": "linker=vm,vm.lazy=False,allow_gc=False",
+    "arena": "mem_reuse.storage=arena",
+    "arena nogc": "mem_reuse.storage=arena,allow_gc=False",
+    "arena vm nogc": "mem_reuse.storage=arena,linker=vm,vm.lazy=False,allow_gc=False",
 }
 """Name -> Theano flags. Each way but the first has the pass on, and is compared with stock under the same flags."""
 
