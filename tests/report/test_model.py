@@ -53,8 +53,16 @@ def test_companions_are_those_that_lie_at_the_same_place(storage: str) -> None:
     assert any(found.values())
     for b, mates in found.items():
         assert all(b in found[o] for o in mates)
+        assert set(report.companions(b, 2)) <= mates and len(report.companions(b, 2)) == min(2, len(mates))
         if storage == "share":
             assert mates == {o for o in found if o != b and placed.cell_of[o] == placed.cell_of[b] is not None}
+
+
+def test_groups_are_whole_cells_in_the_order_of_their_lives() -> None:
+    report = real_report("mlp")
+    assert {frozenset(group) for group in report.groups()} == {frozenset((b, *report.companions(b))) for b in report.largest if report.companions(b)}
+    for group in report.groups():
+        assert all(report.spans[a][1] <= report.spans[b][0] for a, b in zip(group, group[1:]))
 
 
 def test_a_task_that_owns_the_peak_is_named_with_what_would_help() -> None:

@@ -33,7 +33,7 @@ def report_to_json(report: Report) -> Dict[str, Any]:
         "reserved": [{"setting": r.setting, "bytes": r.bytes, "without_plan_bytes": r.without, "meaning": r.meaning} for r in report.reserved],
         "peak_task": graph.tasks[report.order[report.peak_step]].label if report.order else None,
         "alive_at_peak": [_variable(report, b) for b in report.alive_at_peak],
-        "largest": [{**_variable(report, b), "shares_with": [graph.buffers[o].label for o in report.companions(b)]} for b in report.largest[:20]],
+        "largest": [{**_variable(report, b), "shares_with": [graph.buffers[o].label for o in report.companions(b, 50)]} for b in report.largest[:20]],
         "owners": list(report.owners),
         "notes": list(report.notes),
         "measured": None if report.measured is None else profile_to_json(report.measured),
@@ -113,7 +113,7 @@ def _page_buffer(report: Report, b: int) -> Dict[str, Any]:
         "alone": known.alone,
         "kept": buffer.pinned,
         "input": buffer.producer is None,
-        "shares": [report.name_of(o) for o in report.companions(b)[:8]],
+        "shares": [report.name_of(o) for o in report.companions(b, 8)],
     }
 
 

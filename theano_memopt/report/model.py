@@ -23,7 +23,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Dict, List, Optional, Sequence, Tuple
+from itertools import islice
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.certificate import Schedule, footprint
@@ -217,19 +218,24 @@ class Report:
                     found.setdefault(cell, []).append(b)
         return found
 
-    def companions(self, buffer: int) -> Tuple[int, ...]:
-        """The others in the cell of this buffer, or those that lie where it lies at another time."""
+    def companions(self, buffer: int, most: Optional[int] = None) -> Tuple[int, ...]:
+        """The others in the cell of this buffer, or those that lie where it lies at another time; at most so many."""
         storage = self.plan.storage
+        found: Iterable[int] = ()
         if isinstance(storage, Slots):
             cell = storage.cell_of[buffer]
-            return tuple(b for b in self._tenants[cell] if b != buffer) if cell is not None else ()
-        if isinstance(storage, Arena) and storage.offsets[buffer] is not None:
+            found = (b for b in self._tenants[cell] if b != buffer) if cell is not None else ()
+        elif isinstance(storage, Arena) and storage.offsets[buffer] is not None:
             low = storage.offsets[buffer] or 0
             high = low + self.graph.buffers[buffer].size
-            return tuple(
-                b for b, o in enumerate(storage.offsets) if b != buffer and o is not None and o < high and low < o + self.graph.buffers[b].size
-            )
-        return ()
+            found = (b for b, o in enumerate(storage.offsets) if b != buffer and o is not None and o < high and low < o + self.graph.buffers[b].size)
+        return tuple(islice(found, most))
+
+    def groups(self) -> Tuple[Tuple[int, ...], ...]:
+        """Tenants of each cell that has several, one after the other; the cell that saves most comes first."""
+        sizes = [buffer.size for buffer in self.graph.buffers]
+        crowded = [sorted(tenants, key=lambda b: self.spans[b]) for tenants in self._tenants.values() if len(tenants) > 1]
+        return tuple(map(tuple, sorted(crowded, key=lambda tenants: (-saved(sizes, tenants), tenants))))
 
     @cached_property
     def largest(self) -> Tuple[int, ...]:
@@ -432,6 +438,11 @@ def occupied(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -
         heights.append((resting[-1] if resting else 0) + comes[step])
         resting.append(heights[-1] - goes[step + 1])
     return heights, resting
+
+
+def saved(sizes: Sequence[int], tenants: Sequence[int]) -> int:
+    """Bytes that they need less together than each for itself."""
+    return sum(sizes[b] for b in tenants) - max(sizes[b] for b in tenants)
 
 
 def percent(part: int, whole: int) -> str:

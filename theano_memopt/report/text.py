@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from theano_memopt.report.model import Comparison, Report, in_bytes, percent, total
+from theano_memopt.report.model import Comparison, Report, in_bytes, percent, saved, total
 
 ALIVE = 12
 """Variables that are listed at the peak; the rest is told as a sum."""
@@ -100,24 +100,17 @@ def _alive(report: Report) -> Group:
 
 
 def _sharing(report: Report) -> Any:
-    """Groups that share, by what they save together, the most first."""
-    graph = report.graph
-    groups = {}
-    for b in report.largest:
-        mates = report.companions(b)
-        if mates:
-            group = tuple(sorted((b, *mates), key=lambda o: report.spans[o][0]))
-            groups[group] = sum(graph.buffers[o].size for o in group) - max(graph.buffers[o].size for o in group)
+    groups = report.groups()
     if not groups:
         return None
-    title = "Share storage, one after the other"
+    sizes = [buffer.size for buffer in report.graph.buffers]
     table = _table()
     table.add_column("bytes saved", justify="right", no_wrap=True)
     table.add_column("variables")
-    for group, saved in sorted(groups.items(), key=lambda item: (-item[1], item[0]))[:LONELY]:
-        names = [report.name_of(o) for o in group]
-        table.add_row(f"{saved:,}", Text(", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")))
-    return _titled(title, table)
+    for group in groups[:LONELY]:
+        names = [report.name_of(o) for o in group[:6]]
+        table.add_row(f"{saved(sizes, group):,}", Text(", ".join(names) + (f" and {len(group) - 6} more" if len(group) > 6 else "")))
+    return _titled("Share storage, one after the other", table)
 
 
 def _lonely(report: Report) -> Any:
@@ -126,7 +119,7 @@ def _lonely(report: Report) -> Any:
     found = [
         b
         for b in report.largest
-        if graph.buffers[b].size >= limit and graph.buffers[b].size and not report.companions(b) and report.known_of(b).alone
+        if graph.buffers[b].size >= limit and graph.buffers[b].size and not report.companions(b, 1) and report.known_of(b).alone
     ]
     if not found:
         return None
