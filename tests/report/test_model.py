@@ -38,6 +38,15 @@ def test_without_cells_what_is_occupied_is_what_lives(graph: Graph) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(graphs(1, 8))
+def test_an_arena_is_occupied_as_a_whole(graph: Graph) -> None:
+    plan = make_plan(graph, PlanOptions(storage="arena", alignment=1))
+    outside = {b for b, offset in enumerate(plan.storage.offsets) if offset is None}
+    assert all(graph.buffers[b].producer is None for b in outside)
+    assert set(occupied(graph, plan.schedule.order, plan.storage, kept=False)[0]) == {plan.reserved_bytes}
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(1, 8))
 def test_cells_that_are_kept_fill_up_to_what_is_reserved(graph: Graph) -> None:
     plan = make_plan(graph)
     heights, resting = occupied(graph, plan.schedule.order, plan.storage, kept=True)
@@ -137,10 +146,14 @@ def test_workspace_is_told_as_workspace_at_its_step() -> None:
 
 def test_a_result_of_another_size_is_told_once_and_goes_when_it_goes() -> None:
     one, two, three = EXACT
-    comparison = compare(one, Step(1, 10_000, 40_000, 30_000, 40_000, 30_000), Step(2, 30_000, 35_000, 5_000, 35_000, 5_000))
-    arisen, gone = comparison.differences
-    assert (arisen.step, arisen.bytes) == (1, 10_000) and "unknown to the plan" in arisen.why
-    assert (gone.step, gone.bytes) == (2, -10_000)
+    (found,) = compare(one, Step(1, 10_000, 40_000, 30_000, 40_000, 30_000), Step(2, 30_000, 35_000, 5_000, 35_000, 5_000)).differences
+    assert (found.step, found.bytes) == (1, 10_000) and "unknown to the plan" in found.why
+
+
+def test_what_is_there_before_the_first_task_is_told_as_such() -> None:
+    moved = tuple(Step(s.task, s.before + 9_000, s.after + 9_000, s.resting + 9_000, s.highest + 9_000, s.made) for s in EXACT)
+    (found,) = compare(*moved).differences
+    assert (found.step, found.bytes) == (0, 9_000) and "before the first task" in found.why
 
 
 def test_a_result_in_storage_that_was_there_is_told_so() -> None:

@@ -17,6 +17,7 @@ from tests.theano.both import floats, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano import probe
 from theano_memopt.hosts.theano.explain import BadUse
+from theano_memopt.planner.arena import check_arena
 from theano_memopt.planner.certificate import check_certificate
 from theano_memopt.planner.plan import check_plan, plan_from_json
 from theano_memopt.planner.slots import Slots, check_slots
@@ -241,6 +242,20 @@ def test_planned_is_measured_at_every_step(name: str, linker: str) -> None:
     held = probe.held_by_call(function, *model.batch)
     assert abs(comparison.profile.peak - held.peak) <= 0.02 * held.peak + PYTHON_OBJECTS
     assert comparison.profile.peak <= comparison.explained_peak + PYTHON_OBJECTS
+
+
+@pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
+def test_an_arena_is_explained_as_the_machine_has_it(linker: str) -> None:
+    model = demo_models.build("mlp", SIZE)
+    function = model.compile(with_pass(linker, storage="arena"))
+    for _ in range(3):
+        function(*model.batch)
+    report = theano_memopt.explain(function, *model.batch)
+    assert report.plan.storage == theano_memopt.plan_of(function).storage
+    check_arena(report.graph, report.order, report.plan.storage, report.plan.options.alignment, report.plan.may_share)
+    comparison = theano_memopt.profile(function, *model.batch)
+    assert comparison.planned_peak <= comparison.profile.peak <= comparison.explained_peak + 2 * PYTHON_OBJECTS
+    assert all("workspace" in d.why or "before the first" in d.why for d in comparison.differences), str(comparison)
 
 
 def test_the_workspace_of_an_op_is_found() -> None:

@@ -326,7 +326,7 @@ class Difference:
     why: str
 
 
-NOISE = 2048
+NOISE = 4096
 """Bytes of Python objects (array headers, tuples) that a step may hold besides its arrays; not worth a word."""
 
 
@@ -360,10 +360,13 @@ class Comparison:
             if step.workspace > NOISE:
                 found.append(Difference(i, step.workspace, "workspace of the op: held while it runs, and no variable of the graph"))
             arisen = step.after - height - known_before
-            if abs(arisen) > NOISE:
+            early = step.before - (height - self.report.graph.allocates[step.task]) if not i else 0
+            if early > NOISE and abs(arisen - early) <= NOISE:
+                found.append(Difference(i, early, "there before the first task: views into the arena, and objects of the call"))
+            elif abs(arisen) > NOISE:
                 found.append(Difference(i, arisen, self._why(step)))
             left = step.resting - rest - (step.after - height)
-            if abs(left) > NOISE:
+            if abs(left) > NOISE and not (left < 0 and i == len(self.rows) - 1):  # the end of the call gives everything back
                 found.append(
                     Difference(
                         i, left, "freed later than planned, or kept for later" if left > 0 else "freed something that the plan keeps for longer"
@@ -418,11 +421,13 @@ def total(graph: Graph) -> int:
 def occupied(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -> Tuple[List[int], List[int]]:
     """Bytes of storage in use while each step runs, and after it: cells from their first tenant to their last; with `kept`, to the end.
 
-    Without cells each buffer is its own, and this is the timeline.
+    Without cells each buffer is its own, and this is the timeline. An arena is there as a whole from the first step on.
     """
+    offsets = storage.offsets if isinstance(storage, Arena) else [None] * len(graph.buffers)
+    block = storage.height if isinstance(storage, Arena) else 0
     rooms: Dict[Tuple[bool, int], List[int]] = {}
     for b, buffer in enumerate(graph.buffers):
-        if buffer.producer is not None:
+        if buffer.producer is not None and offsets[b] is None:
             cell = storage.cell_of[b] if isinstance(storage, Slots) else None
             rooms.setdefault((True, cell) if cell is not None else (False, b), []).append(b)
     spans = lives(graph, order)
@@ -435,7 +440,7 @@ def occupied(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -
     heights: List[int] = []
     resting: List[int] = []
     for step in range(len(order)):
-        heights.append((resting[-1] if resting else 0) + comes[step])
+        heights.append((resting[-1] if resting else block) + comes[step])
         resting.append(heights[-1] - goes[step + 1])
     return heights, resting
 

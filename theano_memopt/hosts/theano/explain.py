@@ -25,10 +25,11 @@ from theano.scan_module.scan_op import Scan
 from theano.scan_module.scan_utils import scan_args
 
 from theano_memopt.hosts.theano import vm
+from theano_memopt.hosts.theano.arena import may_lie
 from theano_memopt.hosts.theano.reader import Reading, _op_name, describe
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of
 from theano_memopt.hosts.theano.sizes import GUESS, Sizes, _known
-from theano_memopt.planner.arena import Arena
+from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives, timeline
@@ -156,11 +157,13 @@ class _Subject:
     def report(self, sized: Sized, progress: Optional[Progress]) -> Report:
         graph = sized.graph
         schedule, best = self.schedules(graph, progress)
+        arena = self.arena(sized, schedule) if self.feature.settings.storage == "arena" else None
         spans = lives(graph, schedule.order)
-        reserved = self.reserved(graph, schedule)
+        reserved = self.reserved(graph, schedule, arena)
         storage = reserved[0].storage
         options = replace(self.annotation.options, storage="off" if storage is None else "arena" if isinstance(storage, Arena) else "share")
-        plan = Plan(graph, schedule, storage, options, self.feature.sharing)
+        sharing = self.feature.sharing if arena is None else tuple(b for b, offset in enumerate(arena.offsets) if offset is not None)
+        plan = Plan(graph, schedule, storage, options, sharing)
         return Report(
             self.name,
             plan,
@@ -185,7 +188,9 @@ class _Subject:
 
     def schedules(self, graph: Graph, progress: Optional[Progress]) -> Tuple[Schedule, Optional[Schedule]]:
         """The order in force, with what is known of the least peak at these sizes; and a better order, if one is known."""
-        ours = self.annotation.schedule
+        ours, plan = self.annotation.schedule, self.machine_plan(graph)
+        if plan is not None:
+            ours = _with_order(ours, self.reading.graph, plan.schedule.order, "at the sizes of the last call", "")
         if graph is self.reading.graph and ours.proven:
             return ours, None
         options = replace(self.annotation.options, effort=max(EFFORT, self.annotation.options.effort), progress=progress)
@@ -212,8 +217,26 @@ class _Subject:
 
     # --- storage -------------------------------------------------------------------------------------------------
 
-    def reserved(self, graph: Graph, schedule: Schedule) -> Tuple[Reserved, ...]:
+    def machine_plan(self, graph: Graph) -> Optional[Plan]:
+        """With an arena the machine plans for the shapes of each call: what it did last, if that was at these sizes."""
+        plan = getattr(self.function.fn, "plan", lambda: None)()
+        return plan if plan is not None and [b.size for b in plan.graph.buffers] == [b.size for b in graph.buffers] else None
+
+    def arena(self, sized: Sized, schedule: Schedule) -> Arena:
+        """Where everything lies at these sizes: as the machine has it, or as it will be after a call."""
+        plan = self.machine_plan(sized.graph)
+        if plan is not None and isinstance(plan.storage, Arena) and plan.schedule.order == schedule.order:
+            return plan.storage
+        return pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, may_lie(self.annotation, self.linker))
+
+    def reserved(self, graph: Graph, schedule: Schedule, arena: Optional[Arena]) -> Tuple[Reserved, ...]:
         """Bytes of storage with allow_gc False and True; the setting in force first."""
+        if arena is not None:
+            host_peak = timeline(graph, self.host_orders()[0][1]).peak
+            in_gc = bool(getattr(self.linker, "allow_gc", True))
+            words = "the block in which the intermediates lie, from call to call"
+            rows = [Reserved(f"arena, allow_gc={gc}", arena, arena.height, host_peak if gc else total(graph), words) for gc in (in_gc, not in_gc)]
+            return tuple(rows)
         in_force = bool(getattr(self.linker, "allow_gc", True))
         rows = {gc: self._reserved(graph, schedule, gc, gc == in_force) for gc in (False, True)}
         return (rows[in_force], rows[not in_force])

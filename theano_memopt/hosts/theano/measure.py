@@ -1,7 +1,7 @@
 """`profile`: one measured call, planned beside measured.
 
 The call runs in a twin of the function, with thunks and machine of its own and over copies of the shared variables: it
-trains nothing. Two calls are made; the first one fills caches, and the second one is measured from an empty start.
+trains nothing. Some calls are made to fill caches; the last one is measured from an empty start.
 
     tracemalloc before a thunk | its highest | after it | before the next thunk     ->  Step
 """
@@ -24,6 +24,8 @@ from theano_memopt.hosts.theano.rewrite import feature_of
 from theano_memopt.report.model import Comparison, Profile, Step
 
 FIELDS = 5
+WARM = 3
+"""Calls before the one that is measured: caches fill in the first, and an arena is laid out in the second and third."""
 
 
 def profile(function: Any, *arguments: Any) -> Comparison:
@@ -43,7 +45,9 @@ def measure(function: Any, *arguments: Any) -> Profile:
     recorder = _Recorder({node: t for t, node in enumerate(nodes)})
     with noting_thunks([], around=recorder.around):
         twin = independent_twin(function)
-    twin(*arguments)
+    for _ in range(WARM):
+        twin(*arguments)
+    getattr(twin.fn, "release", lambda: None)()
     for variable, cell in twin.fn.storage_map.items():
         if variable.owner is not None:
             cell[0] = None
