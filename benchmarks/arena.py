@@ -5,9 +5,9 @@
     arena gc, nogc     storage=arena
     glibc gc           stock with malloc told to keep what it has: another way to the speed of nogc
 
-Times vary from process to process by more than the differences that matter. So each process makes all functions of one
-model, calls them in turns, and compares within itself; the medians are over processes. `glibc` needs variables in
-the environment and so a process of its own, next to the others in every round.
+Times vary from process to process by more than the differences that matter, and functions in one process leave their
+heap to each other. So every variant has a process of its own; all processes of one model are there at the same time, and
+calls are made in turns, a few here, a few there. A round is one such set of processes; the medians are over rounds.
 
 Words
     held       bytes that stay allocated between two calls (tracemalloc, NumPy's arrays, shared variables apart)
@@ -38,7 +38,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 CHAIN = "elementwise"
 GLIBC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "67108864"}
-VARIANTS = ("stock gc", "stock nogc", "cells gc", "cells nogc", "arena gc", "arena nogc")
+VARIANTS = ("stock gc", "stock nogc", "cells gc", "cells nogc", "arena gc", "arena nogc", "glibc gc")
 Row = Dict[str, Any]
 
 
@@ -97,37 +97,25 @@ def _elementwise(mode: Any, size: int) -> Any:
     return (np.ones(2**24 // size, "float32"),), theano.function([x], h, mode=mode), lambda: None
 
 
-def child(model: str, variants: Sequence[str], size: int, seconds: float, turn: int) -> List[Row]:
-    """Everything about one model in this process, the variants in turns that start elsewhere each time."""
+def child(model: str, variant: str, size: int) -> None:
+    """Make one function; then for each line that comes in, that many calls; at its end, what the function holds."""
     from theano_memopt.hosts.theano import probe
 
     before = _resident()
-    rows = []
-    subjects = []
-    for variant in variants:
-        started = time.perf_counter()
-        subject = Subject(variant, model, size)
-        rows.append({"model": model, "variant": variant, "compile s": time.perf_counter() - started})
-        subjects.append(subject)
-        if len(variants) == 1:
-            rows[-1]["rss"] = _resident() - before
-    each = max(subject.call()[0] for subject in subjects)
-    rounds = max(7, min(400, int(seconds / each / len(subjects))))
-    times: List[List[Tuple[float, float]]] = [[] for _ in subjects]
-    faults = [0] * len(subjects)
-    for i in range(rounds):
-        for k in range(len(subjects)):
-            s = (k + i + turn) % len(subjects)
-            subjects[s].call()  # the one before may have left the caches and the heap to others
-            at = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            times[s].append(subjects[s].call())
-            faults[s] += resource.getrusage(resource.RUSAGE_SELF).ru_minflt - at
-    for row, subject, spent, count in zip(rows, subjects, times, faults):
-        row.update(ms=1e3 * statistics.median(wall for wall, _ in spent), cpu=1e3 * statistics.median(cpu for _, cpu in spent))
-        row.update(faults=count / len(spent))
-        held = probe.held_by_call(subject.function, *subject.batch)
-        row.update(held=held.reserved, top=held.peak, **_planned(subject))
-    return rows
+    started = time.perf_counter()
+    subject = Subject(variant, model, size)
+    _say({"model": model, "variant": variant, "compile s": time.perf_counter() - started})
+    for line in sys.stdin:
+        at = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        spent = [subject.call() for _ in range(int(line))]
+        _say({"spent": spent, "faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - at})
+    grown = _resident() - before
+    held = probe.held_by_call(subject.function, *subject.batch)
+    _say({"held": held.reserved, "top": held.peak, "rss": grown, **_planned(subject)})
+
+
+def _say(row: Row) -> None:
+    print(json.dumps(row), flush=True)
 
 
 def _planned(subject: Subject) -> Row:
@@ -203,27 +191,63 @@ def _nothing() -> None:
 
 
 def measure(models: Sequence[str], rounds: int, seconds: float, size: int) -> Iterator[List[Row]]:
-    """For each model the rows of all processes, summed up."""
+    """For each model the rows of all rounds, summed up."""
     for model in models:
-        found: List[List[Row]] = []
-        for turn in range(rounds):
-            found.append(_spawn(["--child", model, "--turn", str(turn), "--seconds", str(seconds), "--size", str(size)], {}))
-            found[-1] += _spawn(["--child", model, "--glibc", "--turn", str(turn), "--seconds", str(seconds), "--size", str(size)], GLIBC)
-        yield list(_summed_up(found))
+        yield list(_summed_up([_round(model, turn, seconds, size) for turn in range(rounds)]))
 
 
-def _spawn(arguments: Sequence[str], environment: Dict[str, str]) -> List[Row]:
+def _round(model: str, turn: int, seconds: float, size: int) -> List[Row]:
+    """All variants of one model, each in its process, called in turns; `turn` says who begins."""
+    variants = [*VARIANTS[turn % len(VARIANTS) :], *VARIANTS[: turn % len(VARIANTS)]]
+    children, rows = [], []
+    for variant in variants:  # one after the other, so that compiling does not crowd
+        children.append(_spawn(["--child", model, "--variant", variant, "--size", str(size)], GLIBC if variant == "glibc gc" else {}))
+        rows.append(_hear(children[-1]))
+    one = max(wall for process in children for wall, _ in _ask(process, 1)["spent"])
+    at_once = max(1, min(50, int(0.05 / one)))
+    times: List[List[List[Tuple[float, float]]]] = [[] for _ in children]
+    faults = [0] * len(children)
+    for _ in range(max(5, int(seconds / one / at_once / len(children)))):
+        for k, process in enumerate(children):
+            _ask(process, 1)  # the caches were others' meanwhile
+            answer = _ask(process, at_once)
+            times[k].append(answer["spent"])
+            faults[k] += answer["faults"]
+    for row, process, blocks, count in zip(rows, children, times, faults):
+        spent = [pair for block in blocks for pair in block]
+        row.update(ms=1e3 * statistics.median(w for w, _ in spent), cpu=1e3 * statistics.median(c for _, c in spent), faults=count / len(spent))
+        assert process.stdin is not None
+        process.stdin.close()
+        row.update(_hear(process))
+        process.wait()
+    return rows
+
+
+def _spawn(arguments: Sequence[str], environment: Dict[str, str]) -> Any:
+    """A child that has said nothing yet."""
     threads = {name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     command = [sys.executable, "-m", "benchmarks.arena", *arguments]
-    done = subprocess.run(command, env={**os.environ, **threads, **environment}, stdout=subprocess.PIPE, check=True)
-    return list(json.loads(done.stdout.decode().splitlines()[-1]))
+    return subprocess.Popen(command, env={**os.environ, **threads, **environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _ask(process: Any, calls: int) -> Row:
+    process.stdin.write(f"{calls}\n")
+    process.stdin.flush()
+    return _hear(process)
+
+
+def _hear(process: Any) -> Row:
+    for line in process.stdout:
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    raise SystemExit(f"a child ended with status {process.wait()}")
 
 
 def _summed_up(found: List[List[Row]]) -> Iterator[Row]:
-    for variant in [row["variant"] for row in found[0]]:
+    for variant in VARIANTS:
         rows = [next(row for row in rows if row["variant"] == variant) for rows in found]
         out: Row = {"model": rows[0]["model"], "variant": variant}
-        for name in ("peak", "reserved", "floor", "held", "top"):
+        for name in ("peak", "reserved", "floor", "held", "top", "rss"):
             out[name] = rows[0].get(name, "")
         out["ms"] = _median(row["ms"] for row in rows)
         out["cpu ms"] = _median(row["cpu"] for row in rows)
@@ -269,19 +293,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.arena", description=str(__doc__).splitlines()[0])
     parser.add_argument("--models", default=",".join([*demo_models.MODELS, CHAIN]), help="comma separated; default all")
-    parser.add_argument("--rounds", type=int, default=3, help="processes per model and environment (default 3)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of calls per process (default 6)")
+    parser.add_argument("--rounds", type=int, default=3, help="sets of processes per model (default 3)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of calls per model and round (default 6)")
     parser.add_argument("--size", type=int, default=1, help="divide the sizes of the models by this")
     parser.add_argument("--quick", action="store_true", help="small sizes, one process per model: a minute or two")
     parser.add_argument("--csv", type=Path, help="also write the rows there")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--glibc", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--turn", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
     parser.add_argument("--extra", action="store_true", help="only the tables of changing shapes and of the check")
     given = parser.parse_args(arguments)
     if given.child:
-        variants = ["glibc gc"] if given.glibc else VARIANTS
-        print(json.dumps(child(given.child, variants, given.size, given.seconds, given.turn)))
+        child(given.child, given.variant, given.size)
         return 0
     if given.quick:
         given.size, given.rounds, given.seconds = 8, 1, 1.0
