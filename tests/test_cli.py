@@ -586,11 +586,18 @@ def test_ctrl_c(tmp_path: Path) -> None:
     fifo = str(tmp_path / "graph.json")
     os.mkfifo(fifo)
     out = tmp_path / "result.json"
-    running = subprocess.Popen(command("order", fifo, "--out", str(out)), cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command("order", fifo, "--out", str(out)),
+        cwd=str(ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job would hand on "ignore"
+    )
     writer = os.open(fifo, os.O_WRONLY)  # opens once the program has opened it to read
     time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    printed, complaint = running.communicate()
+    printed, complaint = running.communicate(timeout=120)
     os.close(writer)
     assert (running.returncode, printed) == (130, "")
     assert complaint == "theano_memopt: stopped; nothing was written\n"
