@@ -14,7 +14,8 @@ SOURCES := $(wildcard theano_memopt/planner/_*.c theano_memopt/planner/_*.cpp)
 
 # Tests compile into a cache of the project's own, so they neither use nor touch the one in the user's home.
 CACHE := $(CURDIR)/.theano
-export THEANO_FLAGS := base_compiledir=$(CACHE)$(if $(THEANO_FLAGS),$(shell printf ',%s' "$$THEANO_FLAGS"))
+# Workers that wait for each other's compilation look again after 1 s, not 5.
+export THEANO_FLAGS := base_compiledir=$(CACHE),compile.wait=1$(if $(THEANO_FLAGS),$(shell printf ',%s' "$$THEANO_FLAGS"))
 
 # An environment that was made with another Python than the one now asked for is made again.
 VERSION := -c 'import sys; print(sys.version_info[:2])'
