@@ -1,0 +1,85 @@
+"""Random programs under every machine, gc setting and storage, against stock Theano, bit for bit; and the programs that once failed.
+
+The judge itself is judged: a plan that lets everything share must make programs differ.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from tests.theano.programs import SETUPS, Invalid, Program, Setup, differences, generate, setups_of, shrink
+
+KEPT = json.loads(Path(__file__).with_name("kept_programs.json").read_text())
+PROGRAMS = 100
+NIGHTLY = 2000
+
+
+def _judged(program: Program, setups: List[Setup]) -> None:
+    try:
+        found = differences(program, setups)
+    except Invalid as why:
+        pytest.skip(f"Theano itself does not take it: {why}")
+    assert not found, json.dumps({"where": found, "program": program})
+
+
+@pytest.mark.parametrize("seed", range(PROGRAMS))
+def test_a_program(seed: int) -> None:
+    _judged(generate(seed, wide=False), setups_of(seed))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(NIGHTLY))
+def test_a_program_in_every_setup(seed: int) -> None:
+    _judged(generate(seed), SETUPS)
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=[kept["name"] for kept in KEPT])
+def test_a_program_that_once_failed(kept: Any) -> None:
+    _judged(kept["program"], [Setup(*setup) for setup in kept["setups"]])
+
+
+def test_programs_are_what_their_seed_says() -> None:
+    for seed in range(50):
+        assert generate(seed) == generate(seed) == json.loads(json.dumps(generate(seed)))
+    assert len({json.dumps(generate(seed)) for seed in range(50)}) == 50
+
+
+def test_every_operation_occurs() -> None:
+    from tests.theano.programs import OPS
+
+    seen = {node["kind"] for seed in range(300) for node in generate(seed)["nodes"]}
+    assert seen >= set(OPS)
+
+
+def _one_cell_for_all(graph: Any, order: Any, sharing: Any = None, limit: Any = None) -> Any:
+    from theano_memopt.planner.slots import Slots
+
+    first: Any = {}
+    cells = [first.setdefault(b.kind, i) if sharing is None or i in sharing else i for i, b in enumerate(graph.buffers)]
+    return Slots(tuple(cells), tuple((b.kind, b.size) for b in graph.buffers), 0, limit is not None)
+
+
+def test_a_plan_that_corrupts_is_found_and_its_program_made_smaller(monkeypatch: Any) -> None:
+    from theano_memopt.hosts.theano import vm
+
+    setup = Setup("cvm_nogc", "share")
+
+    def fails(program: Program) -> bool:
+        return bool(differences(program, [setup]))
+
+    failing = None
+    for seed in range(PROGRAMS):
+        program = generate(seed, wide=False)
+        monkeypatch.setattr(vm, "share_cells", _one_cell_for_all)
+        if len(program["nodes"]) > 8 and not program["fusion"] and fails(program):
+            failing = program
+            break
+    assert failing is not None, "a plan in which everything shares goes unnoticed"
+    small = shrink(failing, fails, seconds=20)
+    assert fails(small) and len(small["nodes"]) < len(failing["nodes"])
+    monkeypatch.undo()
+    assert not fails(small)
