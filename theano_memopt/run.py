@@ -29,7 +29,7 @@ class RunVerb(Verb):
         parser.add_argument("--json", metavar="FILE", help="write every figure here")
         parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace, which ui.perfetto.dev opens")
         parser.add_argument("--order", choices=("auto", "host"), help="host: keep the order that Theano would run anyway")
-        parser.add_argument("--storage", choices=("share", "off", "arena"), help="off: no variable shares storage with another")
+        parser.add_argument("--storage", choices=("auto", "share", "arena", "off"), help="off: no variable shares storage with another")
         parser.add_argument("script", metavar="SCRIPT", help="a Python file")
         parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
 

@@ -31,7 +31,7 @@ from theano.compile import mode as modes
 from theano.gof import toolbox
 
 from theano_memopt.hosts.theano.reader import Reading, read
-from theano_memopt.hosts.theano.settings import Settings, check, declare, settings
+from theano_memopt.hosts.theano.settings import Settings, check, declare, settings, storage_for
 from theano_memopt.hosts.theano.told import bring
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Open, Schedule
@@ -95,7 +95,7 @@ def mode(base: Any = None, **overrides: Any) -> Any:
         check(name, value)
     found = modes.get_mode(base)
     query = modes.predefined_optimizers.get(found.provided_optimizer) if _is_name(found.provided_optimizer) else found.provided_optimizer
-    configure = MemReuseOptimizer(overrides)
+    configure = MemReuseOptimizer(overrides, getattr(found.linker, "allow_gc", None))
     if not isinstance(query, gof.Query):
         return found.clone(optimizer=gof.opt.SeqOptimizer([found.optimizer, configure]))
     # The configured one comes first and attaches the feature; the registered one then finds it and does nothing.
@@ -119,9 +119,11 @@ def feature_of(fgraph: Any) -> Optional[MemReuse]:
 class MemReuseOptimizer(gof.Optimizer):
     """Attach the feature. Everything else is done when an order is asked for."""
 
-    def __init__(self, overrides: Optional[Mapping[str, Any]] = None) -> None:
+    def __init__(self, overrides: Optional[Mapping[str, Any]] = None, allow_gc: Optional[bool] = None) -> None:
         super().__init__()
         self.overrides = dict(overrides or {})
+        self.allow_gc = allow_gc
+        """Of the linker to come, if that is known; else the flag is believed."""
         self.name = NAME
 
     def add_requirements(self, fgraph: Any) -> None:
@@ -130,7 +132,8 @@ class MemReuseOptimizer(gof.Optimizer):
     def apply(self, fgraph: Any) -> None:
         if feature_of(fgraph) is None:
             chosen = settings(self.overrides)
-            if chosen.storage == "arena":
+            allow_gc = theano.config.allow_gc if self.allow_gc is None else self.allow_gc
+            if storage_for(chosen, allow_gc) == "arena":
                 bring(fgraph)
             fgraph.attach_feature(MemReuse(chosen))
 
@@ -232,6 +235,14 @@ class MemReuse(toolbox.Feature):
         finally:
             self._planning = False
 
+    def links_with(self, allow_gc: bool) -> None:
+        """Settle what `auto` is, now that the linker is known."""
+        storage = storage_for(self.settings, allow_gc)
+        if storage != self.settings.storage:
+            self.settings = replace(self.settings, storage=storage)
+            if self._annotation is not None:
+                self._annotation = replace(self._annotation, options=replace(self._annotation.options, storage=storage))
+
     def runs_in(self, host_order: str) -> None:
         """Say which of its own orders the linker would run."""
         if host_order != self.runs:
@@ -290,7 +301,7 @@ def annotate(fgraph: Any, chosen: Settings, runs: str) -> Annotation:
     }
     if not reading.graph.is_legal(own["cvm"]):
         own["cvm"] = own["toposort"]  # the host itself would run an order that its features forbid
-    options = PlanOptions(effort=chosen.effort, storage=chosen.storage)
+    options = PlanOptions(effort=chosen.effort, storage="share" if chosen.storage == "auto" else chosen.storage)
     schedule = _choose(reading, options, own, runs, chosen.order)
     order = tuple(nodes[t] for t in schedule.order)
     return Annotation(reading, schedule, options, order, _chain([n for n in order if n in reading.certain], demands))

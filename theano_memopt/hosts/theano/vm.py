@@ -241,6 +241,7 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         return None
     cloop = linker.use_cloop and linker.callback is None and linker.callback_input is None
     feature.runs_in("cvm" if cloop else "toposort")
+    feature.links_with(linker.allow_gc)
     annotation = feature.annotation(linker.fgraph)
     if annotation is None:
         return None
