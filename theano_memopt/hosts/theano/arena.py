@@ -115,7 +115,7 @@ class Lender:
         self.user: Any = None
         """The machine that has the lock, or had it last."""
         self.thread = 0
-        self.tenants: "weakref.WeakSet[ArenaVM]" = weakref.WeakSet()
+        self.tenants: weakref.WeakSet[ArenaVM] = weakref.WeakSet()
 
     def of(self, height: int) -> Block:
         """A block of at least this height. Only with the lock held."""
@@ -425,7 +425,7 @@ class ArenaVM:
         self.tried: Set[int] = set()
         self.aside = ""
         """Why there is no arena, once that is settled."""
-        self.fittings: "OrderedDict[Signature, Fitting]" = OrderedDict()
+        self.fittings: OrderedDict[Signature, Fitting] = OrderedDict()
         self.fitting: Optional[Fitting] = None
         self.signature: Optional[Signature] = None
         self.calls = 0
