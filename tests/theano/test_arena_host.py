@@ -22,7 +22,8 @@ from theano.ifelse import ifelse
 from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
-from tests.theano.both import LINKERS, floats, same, with_pass, without_pass
+from tests.theano import both
+from tests.theano.both import LINKERS, same, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano import arena, probe, told
 from theano_memopt.hosts.theano.verify import Corrupted
@@ -34,6 +35,11 @@ SMALL = 8
 CALLS = 6
 """Recorded, tried, and then the plain ones."""
 X = "float32"
+
+
+def floats(*shape: int, seed: int = 0) -> np.ndarray:
+    """Whatever floatX is: the functions here take float32."""
+    return both.floats(*shape, seed=seed).astype(X)
 
 
 def with_arena(linker: str = "cvm_nogc", **settings: Any) -> Any:
