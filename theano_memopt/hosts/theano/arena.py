@@ -33,6 +33,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -110,12 +111,13 @@ class Lender:
     """Owns a block and lends it to one call at a time: to the one that holds the lock."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: Any = threading.RLock()
         self.block: Optional[Block] = None
         self.user: Any = None
         """The machine that has the lock, or had it last."""
-        self.thread = 0
+        self.running = False
         self.tenants: weakref.WeakSet[ArenaVM] = weakref.WeakSet()
+        _lenders.add(self)
 
     def of(self, height: int) -> Block:
         """A block of at least this height. Only with the lock held."""
@@ -129,6 +131,19 @@ class Lender:
             tenant.let_go()
         self.block = None
 
+
+_lenders: weakref.WeakSet[Lender] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child the other threads are gone, and what they held would be held for ever."""
+    for lender in list(_lenders):
+        if not lender.lock._is_owned():
+            lender.lock, lender.running = threading.RLock(), False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 _context = threading.local()
 
@@ -446,23 +461,28 @@ class ArenaVM:
 
     def __call__(self, output_subset: Any = None) -> Any:
         lender = self.lender
-        if not lender.lock.acquire(False) and not self._waited():
+        if lender.lock._is_owned() or (lender.running and lender.user is not self):
             return self._beside(output_subset)
+        # Another thread may be in this very function: wait. (Its inputs lie in the same cells anyway.) It is `with` and not
+        # acquire and try, for between those two Python looks for Ctrl-C, and the lock would be held for ever.
+        with lender.lock:
+            lender.user, lender.running = self, True
+            return self._with_the_block(output_subset)
+
+    def _with_the_block(self, output_subset: Any) -> Any:
+        lender = self.lender
         try:
-            lender.user, lender.thread = self, threading.get_ident()
             if not self._as_before():
                 result = self._anew(output_subset)
-                if self.allow_gc:
-                    lender.give_back()
-                return result
-            if self.block is None or self.block is not lender.block:
-                self._lay_out()
             else:
-                for cell, place in self.filling:
-                    cell[0] = place
-            for cell in self.house.emptied:
-                cell[0] = None
-            result = self._run(output_subset)
+                if self.block is None or self.block is not lender.block:
+                    self._lay_out()
+                else:
+                    for cell, place in self.filling:
+                        cell[0] = place
+                for cell in self.house.emptied:
+                    cell[0] = None
+                result = self._run(output_subset)
             if self.allow_gc:
                 lender.give_back()
             return result
@@ -473,7 +493,7 @@ class ArenaVM:
                 self.block = lender.block = None
             raise
         finally:
-            lender.lock.release()
+            lender.running = False
 
     def _as_before(self) -> bool:
         try:
@@ -514,11 +534,9 @@ class ArenaVM:
 
     def release(self) -> None:
         """Give the block back, for `Function.free`."""
-        if self.lender.lock.acquire(False):
-            try:
+        if not self.lender.running:
+            with self.lender.lock:
                 self.lender.give_back()
-            finally:
-                self.lender.lock.release()
 
     def _lay_out(self) -> None:
         """Views of the block, for the fitting of now."""
@@ -532,11 +550,6 @@ class ArenaVM:
             filling.append((cell, cell[0]))
         self.filling = tuple(filling)
         self.block = block
-
-    def _waited(self) -> bool:
-        """Another thread runs this very function: wait. (Its inputs lie in the same cells anyway.)"""
-        lender = self.lender
-        return lender.user is self and lender.thread != threading.get_ident() and lender.lock.acquire()
 
     def _beside(self, output_subset: Any) -> Any:
         """Another function has the block, or this one itself further up the stack: allocate as Theano does."""
