@@ -26,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test nightly demo bench bench-planner theano-tests clean clean-all
+.PHONY: again help venv ext lint format test test-theano nightly demo bench bench-planner theano-tests clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -56,8 +56,14 @@ format: $(STAMP)  ## let ruff put the source in order
 	"$(RUN)" -m ruff check --fix $(wildcard $(LINTED))
 	"$(RUN)" -m ruff format $(wildcard $(LINTED))
 
-test: ext lint  ## venv, lint, and every test but the nightly ones
-	"$(RUN)" -m pytest -q -n $(WORKERS)
+# What needs no compiled Theano function. The host's tests compile for a long time from an empty cache: `make test-theano`.
+STANDARD := tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_layout.py theano_memopt/planner theano_memopt/options.py
+
+test: ext lint  ## venv, lint, and the tests of planner, reports and command line
+	"$(RUN)" -m pytest -q -n $(WORKERS) $(STANDARD)
+
+test-theano: ext  ## the tests of the Theano host, run and demo (long from an empty compile cache)
+	"$(RUN)" -m pytest -q -n $(WORKERS) tests/theano tests/test_run.py tests/test_demo.py
 
 nightly: ext  ## the tests that take long
 	"$(RUN)" -m pytest -q -n $(WORKERS) -m nightly

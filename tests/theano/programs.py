@@ -955,11 +955,11 @@ def differences(program: Program, setups: Sequence[Setup]) -> List[Tuple[Setup, 
     """Where a setup's story is not the stock's; [] is what is promised. Raises Invalid where stock has no story to tell."""
     stories: Dict[Tuple[str, bool], Story] = {}
 
-    def stock(linker: str, nothing_last: bool) -> Story:
-        key = (linker, nothing_last)
+    def stock(linker: str, never_empty: bool) -> Story:
+        key = (linker, never_empty)
         if key not in stories:
             try:
-                stories[key] = tell(_nothing_last(program) if nothing_last else program, stock_mode(program, linker))
+                stories[key] = tell(_never_empty(program) if never_empty else program, stock_mode(program, linker))
             except Exception as error:
                 raise Invalid(f"{type(error).__name__}: {error}") from error
         return stories[key]
@@ -969,7 +969,7 @@ def differences(program: Program, setups: Sequence[Setup]) -> List[Tuple[Setup, 
         nogc = setup.linker.endswith("nogc")
         wanted = stock("cvm", nogc)
         try:
-            ours = tell(_nothing_last(program) if nogc else program, mode_of(program, setup))
+            ours = tell(_never_empty(program) if nogc else program, mode_of(program, setup))
         except Exception:
             found.append((setup, "did not compile: " + traceback.format_exc()[-1500:]))
             continue
@@ -979,9 +979,13 @@ def differences(program: Program, setups: Sequence[Setup]) -> List[Tuple[Setup, 
     return found
 
 
-def _nothing_last(program: Program) -> Program:
-    """Stock Theano with allow_gc=False corrupts the heap when a length of 0 is followed by others, now and then."""
-    return {**program, "calls": sorted(program["calls"], key=lambda call: not min(call.values(), default=1))}
+def _never_empty(program: Program) -> Program:
+    """Stock Theano with allow_gc=False corrupts the heap where an array becomes empty that was not, now and then."""
+
+    def full(call: Dict[str, int]) -> bool:
+        return all(0 not in lengths_of(node["shape"], call) for node in program["nodes"])
+
+    return {**program, "calls": [call for call in program["calls"] if full(call)] or [{"n": 4, "m": 5}] * 6}
 
 
 def describe(stock: Story, ours: Story) -> str:
