@@ -171,7 +171,8 @@ def test_vm_lazy_or_not(linker: str, lazy: Any) -> None:
 
     x = fixed()
     machine = VM_Linker(allow_gc=not linker.endswith("nogc"), use_cloop=linker.startswith("cvm"), lazy=lazy)
-    ours = theano.function([x], [chain(x), chain(tt.exp(x), 3)], mode=theano.compile.mode.Mode(machine, "fast_run"))
+    mode = theano_memopt.mode(theano.compile.mode.Mode(machine, "fast_run"), storage="share")
+    ours = theano.function([x], [chain(x), chain(tt.exp(x), 3)], mode=mode)
     stock = theano.function([x], [chain(x), chain(tt.exp(x), 3)], mode=without_pass())
     same(ours(X), stock(X))
     same(ours(2 * X), stock(2 * X))

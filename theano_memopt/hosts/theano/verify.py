@@ -65,7 +65,7 @@ class Watch:
         if not getattr(node.op, "destroy_map", None):
             for v in node.inputs:  # a result that was laid over an input that dies here
                 if v in self.values and not _same(self.values[v], self.storage_map[v][0]):
-                    raise Corrupted(f"mem_reuse.verify: {describe(v)} was overwritten by {describe(node.outputs[0])} while {node.op} read it")
+                    raise Corrupted(f"mem_reuse.verify: {describe(v)} was overwritten by {describe(node.outputs[0])} under {node.op}")
         for positions in (getattr(node.op, "destroy_map", None) or {}).values():
             for j in positions:
                 self.values.pop(node.inputs[j], None)
