@@ -1,7 +1,7 @@
 # The menu of this project: `make` or `make help` prints it.
 #
 #   PYTHON=...   the Python to build .venv from (3.8 to 3.11); otherwise one is looked for
-#   VENV=...     where the environment goes (default .venv)
+#   VENV=...     where the environment goes (default .venv); CLIENTS_VENV=... that of `make clients`
 #   WORKERS=...  parallel test workers (default 2)
 
 SHELL  := /bin/bash
@@ -9,7 +9,10 @@ VENV   ?= .venv
 WORKERS ?= 2
 STAMP  := $(VENV)/.made
 RUN    := $(VENV)/bin/python
-LINTED := setup.py theano_memopt tests benchmarks conftest.py
+LINTED := setup.py theano_memopt tests benchmarks clients conftest.py
+CLIENTS_VENV ?= .venv-clients
+KERAS  := keras==2.3.1 keras-applications==1.0.8 keras-preprocessing==1.1.2 h5py==3.11.0 pyyaml==6.0.2 \
+          numpy==1.23.5 'scipy>=1.10.1,<1.12' six==1.17.0 rich==13.9.4
 SOURCES := $(wildcard theano_memopt/planner/_*.c theano_memopt/planner/_*.cpp)
 
 # Tests compile into a cache of the project's own, so they neither use nor touch the one in the user's home.
@@ -26,7 +29,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-theano nightly demo bench bench-planner theano-tests clean clean-all
+.PHONY: again help venv ext lint format test test-theano nightly demo clients bench bench-planner theano-tests clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -57,7 +60,8 @@ format: $(STAMP)  ## let ruff put the source in order
 	"$(RUN)" -m ruff format $(wildcard $(LINTED))
 
 # What needs no compiled Theano function. The host's tests compile for a long time from an empty cache: `make test-theano`.
-STANDARD := tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_layout.py theano_memopt/planner theano_memopt/options.py
+STANDARD := tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_clients.py tests/test_layout.py \
+            theano_memopt/planner theano_memopt/options.py
 
 test: ext lint  ## venv, lint, and the tests of planner, reports and command line
 	"$(RUN)" -m pytest -q -n $(WORKERS) $(STANDARD)
@@ -71,6 +75,20 @@ nightly: ext  ## the tests that take long
 demo: ext  ## train real models with stock Theano and with the pass, side by side; draws out/demo.html
 	@"$(RUN)" -m theano_memopt demo $(ARGS)
 
+clients: $(CLIENTS_VENV)/.made  ## Keras models and the classic tutorials, stock and with the pass, compared bit for bit (ARGS=mlp for one)
+	@"$(CLIENTS_VENV)/bin/python" -m clients $(ARGS)
+
+# An environment of its own: Keras 2.3.1 is the last that runs on Theano; the rest as the developer's. Linked to this source.
+$(CLIENTS_VENV)/.made: setup.py
+	@set -euo pipefail; \
+	python=$$(PYTHON="$(PYTHON)" sh tools/find_python.sh); \
+	echo "making $(CLIENTS_VENV) with $$python"; \
+	"$$python" -m venv --clear "$(CLIENTS_VENV)"; \
+	pip="$(CLIENTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check"; \
+	$$pip pip==25.0.1 setuptools==75.3.2 wheel==0.45.1; \
+	$$pip -e . $(KERAS) || { echo "Keras and what it needs could not be installed into $(CLIENTS_VENV): is a package index within reach?" >&2; exit 2; }; \
+	touch "$(CLIENTS_VENV)/.made"
+
 bench:  ## to come: measure real models with and without the pass, over several processes
 	@echo "make $@ is not there yet" >&2; exit 1
 
@@ -82,8 +100,8 @@ theano-tests: ext  ## Theano's own tests, stock and with the pass on, and the di
 
 clean:  ## remove caches and build products
 	rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
-	find theano_memopt tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find theano_memopt tests benchmarks clients -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f theano_memopt/planner/*.so
 
-clean-all: clean  ## also .venv and the compile cache
-	rm -rf "$(VENV)" .theano
+clean-all: clean  ## also the environments and the compile cache
+	rm -rf "$(VENV)" "$(CLIENTS_VENV)" .theano

@@ -1,0 +1,326 @@
+"""Runs every client stock and with the pass, compares every bit of losses and weights, and prints one table.
+
+Words
+    client     a script and Theano flags
+    side       one run of it: stock, or with the pass by `python -m theano_memopt run`
+    measured   of the second call of each function, by tracemalloc; the largest function counts
+    planned    by the accounting of the plan, at the shapes of the first call
+    peak       most bytes held at once during a call; kept: bytes of intermediates that stay after it (allow_gc=False)
+
+A client whose sides differ is run stock once more: if stock differs from itself the row says so, and it still counts as
+different.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SCRIPTS = os.path.join(HERE, "scripts")
+SAME, DIFFERENT, MISSING, STOPPED = 0, 1, 2, 130
+NEEDED = ("theano", "theano_memopt", "keras", "numpy", "scipy", "rich")
+UNTIMED = 2
+"""Steps that are not timed: the first prepares, the second is measured."""
+
+KERAS = ("keras_images", "keras_residual", "keras_text", "keras_lstm", "keras_gru_unrolled")
+TUTORIALS = ("logistic_sgd", "mlp", "convolutional_mlp", "dA", "rbm", "lstm")
+KEEPING = ("keras_images", "keras_residual", "keras_lstm", "mlp", "convolutional_mlp", "rbm", "lstm")
+"""Those that run with allow_gc=False as well."""
+
+
+@dataclass(frozen=True)
+class Client:
+    script: str
+    gc: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.script + ("" if self.gc else " gc=False")
+
+
+CLIENTS = tuple(Client(s) for s in KERAS + TUTORIALS) + tuple(Client(s, gc=False) for s in KEEPING)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one run of a client said."""
+
+    losses: Tuple[Tuple[float, ...], ...]
+    seconds: Tuple[float, ...]
+    digest: str
+    peak: int
+    kept: int
+
+    @property
+    def milliseconds(self) -> float:
+        return 1000 * statistics.median(self.seconds[UNTIMED:] or self.seconds)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Of the function with the largest stock peak, Scan's inner functions apart."""
+
+    stock: int
+    ours: int
+    floor: int
+    proven: bool
+    functions: int
+    declined: int
+    """Functions without a plan, or without a report."""
+
+
+@dataclass(frozen=True)
+class Row:
+    client: str
+    steps: int
+    measured_peak_stock: int
+    measured_peak_ours: int
+    measured_kept_stock: int
+    measured_kept_ours: int
+    planned_peak_stock: int
+    planned_peak_ours: int
+    planned_floor: int
+    proven: bool
+    functions: int
+    declined: int
+    ms_stock: float
+    ms_ours: float
+    loss_differs: float
+    verdict: str
+    """Empty where every bit is the same."""
+
+
+class Broken(Exception):
+    """A side that did not come to its end; the message is its last words."""
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="clients", description=__doc__.splitlines()[0])
+    parser.add_argument("only", nargs="*", metavar="SCRIPT", help=f"of {', '.join(KERAS + TUTORIALS)}; all if none is named")
+    parser.add_argument("--steps", type=int, metavar="N", help="training steps of each (default: each script's own)")
+    parser.add_argument("--out", default=os.path.join("out", "clients"), metavar="FOLDER", help="logs, figures and the table as CSV")
+    parsed = parser.parse_args(arguments)
+    trouble = missing() or _unknown(parsed.only)
+    if trouble:
+        print(f"clients: {trouble}", file=sys.stderr)
+        return MISSING
+    os.makedirs(parsed.out, exist_ok=True)
+    chosen = [c for c in CLIENTS if not parsed.only or c.script in parsed.only]
+    try:
+        return _run_all(chosen, parsed.steps, os.path.abspath(parsed.out))
+    except KeyboardInterrupt:
+        print("\nclients: stopped", file=sys.stderr)
+        return STOPPED
+
+
+def missing() -> str:
+    """What is not here, in one line; empty if all is."""
+    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if absent:
+        return f"{sys.executable} has no {', '.join(absent)}: `make clients` makes an environment that has"
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        return "no C++ compiler (g++ or clang++) is on the path, and Theano without one takes hours here"
+    return ""
+
+
+def differences(stock: Side, ours: Side) -> List[str]:
+    """In words; none if every bit of every loss and weight is the same.
+
+    >>> one = Side(((0.5,),), (0.1,), "ab", 0, 0)
+    >>> differences(one, one), differences(one, Side(((0.5,),), (0.1,), "ac", 0, 0))
+    ([], ['weights'])
+    """
+    found = []
+    if [list(map(float.hex, step)) for step in stock.losses] != [list(map(float.hex, step)) for step in ours.losses]:
+        found.append("losses")
+    if stock.digest != ours.digest:
+        found.append("weights")
+    return found
+
+
+def loss_differs(stock: Side, ours: Side) -> float:
+    """The largest difference of any step; infinite where there is none to take."""
+    if [len(step) for step in stock.losses] != [len(step) for step in ours.losses]:
+        return float("inf")
+    pairs = [(a, b) for one, other in zip(stock.losses, ours.losses) for a, b in zip(one, other)]
+    return max((0.0 if a.hex() == b.hex() else abs(a - b) if a == a and b == b else float("inf") for a, b in pairs), default=0.0)
+
+
+def _run_all(chosen: Sequence[Client], steps: Optional[int], out: str) -> int:
+    start = time.monotonic()
+    rows: List[Row] = []
+    broken: List[str] = []
+    _say(f"{len(chosen)} clients, each stock and with the pass; a first run compiles C code, which takes many minutes")
+    for number, client in enumerate(chosen, 1):
+        try:
+            rows.append(_compare(client, steps, out, f"{number}/{len(chosen)} {client.name}"))
+        except Broken as trouble:
+            broken.append(f"{client.name}: {trouble}")
+            _say(broken[-1])
+    text = _table(rows)
+    print(text, end="")
+    _write_csv(rows, os.path.join(out, "clients.csv"))
+    for words in broken:
+        print(f"broken: {words}")
+    different = [row.client for row in rows if row.verdict]
+    print(f"Losses and weights equal to stock, every bit: {len(rows) - len(different)} of {len(chosen)} clients.")
+    _say(f"{time.monotonic() - start:.0f} s in all; logs in {out}")
+    return DIFFERENT if broken or different else SAME
+
+
+def _compare(client: Client, steps: Optional[int], out: str, where: str) -> Row:
+    stock, _ = _run(client, "stock", steps, out, where)
+    ours, planned = _run(client, "pass", steps, out, where)
+    assert planned is not None
+    differ = differences(stock, ours)
+    verdict = " and ".join(differ) + " differ" if differ else ""
+    if differ:
+        again, _ = _run(client, "stock", steps, out, where)
+        verdict += ", and stock differs from itself" if differences(stock, again) else ""
+    return Row(
+        client.name,
+        len(stock.losses),
+        stock.peak,
+        ours.peak,
+        stock.kept,
+        ours.kept,
+        planned.stock,
+        planned.ours,
+        planned.floor,
+        planned.proven,
+        planned.functions,
+        planned.declined,
+        stock.milliseconds,
+        ours.milliseconds,
+        loss_differs(stock, ours),
+        verdict,
+    )
+
+
+def _run(client: Client, side: str, steps: Optional[int], out: str, where: str) -> Tuple[Side, Optional[Planned]]:
+    stem = os.path.join(out, f"{client.name.replace(' ', '_')}.{side}")
+    measured, report = stem + ".measured.json", stem + ".report.json"
+    for stale in (measured, report):
+        if os.path.exists(stale):
+            os.remove(stale)
+    starter = os.path.join(HERE, "measured.py")
+    first = [starter, "--stock"] if side == "stock" else ["-m", "theano_memopt", "run", "--json", report, starter]
+    more = [] if steps is None else [str(steps)]
+    command = [sys.executable, *first, measured, os.path.join(SCRIPTS, client.script + ".py"), *more]
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(client, out))
+    with open(stem + ".log", "w", encoding="utf-8") as log:
+        log.write(done.stdout + done.stderr)
+    _say(f"{where}: {side}, {time.monotonic() - began:.0f} s")
+    if done.returncode != 0:
+        raise Broken(f"{side} ended with status {done.returncode}: {_last_words(done.stderr)} (all of it in {stem}.log)")
+    said = json.loads(done.stdout.splitlines()[-1])
+    calls = _read(measured)
+    losses = tuple(tuple(map(float.fromhex, step)) for step in said["losses"])
+    peak, kept = (max((call[name] for call in calls), default=0) for name in ("peak", "kept"))
+    found = Side(losses, tuple(said["seconds"]), said["digest"], peak, kept)
+    return found, planned_of(_read(report)) if side == "pass" else None
+
+
+def planned_of(rows: Sequence[Dict[str, Any]]) -> Planned:
+    """From what `run --json` wrote."""
+    reports = [row["report"] for row in rows if row["report"] is not None and not row["inside"]]
+    declined = sum(row["report"] is None for row in rows)
+    if not reports:
+        return Planned(0, 0, 0, False, len(rows), declined)
+    largest = max(reports, key=_stock_peak)
+    return Planned(_stock_peak(largest), largest["peak_bytes"], largest["floor_bytes"], largest["least_bytes"] is not None, len(rows), declined)
+
+
+def _stock_peak(report: Dict[str, Any]) -> int:
+    return report["host_peaks"][0]["peak_bytes"] if report["host_peaks"] else report["peak_bytes"]
+
+
+def _environment(client: Client, out: str) -> Dict[str, str]:
+    flags = [flag for flag in os.environ.get("THEANO_FLAGS", "").split(",") if flag]
+    flags += ["floatX=float32", f"allow_gc={client.gc}"]
+    here = os.path.dirname(HERE)
+    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    # Keras writes a file of settings into its home when it is imported: not into the user's.
+    return {**os.environ, "THEANO_FLAGS": ",".join(flags), "KERAS_HOME": os.path.join(out, "keras"), "PYTHONPATH": path}
+
+
+def _table(rows: Sequence[Row]) -> str:
+    from rich.table import Table
+    from rich.text import Text
+
+    from theano_memopt.report.text import rendered
+
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("client", no_wrap=True)
+    heads = ("steps", "peak: stock", "ours", "", "kept: stock", "ours", "plan's peak: stock", "ours", "floor", "", "ms: stock", "ours", "differs")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for r in rows:
+        kept = (_kb(r.measured_kept_stock), _kb(r.measured_kept_ours)) if "gc=False" in r.client else ("", "")
+        table.add_row(
+            r.client,
+            str(r.steps),
+            _kb(r.measured_peak_stock),
+            _kb(r.measured_peak_ours),
+            _less(r.measured_peak_ours, r.measured_peak_stock),
+            *kept,
+            _kb(r.planned_peak_stock),
+            _kb(r.planned_peak_ours),
+            _kb(r.planned_floor),
+            "proven" if r.proven else "open",
+            f"{r.ms_stock:.1f}",
+            f"{r.ms_ours:.1f}",
+            Text(f"{r.loss_differs:g}" + (f" ({r.verdict})" if r.verdict else "")),
+        )
+    words = [
+        "kB = 1000 bytes. peak, kept: measured in the second call of the largest function; plan's peak, floor: by the plan's accounting.",
+        "ms: the median step, one run of each side. differs: the largest difference of a loss; the weights too are compared, bit by bit.",
+    ]
+    return rendered([table, *map(Text, words)], width=200)
+
+
+def _write_csv(rows: Sequence[Row], path: str) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([f.name for f in fields(Row)])
+        writer.writerows(astuple(row) for row in rows)
+
+
+def _kb(count: int) -> str:
+    return f"{count / 1000:,.1f}"
+
+
+def _less(ours: int, stock: int) -> str:
+    return f"{100 * (ours - stock) / stock:+.0f} %" if stock else ""
+
+
+def _read(path: str) -> Any:
+    with open(path, encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+def _last_words(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and "│" not in line]
+    errors = [line for line in lines if "Error" in line]
+    return (errors or lines or ["it said nothing"])[-1].strip()[:200]
+
+
+def _unknown(names: Sequence[str]) -> str:
+    wrong = [name for name in names if name not in KERAS + TUTORIALS]
+    return f"there is no client {wrong[0]!r}; there are {', '.join(KERAS + TUTORIALS)}" if wrong else ""
+
+
+def _say(sentence: str) -> None:
+    print(f"clients: {sentence}", file=sys.stderr, flush=True)
