@@ -33,7 +33,7 @@ class Training:
         self.losses.append([float(value) for value in np.ravel(loss)])
 
     def finish(self, weights):
-        for number in {0, len(self.losses) // 2, len(self.losses) - 1}:
+        for number in sorted({0, len(self.losses) // 2, len(self.losses) - 1}):
             print("step", number, "loss", *(f"{value:.6g}" for value in self.losses[number]))
         losses = [[value.hex() for value in step] for step in self.losses]
         print(json.dumps({"losses": losses, "seconds": self.seconds, "digest": digest(weights)}))
