@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as tt
+from theano.ifelse import ifelse
+from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 import theano_memopt
 from tests.theano.both import annotation, floats, models, with_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.rewrite import cvm_order
 from theano_memopt.hosts.theano.sizes import SCENARIOS, Sizes
+from theano_memopt.hosts.theano.true_shapes import TrueShapes
 from theano_memopt.planner.liveness import timeline
 
 
@@ -49,6 +52,74 @@ def test_every_size_is_the_true_one_once_the_inputs_are_known(name: str) -> None
     ]
     assert wrong == []
     assert reading.scenarios == ()
+
+
+def _drawn(x: Any, c: Any) -> Any:
+    return [tt.exp(MRG_RandomStreams(1).uniform((2 * x.shape[0], x.shape[1]), dtype=x.dtype)), tt.exp(c)]
+
+
+def _chosen(x: Any, c: Any) -> Any:
+    return [tt.exp(tt.exp(ifelse(c > 0, tt.exp(x), tt.tanh(x[::-1]))).sum(axis=0))]
+
+
+def _copied(x: Any, c: Any) -> Any:
+    return [theano.shared(floats(6, 9), name="w"), tt.exp(x), tt.exp(c)]
+
+
+WITHOUT_A_FORMULA = pytest.mark.parametrize("outputs", [_drawn, _chosen, _copied])
+
+
+def _of_no_formula(outputs: Any) -> Any:
+    x, c = tt.matrix("x"), tt.scalar("c")
+    theano_memopt.hint(x, (4, 5))
+    return theano.function([x, c], outputs(x, c), mode=with_pass(default_dim=11), on_unused_input="ignore")
+
+
+@WITHOUT_A_FORMULA
+def test_sizes_go_through_ops_that_say_nothing_of_shapes(outputs: Any) -> None:
+    function = _of_no_formula(outputs)
+    reading = annotation(function).reading
+    true = _true_bytes(function, floats(4, 5), 1.0)
+    sizes = {root: buffer.size for buffer, root in zip(reading.graph.buffers, reading.roots) if root in true}
+    assert sizes and sizes == {root: true[root] for root in sizes}
+    assert "default_dim" not in reading.graph.sizes_from
+
+
+@pytest.mark.parametrize("outputs", [_drawn, _copied])
+def test_without_their_rules_the_sizes_would_be_assumed(outputs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theano_memopt.hosts.theano.sizes._UNWRITTEN", ())
+    assert "default_dim" in annotation(_of_no_formula(outputs)).reading.graph.sizes_from
+
+
+@WITHOUT_A_FORMULA
+@pytest.mark.parametrize("condition", [0.0, 1.0])
+def test_true_shapes_go_through_them_too(outputs: Any, condition: float) -> None:
+    function = _of_no_formula(outputs)
+    fgraph, nodes = function.maker.fgraph, annotation(function).nodes
+    given = dict(zip(fgraph.inputs, [floats(4, 5), np.asarray(condition)]))
+    asked = [v for node in nodes for v in node.outputs if isinstance(v.type, tt.TensorType)]
+    shapes = TrueShapes(fgraph, nodes, asked, lambda v: given[v] if v in given else v.container.storage[0])
+    signature = [np.shape(shapes._value_now(v)) for v in shapes.shape_sources] + [int(shapes._value_now(v)) for v in shapes.value_sources]
+    told = dict(zip(shapes.known, shapes.shapes(*signature)))
+    true = _true_bytes(function, floats(4, 5), condition)
+    large = [v for v in asked if v in true and v.type.ndim == 2]
+    assert large
+    for v in large:
+        assert np.prod(told[v]) * np.dtype(v.dtype).itemsize == true[v]
+
+
+def test_an_ifelse_over_different_lengths_takes_the_branch_that_it_will_or_the_longer() -> None:
+    x, c = tt.matrix("x"), tt.scalar("c")
+    n = tt.iscalar("n")
+    theano_memopt.hint(x, (4, 5))
+    n.tag.test_value = np.int32(0)
+    by_number = tt.exp(ifelse(n, tt.exp(x), tt.tanh(x[:3])))
+    by_data = tt.exp(ifelse(c > 0, tt.exp(x), tt.tanh(x[:3])))
+    with theano.configparser.change_flags(compute_test_value="off"):
+        for chosen, rows in ((by_number, 3), (by_data, 4)):
+            function = theano.function([x, n, c], chosen, mode=with_pass(), on_unused_input="ignore")
+            sizes = Sizes(function.maker.fgraph, annotation(function).nodes, 11)
+            assert sizes.bytes(function.maker.fgraph.outputs[0])[0] == rows * 5 * np.dtype(x.dtype).itemsize
 
 
 def test_where_each_number_came_from() -> None:

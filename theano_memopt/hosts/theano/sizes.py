@@ -30,7 +30,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 import numpy as np
 from theano import gof, scalar, tensor
-from theano.compile.ops import Shape, Shape_i
+from theano.compile.ops import DeepCopyOp, Shape, Shape_i
+from theano.configparser import change_flags
+from theano.ifelse import IfElse
+from theano.sandbox.rng_mrg import mrg_uniform_base
 from theano.tensor import blas, elemwise
 from theano.tensor.nnet import nnet
 from theano.tensor.opt import MakeVector, ShapeFeature
@@ -61,7 +64,7 @@ class Sizes:
 
     def __init__(self, fgraph: Any, nodes: Sequence[Any], default_dim: int) -> None:
         self.default_dim = default_dim
-        self.shape_of = _shapes_by_formula(fgraph, nodes)
+        self.shape_of = Formulas(fgraph)
         self._rows: Dict[Tuple[Any, int], Row] = {}
         self._values: Dict[Any, Any] = {}
         self._leaves = _Leaves()
@@ -184,10 +187,22 @@ class Sizes:
             return tuple(np.array(shape, dtype="int64") for shape in zip(*self.dims(node.inputs[0]))) or None
         if not _is_small(formula):
             return None
+        if isinstance(node.op, IfElse):
+            return self._choose(node, formula)
         inputs = [self._evaluate(i) for i in node.inputs]
         if any(i is None for i in inputs):
             return self._new_free() if formula.type.ndim == 0 and _is_whole(formula) else None
         return _apply(node, formula, inputs)
+
+    def _choose(self, node: Any, wanted: Any) -> Optional[Sequence[Any]]:
+        """The length of what an IfElse returns; the longer one where nobody knows the condition."""
+        yes, no = (self._evaluate(v) for v in _branches(node, wanted))
+        if yes is None or no is None or all(map(_same, yes, no)):
+            return yes if no is None else no
+        condition = self._evaluate(node.inputs[0])
+        if condition is None:
+            return tuple(map(max, yes, no))
+        return tuple(a if c else b for c, a, b in zip(condition, yes, no))
 
     def _input_value(self, variable: Any) -> Optional[Sequence[Any]]:
         """The value of an integer input: a length that the caller gives as a number."""
@@ -390,7 +405,54 @@ _QUICK: Dict[type, Callable[..., Any]] = {
 """Whole-number arithmetic without numpy. Switch is safe to evaluate on both sides: there are no side effects."""
 
 
-def _shapes_by_formula(fgraph: Any, nodes: Sequence[Any]) -> Dict[Any, Any]:
+class Formulas:
+    """Of each variable a formula for every dimension: ShapeFeature's, and ours for the ops of which it has none.
+
+    Formulas may speak of variables that a later rewrite replaced, so ours too are made when they are asked for.
+    """
+
+    def __init__(self, fgraph: Any) -> None:
+        self._shape_of = _shapes_of_feature(fgraph)
+        self._more: Dict[Any, Optional[Tuple[Any, ...]]] = {}
+
+    def get(self, variable: Any) -> Optional[Sequence[Any]]:
+        rule = None if variable.owner is None else next((rule for op, rule in _UNWRITTEN if isinstance(variable.owner.op, op)), None)
+        if rule is None:
+            return self._shape_of.get(variable)
+        if variable not in self._more:
+            with change_flags(compute_test_value="off"):  # the formulas are new graphs
+                self._more[variable] = rule(variable.owner, variable)
+        return self._more[variable]
+
+
+def _like_its_input(node: Any, output: Any) -> Tuple[Any, ...]:
+    return _dims_of(node.inputs[0])
+
+
+def _random_draw(node: Any, output: Any) -> Tuple[Any, ...]:
+    """A new state as large as the old one, and an array whose shape is the second input."""
+    state, size = node.inputs
+    if output is node.outputs[0]:
+        return _dims_of(state)
+    known = size.owner.inputs if size.owner is not None and isinstance(size.owner.op, MakeVector) else None
+    return tuple(size[axis] if known is None else known[axis] for axis in range(output.type.ndim))
+
+
+def _dims_of(variable: Any) -> Tuple[Any, ...]:
+    return tuple(Shape_i(axis)(variable) for axis in range(getattr(variable.type, "ndim", 0)))
+
+
+# DeepCopyOp comes after ShapeFeature's time and says nothing of shapes; nor does the draw of MRG_RandomStreams.
+_UNWRITTEN = ((DeepCopyOp, _like_its_input), (mrg_uniform_base, _random_draw))
+
+
+def _branches(node: Any, wanted: Any) -> Tuple[Any, Any]:
+    """What an IfElse returns as `wanted` if the condition holds, and if not."""
+    which = node.outputs.index(wanted)
+    return node.inputs[1 + which], node.inputs[1 + node.op.n_outs + which]
+
+
+def _shapes_of_feature(fgraph: Any) -> Dict[Any, Any]:
     feature = getattr(fgraph, "shape_feature", None)
     if feature is None:
         # A graph that was never optimized, or a copy that lost its features: ask the ops, and leave no trace.

@@ -22,10 +22,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from theano import gof, scalar, tensor
 from theano.compile.ops import Shape, Shape_i
+from theano.ifelse import IfElse
 from theano.tensor import elemwise, subtensor
 from theano.tensor.opt import MakeVector
 
-from theano_memopt.hosts.theano.sizes import _apply_once, _shapes_by_formula
+from theano_memopt.hosts.theano.sizes import Formulas, _apply_once, _branches
 
 LONGEST = 64
 """Elements of a vector that is still taken for shape arithmetic."""
@@ -37,7 +38,7 @@ class TrueShapes:
     """The formulas of one FunctionGraph, written out for the variables that are asked about."""
 
     def __init__(self, fgraph: Any, nodes: Sequence[Any], variables: Sequence[Any], values: Callable[[Any], Any]) -> None:
-        self._shape_of = _shapes_by_formula(fgraph, nodes)
+        self._shape_of = Formulas(fgraph)
         self._inputs = {v: i for i, v in enumerate(fgraph.inputs)}
         self._value_now = values
         self._lines: List[str] = []
@@ -134,12 +135,21 @@ class TrueShapes:
         if isinstance(node.op, Shape):
             dims = self._dims(node.inputs[0])
             return None if dims is None else self._line(f"({''.join(d + ',' for d in dims)})")
+        if isinstance(node.op, IfElse):
+            return self._chosen(node, formula)
         if getattr(formula.type, "ndim", 0) > 1 or len(node.outputs) != 1:
             return None
         inputs = [self._value(v) for v in node.inputs]
         if any(name is None for name in inputs):
             return None
         return self._applied(node, [str(name) for name in inputs])
+
+    def _chosen(self, node: Any, wanted: Any) -> Optional[str]:
+        yes, no = (self._value(v) for v in _branches(node, wanted))
+        if yes is None or no is None or yes == no:
+            return None if no is None else yes
+        condition = self._value(node.inputs[0])
+        return self._line(f"max({yes}, {no})" if condition is None else f"({yes} if {condition} else {no})")
 
     def _constant(self, data: Any) -> Optional[str]:
         if isinstance(data, slice):
