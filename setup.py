@@ -63,6 +63,7 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     packages=find_packages(include=["theano_memopt", "theano_memopt.*"]),
+    py_modules=["theano_memopt_ops"],
     package_data={"theano_memopt": ["py.typed", "*.html", "*.js", "*.css"], "theano_memopt.report": ["*.html", "*.js", "*.css"]},
     ext_modules=compiled_parts(),
     python_requires=">=3.8,<3.12",

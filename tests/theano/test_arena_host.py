@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 from typing import Any, Callable, List, Tuple
 
@@ -22,10 +24,11 @@ from theano.ifelse import ifelse
 from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
+import theano_memopt_ops
 from tests.theano import both
 from tests.theano.both import LINKERS, same, with_pass, without_pass
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano import arena, probe, told
+from theano_memopt.hosts.theano import arena, probe
 from theano_memopt.hosts.theano.verify import Corrupted
 from theano_memopt.planner.arena import Arena, check_packing, pack
 from theano_memopt.planner.plan import check_plan
@@ -165,7 +168,7 @@ def test_auto_is_the_arena_without_gc_and_cells_with_it(linker: str) -> None:
     function = model.compile(theano_memopt.mode(Mode(linker, "fast_run")))
     for _ in range(3):
         function(*model.batch)
-    brought = any(isinstance(node.op, told._RightComparison) for node in function.maker.fgraph.apply_nodes)
+    brought = any(isinstance(node.op, theano_memopt_ops._RightComparison) for node in function.maker.fgraph.apply_nodes)
     if linker.endswith("nogc"):
         assert brought and machine(function).fitting.buffers and isinstance(theano_memopt.plan_of(function).storage, Arena)
     else:
@@ -188,7 +191,7 @@ def test_debug_mode_agrees_with_the_ops_that_write_where_they_are_told() -> None
         # Pool's own Python code does not run with these NumPys.
         f = theano.function([image], outputs, mode=DebugMode(optimizer="fast_run", check_py_code=False))
         f(floats(3, 2, 6, 6))
-    assert any(isinstance(node.op, told._RightComparison) for node in f.maker.fgraph.apply_nodes)
+    assert any(isinstance(node.op, theano_memopt_ops._RightComparison) for node in f.maker.fgraph.apply_nodes)
 
 
 # --- shapes that change --------------------------------------------------------------------------------------------------
@@ -634,7 +637,7 @@ class TestTold:
 
         ours, stock = pair(build, "cvm_nogc")
         agree(ours, stock, *[(floats(batch, 2, 6, 6, seed=i),) for i in range(CALLS)])
-        assert any(isinstance(n.op, told._RightComparison) for n in ours.maker.fgraph.apply_nodes)
+        assert any(isinstance(n.op, theano_memopt_ops._RightComparison) for n in ours.maker.fgraph.apply_nodes)
         assert not machine(ours).house.own
 
     def test_inc_subtensor_of_what_others_read_too(self) -> None:
@@ -652,7 +655,7 @@ class TestTold:
     @parameterized.expand([("FAST_RUN",), ("FAST_COMPILE",)])
     def test_copy_keeps_the_order_of_memory(self, mode: str) -> None:
         x = tt.fmatrix("x")
-        f = theano.function([x], told.Copy()(x), mode=theano.compile.mode.get_mode(mode).excluding("mem_reuse"))
+        f = theano.function([x], theano_memopt_ops.Copy()(x), mode=theano.compile.mode.get_mode(mode).excluding("mem_reuse"))
         for value in (floats(3, 4), np.asfortranarray(floats(3, 4)), floats(6, 8)[::2, ::2]):
             same([f(value)], [value])
             assert f(value).strides == np.array(value, copy=True, order="K").strides
@@ -662,7 +665,7 @@ class TestTold:
     def test_a_copy_to_reshape_has_the_strides_that_reshape_would_have_found(self, mode: str) -> None:
         """Against NumPy itself, over transposed and cut arrays with lengths of 1, and over shapes with an open length."""
         x, shape = tt.ftensor3("x"), tt.lvector("shape")
-        f = theano.function([x, shape], told.CopyToReshape()(x, shape), mode=theano.compile.mode.get_mode(mode).excluding("mem_reuse"))
+        f = theano.function([x, shape], theano_memopt_ops.CopyToReshape()(x, shape), mode=theano.compile.mode.get_mode(mode).excluding("mem_reuse"))
         views = 0
         for lengths in ((2, 3, 4), (1, 3, 4), (2, 1, 4), (2, 3, 1), (1, 1, 5), (2, 2, 2)):
             base = floats(*lengths)
@@ -702,3 +705,42 @@ def test_the_collector_finds_a_function_that_is_dropped() -> None:
     del ours
     gc.collect()
     assert gone() is None
+
+
+def test_a_scan_that_forbids_results_made_in_place_keeps_its_nodes() -> None:
+    x = tt.tensor3("x", X)
+
+    def step(row: Any, before: Any) -> Any:
+        return tt.set_subtensor(before[:1], tt.exp(row[:1])) * 2, tt.set_subtensor(before[1:], row[1:])
+
+    def compiled(mode: Any) -> Any:
+        (_, last), _ = theano.scan(step, sequences=x, outputs_info=[None, tt.zeros_like(x[0])], mode=mode)
+        return theano.function([x], last, mode=mode)
+
+    with theano.configparser.change_flags(on_opt_error="raise", floatX=X):
+        ours, stock = compiled(with_arena()), compiled(without_pass("cvm_nogc"))
+    for seed in range(CALLS):
+        same(ours(floats(4, 3, 5, seed=seed)), stock(floats(4, 3, 5, seed=seed)))
+
+
+def test_whoever_reads_our_ops_from_the_compile_cache_does_not_get_the_pass() -> None:
+    """Theano pickles the ops of what it compiled into its cache, which programs without the pass read as well."""
+    ours = [theano_memopt_ops.Copy(), theano_memopt_ops.CopyToReshape()]
+    ours += [there.__new__(there) for there in theano_memopt_ops.POOLS.values()]
+    read = "import sys, pickle; pickle.loads(bytes.fromhex(sys.argv[1])); assert 'theano' in sys.modules; print('theano_memopt' in sys.modules)"
+    repaired = "import numpy.distutils.__config__ as c\nif not hasattr(c, 'blas_opt_info'): c.blas_opt_info = {}\n"
+    asked = "import theano_memopt\n"
+    for start, registered in ((repaired, "False"), (asked, "True")):
+        program = [sys.executable, "-W", "ignore", "-c", start + read, pickle.dumps(ours).hex()]
+        done = subprocess.run(program, capture_output=True, text=True)
+        assert (done.returncode, done.stdout.strip()) == (0, registered), done.stderr
+
+
+def test_every_op_that_is_put_into_a_graph_is_of_that_module() -> None:
+    image, x = tt.tensor4("image", X), tt.matrix("x", X)
+    pooled = pool_2d(image, (2, 2), ignore_border=True)
+    outputs = [tt.grad(pooled.sum(), image), tt.set_subtensor(x[1:], 0) + x, x.T.reshape((x.size,)) * 2]
+    function = theano.function([image, x], outputs, mode=with_arena())
+    modules = {type(node.op).__module__ for node in function.maker.fgraph.apply_nodes}
+    assert "theano_memopt_ops" in modules
+    assert not [name for name in modules if name.split(".")[0] == "theano_memopt"]

@@ -11,14 +11,13 @@ Numbers and memory traffic are the same as before. The rewrite is done where an 
 
 from __future__ import annotations
 
-import re
 from typing import Any, Optional
 
-import numpy as np
 from theano import gof, tensor
 from theano.tensor.elemwise import DimShuffle
-from theano.tensor.signal import pool
 from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor, Subtensor
+
+import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 
 
 def bring(fgraph: Any) -> int:
@@ -29,15 +28,18 @@ def bring(fgraph: Any) -> int:
         if replacement is not None:
             for old, new in zip(node.outputs, replacement.outputs):
                 new.name = old.name
-            fgraph.replace_all_validate(list(zip(node.outputs, replacement.outputs)), reason="mem_reuse")
+            try:
+                fgraph.replace_all_validate(list(zip(node.outputs, replacement.outputs)), reason="mem_reuse")
+            except gof.InconsistencyError:
+                continue  # a Scan, say, wants no result of its body to be made in place: the node stays as it was
             count += 1
     return count
 
 
 def _replacement(node: Any) -> Optional[Any]:
     op = node.op
-    if type(op) in _POOLS:
-        there = object.__new__(_POOLS[type(op)])
+    if type(op) in ops.POOLS:
+        there = object.__new__(ops.POOLS[type(op)])
         there.__dict__.update(op.__dict__)
         return there.make_node(*node.inputs)
     if type(op) is IncSubtensor and not op.inplace:
@@ -46,7 +48,7 @@ def _replacement(node: Any) -> Optional[Any]:
     if type(op) is AdvancedIncSubtensor1 and not op.inplace:
         return op.clone_inplace().make_node(_another(node.inputs[0]), *node.inputs[1:])
     if isinstance(op, tensor.Reshape) and _is_scattered_view(node.inputs[0]):
-        again = op.make_node(CopyToReshape()(*node.inputs), node.inputs[1])
+        again = op.make_node(ops.CopyToReshape()(*node.inputs), node.inputs[1])
         return again if again.outputs[0].type == node.outputs[0].type else None
     return None
 
@@ -56,7 +58,7 @@ def _another(variable: Any) -> Any:
     node = variable.owner
     if node is not None and type(node.op) is tensor.Alloc:
         return node.op.make_node(*node.inputs).outputs[0]
-    return Copy()(variable)
+    return ops.Copy()(variable)
 
 
 def _is_scattered_view(variable: Any) -> bool:
@@ -73,159 +75,3 @@ def _is_scattered_view(variable: Any) -> bool:
         cut = any(isinstance(i, slice) and i != slice(None) for i in inner) or (bool(inner) and isinstance(first[0], slice))
         return bool(backwards) or cut or _is_scattered_view(node.inputs[0])
     return False
-
-
-class Copy(gof.Op):
-    """A copy in a cell of its own, laid out like what is copied."""
-
-    __props__ = ()
-    check_input = False
-    _f16_ok = True
-
-    def make_node(self, x: Any) -> Any:
-        return gof.Apply(self, [x], [x.type()])
-
-    def infer_shape(self, node: Any, shapes: Any) -> Any:
-        return shapes[:1]
-
-    def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
-        cell = outputs[0]
-        if cell[0] is None or cell[0].shape != inputs[0].shape:
-            cell[0] = np.array(inputs[0], copy=True, order="K")
-        else:
-            np.copyto(cell[0], inputs[0])
-
-    def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
-        return _filled(_COPY, X=inputs[0], Z=outputs[0], FAIL=sub["fail"])
-
-    def c_code_cache_version(self) -> Any:
-        return (2,)
-
-
-class CopyToReshape(Copy):
-    """A copy from which Reshape to the given shape makes the array that it would have made itself.
-
-    Where Reshape could have taken a view, the copy is laid out like the original and not in C order: what comes after, a
-    matrix product say, then sees the same strides and answers with the same bits.
-    """
-
-    def make_node(self, x: Any, shape: Any) -> Any:
-        return gof.Apply(self, [x, shape], [x.type()])
-
-    def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
-        x, shape = inputs
-        cell = outputs[0]
-        order = "K" if np.shares_memory(np.reshape(x, shape), x) else "C"
-        made = np.empty_like(x, order=order)
-        if cell[0] is not None and cell[0].shape == x.shape and cell[0].strides == made.strides:
-            made = cell[0]
-        np.copyto(made, x)
-        cell[0] = made
-
-    def c_support_code(self) -> str:
-        return _SAME_MEMORY
-
-    def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
-        return _filled(_COPY_TO_RESHAPE, X=inputs[0], S=inputs[1], Z=outputs[0], FAIL=sub["fail"])
-
-
-def _filled(code: str, **names: str) -> str:
-    return re.sub(r"\b(" + "|".join(names) + r")\b", lambda found: names[found.group()], code)
-
-
-_COPY = """
-if (Z == NULL || PyArray_NDIM(Z) != PyArray_NDIM(X) || !PyArray_CompareLists(PyArray_DIMS(Z), PyArray_DIMS(X), PyArray_NDIM(X))) {
-    Py_XDECREF(Z);
-    Z = (PyArrayObject*) PyArray_NewLikeArray(X, NPY_KEEPORDER, NULL, 0);
-    if (!Z) { FAIL }
-}
-if (PyArray_CopyInto(Z, X) < 0) { FAIL }
-"""
-
-_COPY_TO_RESHAPE = """
-{
-    int keep = mem_reuse_same_memory(X, S);
-    int fits = Z != NULL && PyArray_NDIM(Z) == PyArray_NDIM(X) && PyArray_CompareLists(PyArray_DIMS(Z), PyArray_DIMS(X), PyArray_NDIM(X));
-    if (fits && !(keep ? mem_reuse_same_layout(Z, X) : PyArray_IS_C_CONTIGUOUS(Z))) fits = 0;
-    if (!fits) {
-        Py_XDECREF(Z);
-        Z = (PyArrayObject*) PyArray_NewLikeArray(X, keep ? NPY_KEEPORDER : NPY_CORDER, NULL, 0);
-        if (!Z) { FAIL }
-    }
-    if (PyArray_CopyInto(Z, X) < 0) { FAIL }
-}
-"""
-
-_SAME_MEMORY = """
-// Would x take this shape without a copy? The rule of NumPy: split the axes, those of length 1 apart, into groups of equal
-// length on both sides; within a group of the old side each axis must continue the next one.
-static int mem_reuse_same_memory(PyArrayObject* x, PyArrayObject* shape) {
-    npy_intp from[NPY_MAXDIMS], step[NPY_MAXDIMS], to[NPY_MAXDIMS];
-    int n = 0, m = 0, i, j, k, open = -1;
-    npy_intp known = 1, size = PyArray_SIZE(x);
-    if (size == 0) return 0;
-    for (i = 0; i < PyArray_NDIM(x); i++)
-        if (PyArray_DIM(x, i) != 1) { from[n] = PyArray_DIM(x, i); step[n++] = PyArray_STRIDE(x, i); }
-    for (i = 0; i < PyArray_DIM(shape, 0); i++) {
-        PyObject* item = PyArray_GETITEM(shape, (char*) PyArray_GETPTR1(shape, i));
-        if (!item) { PyErr_Clear(); return 0; }
-        npy_intp length = (npy_intp) PyLong_AsLongLong(item);
-        Py_DECREF(item);
-        if (length == -1) { open = m; to[m++] = 1; }
-        else { known *= length; to[m++] = length; }
-    }
-    if (open >= 0) { if (known == 0 || size % known) return 0; to[open] = size / known; known = size; }
-    if (known != size) return 0;
-    for (i = 0, j = 0; i < n && j < m;) {
-        npy_intp old_length = from[i], new_length = to[j];
-        int first = i;
-        i++; j++;
-        while (old_length != new_length) {
-            if (new_length < old_length) { if (j >= m) return 0; new_length *= to[j++]; }
-            else { if (i >= n) return 0; old_length *= from[i++]; }
-        }
-        for (k = first; k + 1 < i; k++) if (step[k] != from[k + 1] * step[k + 1]) return 0;
-    }
-    return 1;
-}
-
-// Are the axes of z in the same order in memory as those of x, without gaps?
-static int mem_reuse_same_layout(PyArrayObject* z, PyArrayObject* x) {
-    int i, j;
-    npy_intp span = PyArray_ITEMSIZE(z);
-    for (i = 0; i < PyArray_NDIM(x); i++) {
-        if (PyArray_DIM(x, i) == 1) continue;
-        span += (PyArray_DIM(z, i) - 1) * PyArray_STRIDE(z, i);
-        for (j = 0; j < PyArray_NDIM(x); j++) {
-            if (PyArray_DIM(x, j) == 1) continue;
-            npy_intp a = PyArray_STRIDE(x, i), b = PyArray_STRIDE(x, j);
-            if ((a < 0 ? -a : a) > (b < 0 ? -b : b) && PyArray_STRIDE(z, i) <= PyArray_STRIDE(z, j)) return 0;
-        }
-    }
-    return span == PyArray_NBYTES(z);
-}
-"""
-
-
-class _RightComparison:
-    def c_code(self, *arguments: Any) -> str:
-        return re.sub(r"\*PyArray_DIMS\((\w+)\)\s*!=", r"PyArray_NDIM(\1)!=", super().c_code(*arguments))  # type: ignore[misc]
-
-    def c_code_cache_version(self) -> Any:
-        version = super().c_code_cache_version()  # type: ignore[misc]
-        return (*version, "mem_reuse") if version else ()
-
-
-class PoolThere(_RightComparison, pool.Pool):
-    pass
-
-
-class MaxPoolGradThere(_RightComparison, pool.MaxPoolGrad):
-    pass
-
-
-class AveragePoolGradThere(_RightComparison, pool.AveragePoolGrad):
-    pass
-
-
-_POOLS = {pool.Pool: PoolThere, pool.MaxPoolGrad: MaxPoolGradThere, pool.AveragePoolGrad: AveragePoolGradThere}
