@@ -17,8 +17,13 @@ SOURCES := $(wildcard theano_memopt/planner/_*.c theano_memopt/planner/_*.cpp)
 
 # Tests compile into a cache of the project's own, so they neither use nor touch the one in the user's home.
 CACHE := $(CURDIR)/.theano
-# Workers that wait for each other's compilation look again after 1 s, not 5.
-export THEANO_FLAGS := base_compiledir=$(CACHE),compile.wait=1$(if $(THEANO_FLAGS),$(shell printf ',%s' "$$THEANO_FLAGS"))
+GIVEN := $(if $(THEANO_FLAGS),$(shell printf ',%s' "$$THEANO_FLAGS"))
+export THEANO_FLAGS := base_compiledir=$(CACHE),compile.wait=1$(GIVEN)
+
+# Tests compile hundreds of small C files that begin with the same headers: those are read once.
+HEADERS  := $(CACHE)/headers
+CXXFLAGS := -O3 -fno-math-errno -march=native
+HASTE    := base_compiledir=$(CACHE),compile.wait=1,gcc.cxxflags=$(CXXFLAGS) -I$(HEADERS)$(GIVEN)
 
 # An environment that was made with another Python than the one now asked for is made again.
 VERSION := -c 'import sys; print(sys.version_info[:2])'
@@ -50,6 +55,9 @@ ext: $(VENV)/.ext  ## build the planner's compiled parts again after a change
 $(VENV)/.ext: $(STAMP) $(SOURCES)
 	@"$(RUN)" setup.py --quiet build_ext --inplace && touch "$@"
 
+$(HEADERS)/Python.h: $(STAMP) tools/precompiled_headers.sh
+	@sh tools/precompiled_headers.sh "$(RUN)" "$(HEADERS)" "$(CXXFLAGS)"
+
 lint: $(STAMP)  ## ruff and mypy
 	"$(RUN)" -m ruff check $(wildcard $(LINTED))
 	"$(RUN)" -m ruff format --check $(wildcard $(LINTED))
@@ -66,10 +74,12 @@ STANDARD := tests/planner tests/benchmarks tests/report tests/test_cli.py tests/
 test: ext lint  ## venv, lint, and the tests of planner, reports and command line
 	"$(RUN)" -m pytest -q -n $(WORKERS) $(STANDARD)
 
-test-theano: ext  ## the tests of the Theano host, run and demo (long from an empty compile cache)
+test test-theano nightly theano-tests: export THEANO_FLAGS := $(HASTE)
+
+test-theano: ext $(HEADERS)/Python.h  ## the tests of the Theano host, run and demo (long from an empty compile cache)
 	"$(RUN)" -m pytest -q -n $(WORKERS) tests/theano tests/test_run.py tests/test_demo.py
 
-nightly: ext  ## the tests that take long
+nightly: ext $(HEADERS)/Python.h  ## the tests that take long
 	"$(RUN)" -m pytest -q -n $(WORKERS) -m nightly
 
 demo: ext  ## train real models with stock Theano and with the pass, side by side; draws out/demo.html
@@ -95,7 +105,7 @@ bench:  ## to come: measure real models with and without the pass, over several 
 bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for two minutes)
 	"$(RUN)" -m benchmarks.planner $(ARGS)
 
-theano-tests: ext  ## Theano's own tests, stock and with the pass on, and the difference
+theano-tests: ext $(HEADERS)/Python.h  ## Theano's own tests, stock and with the pass on, and the difference
 	"$(RUN)" -m tests.theano.upstream $(ARGS)
 
 clean:  ## remove caches and build products

@@ -1,8 +1,12 @@
-"""Where Theano is not installed, everything but the host's side is still collected and tested."""
+"""Where Theano is not installed, everything but the host's side is still collected and tested.
+
+Test workers that run side by side compile into caches of their own: Theano locks a cache while it compiles.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 
 collect_ignore_glob = ["setup.py", "build/*", "dist/*"]
 if importlib.util.find_spec("theano") is None:
@@ -13,3 +17,11 @@ if importlib.util.find_spec("hypothesis") is not None:
 
     settings.register_profile("steady", deadline=None)  # time limits belong to benchmarks; a busy machine fails no test
     settings.load_profile("steady")
+
+
+def _own_cache(flags: str, worker: str) -> str:
+    return ",".join(os.path.join(flag, worker) if flag.startswith("base_compiledir=") else flag for flag in flags.split(","))
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["THEANO_FLAGS"] = _own_cache(os.environ.get("THEANO_FLAGS", ""), os.environ["PYTEST_XDIST_WORKER"])

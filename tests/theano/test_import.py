@@ -99,3 +99,27 @@ def test_scan_takes_its_python_path_where_its_c_code_does_not_compile() -> None:
 def test_theanos_own_flags_turn_it_on_and_off(flags: str, on: bool) -> None:
     program = "import theano.tensor as tt\nx = tt.matrix()\nprint(theano_memopt.plan_of(theano.function([x], tt.exp(x) + x.T)) is not None)\n"
     assert _run(WITH_THEANO + program, THEANO_FLAGS=_with(flags)).strip() == str(on)
+
+
+GIVES_UP = """
+import gc, numpy as np, theano.tensor as tt
+def compiled():
+    x, w = tt.matrix(), theano.shared(np.eye(3))
+    h = tt.exp(x * w)
+    theano.function([x], tt.dot(h, x) + h.T, mode=theano.compile.mode.Mode("py", "fast_run"))  # an in-place Gemm is tried whose arguments overlap
+compiled()
+shared = lambda: sum(isinstance(o, theano.compile.SharedVariable) for o in gc.get_objects())
+gc.collect(); before = shared()
+compiled(); gc.collect()
+print(shared() - before)
+"""
+
+
+def test_variables_are_let_go_after_a_rewrite_gave_up() -> None:
+    assert _run(WITH_THEANO + GIVES_UP).split()[-1] == "0"
+
+
+def test_upstream_would_keep_them() -> None:
+    """The negative control."""
+    without = "from theano_memopt.hosts.theano import compat\ncompat._variables_are_let_go = lambda: None\n"
+    assert _run(BEFORE + without + "import theano\n" + GIVES_UP).split()[-1] != "0"

@@ -5,8 +5,9 @@ Nothing is touched where nothing is wrong, and this file imports Theano only in 
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import Any
+from typing import Any, Iterator, List
 
 
 def prepare() -> None:
@@ -18,6 +19,7 @@ def prepare() -> None:
 def repair() -> None:
     """Right after `import theano`."""
     _batched_dot_without_blas()
+    _variables_are_let_go()
 
 
 def _blas_opt_info() -> None:
@@ -56,3 +58,25 @@ def _batched_dot_without_blas() -> None:
 
     c_code.needs_blas = True  # type: ignore[attr-defined]
     blas.BatchedDot.c_code = c_code
+
+
+def _variables_are_let_go() -> None:
+    # Where a rewrite gives up half way (an in-place Gemm whose arguments overlap, for one), upstream forgets to stop
+    # listening for new variables. From then on every variable of the process is kept for ever, with the shared values
+    # and functions that hang on it.
+    from theano.gof import graph
+
+    if getattr(graph.nodes_constructed, "always_stops", False):
+        return
+
+    @contextlib.contextmanager
+    def nodes_constructed() -> Iterator[List[Any]]:
+        new_nodes: List[Any] = []
+        graph.Variable.append_construction_observer(new_nodes.append)
+        try:
+            yield new_nodes
+        finally:
+            graph.Variable.remove_construction_observer(new_nodes.append)
+
+    nodes_constructed.always_stops = True  # type: ignore[attr-defined]
+    graph.nodes_constructed = nodes_constructed

@@ -1,0 +1,217 @@
+"""`make bench`: what users gain, on real models; prints the tables that README quotes and writes out/bench/*.csv.
+
+    memory      peak of Theano's toposort, of its CVM, of ours, and the floor; what one call was measured to hold, and what stays
+    time        per call: stock with gc and without, stock with malloc tuned, ours with gc (cells) and without (arena)
+    minimum     the least peak of all orders: the planner beside upstream's exact search
+    compiling   what the pass adds to theano.function, with a warm C cache
+    machine     where these figures are from
+
+Words
+    ours gc, ours nogc   the pass with its default storage: shared cells with allow_gc=True, the arena with False
+    tuned                stock with gc, and glibc told to keep its memory
+    added                share of stock's compile time that the pass takes, the median over pairs
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from benchmarks import tables
+from benchmarks.turns import Row, compiled, measure, say
+
+VARIANTS = ("stock gc", "stock nogc", "ours gc", "ours nogc", "glibc gc")
+COMPILED = ("logreg", "mlp", "mlp_adam", "lenet", "lstm")
+"""Models of which compiling is timed: the larger ones take many seconds each time."""
+SEARCHED = ("mlp", "lenet")
+PATIENCE = 20
+"""Seconds for upstream's search, which grows tenfold per layer."""
+PLACE = Path("out") / "bench"
+
+
+# --- memory and time -----------------------------------------------------------------------------------------------------
+
+
+def memory(measured: Sequence[Row], names: Sequence[str], size: int) -> List[Row]:
+    return [_memory_of(name, {row["variant"]: row for row in measured if row["model"] == name}, size) for name in names]
+
+
+def _memory_of(name: str, by: Dict[str, Row], size: int) -> Row:
+    import theano_memopt
+
+    batch, function = compiled("ours gc", name, size)
+    report = theano_memopt.explain(function, *batch)
+    return {
+        "model": name,
+        "nodes": len(report.graph.tasks),
+        "toposort": kilobytes(report.peak_of("toposort")),
+        "CVM": kilobytes(report.peak_of("order that the CVM really runs")),
+        "ours": kilobytes(report.peak),
+        "floor": kilobytes(report.floor),
+        "": "proven" if report.least is not None else "open",
+        "measured, gc: stock": kilobytes(by["stock gc"]["top"]),
+        "gc: ours": kilobytes(by["ours gc"]["top"]),
+        "held, nogc: stock": kilobytes(by["stock nogc"]["held"]),
+        "nogc: ours": kilobytes(by["ours nogc"]["held"]),
+    }
+
+
+def times(measured: Sequence[Row], names: Sequence[str]) -> List[Row]:
+    found = []
+    for name in names:
+        by = {row["variant"]: row for row in measured if row["model"] == name}
+        found.append(
+            {
+                "model": name,
+                "stock gc, ms": by["stock gc"]["ms"],
+                "stock nogc": by["stock nogc"]["ms"],
+                "tuned": by["glibc gc"]["ms"],
+                "ours gc": by["ours gc"]["ms"],
+                "ours nogc": by["ours nogc"]["ms"],
+                "ours gc / stock gc": by["ours gc"]["/ stock gc"],
+                "ours nogc / stock nogc": by["ours nogc"]["/ stock nogc"],
+                "ours nogc / stock gc": by["ours nogc"]["/ stock gc"],
+            }
+        )
+    return found
+
+
+def kilobytes(size: int) -> int:
+    return round(size / 1024)
+
+
+# --- the least peak ------------------------------------------------------------------------------------------------------
+
+
+def minimum(size: int) -> List[Row]:
+    return [_minimum_of(name, size) for name in SEARCHED]
+
+
+def _minimum_of(name: str, size: int) -> Row:
+    """Both searches on the same profile of the same function; upstream's in a process that can be stopped."""
+    say(f"{name}: the least peak")
+    row: Row = {"model": name}
+    for who in ("upstream", "ours"):
+        command = [sys.executable, "-m", "benchmarks.models", "--search", name, who, "--size", str(size)]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60 + PATIENCE)
+            least, seconds = done.stdout.split()
+            row[f"{who}, KB"], row[f"{who}, s"] = int(least), float(seconds)
+        except subprocess.TimeoutExpired:
+            row[f"{who}, KB"], row[f"{who}, s"] = "-", f"> {PATIENCE}"
+    return row
+
+
+def search(name: str, who: str, size: int) -> None:
+    """In a process of its own: print the least peak and the seconds that the search took."""
+    import theano_memopt  # noqa: F401, I001 - first: it puts right what Theano needs
+    import theano
+    from theano.compile import profiling
+
+    theano.config.profile = theano.config.profile_memory = theano.config.profiling.min_peak_memory = True
+    from theano_memopt.hosts.theano import profiling as profiling_here
+
+    summary = profiling.ProfileStats.summary_memory
+    stats = theano.ProfileStats(atexit_print=False, gpu_checks=False)
+    batch, function = _profiled(name, stats, size)
+    function(*batch)
+    if who == "upstream":  # its own machine would have left these
+        for node in stats.apply_callcount:
+            node.destroy_dependencies = [v for before in profiling_here._demands(node.fgraph).get(node, ()) for v in before.outputs]
+    stream = io.StringIO()
+    began = time.perf_counter()
+    (summary if who == "ours" else summary.__wrapped__)(stats, stream, 20)
+    seconds = time.perf_counter() - began
+    found = re.search(r"Minimum peak from all valid apply node order is (\d+)KB", stream.getvalue())
+    print(found.group(1) if found else 0, round(seconds, 3))
+
+
+def _profiled(name: str, stats: Any, size: int) -> Any:
+    from theano.compile.mode import Mode
+
+    from theano_memopt import demo_models
+
+    made = demo_models.build(name, size)
+    return made.batch, made.compile(Mode("cvm", "fast_run").excluding("mem_reuse"), profile=stats)
+
+
+# --- compiling -----------------------------------------------------------------------------------------------------------
+
+
+def compiling(names: Sequence[str], pairs: int, size: int) -> List[Row]:
+    found = []
+    for name in names:
+        say(f"{name}: compiling {pairs} times, stock and with the pass")
+        for variant in ("ours gc", "ours nogc"):
+            spent = [(_seconds("stock gc", name, size), _seconds(variant, name, size)) for _ in range(pairs + 1)][1:]
+            row: Row = {"model": name, "": variant, "stock, s": statistics.median(s for s, _ in spent)}
+            row["added, ms"] = 1e3 * statistics.median(ours - stock for stock, ours in spent)
+            row["added, %"] = 100 * statistics.median(ours / stock - 1 for stock, ours in spent)
+            found.append(row)
+    return found
+
+
+def _seconds(variant: str, name: str, size: int) -> float:
+    """Of this thread on a processor: what else the machine does falls on one of a pair only."""
+    began = time.thread_time()
+    compiled(variant, name, size)
+    return time.thread_time() - began
+
+
+# --- all of it -----------------------------------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    import numpy
+    import theano
+
+    model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else "")
+    return (
+        f"{model.group(1) if model else platform.processor()}, {os.cpu_count()} cores; {platform.system()} {platform.machine()}; "
+        f"Python {platform.python_version()}, NumPy {numpy.__version__}, Theano {theano.__version__}; {time.strftime('%Y-%m-%d')}"
+    )
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    from theano_memopt import demo_models
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--models", default=",".join(demo_models.MODELS), help="comma separated; default all")
+    parser.add_argument("--rounds", type=int, default=1, help="sets of processes per model (default 1)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of calls per model and round (default 8)")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of compilations per model (default 5)")
+    parser.add_argument("--size", type=int, default=1, help="divide the sizes of the models by this")
+    parser.add_argument("--search", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.search:
+        search(*given.search, given.size)
+        return 0
+    names = given.models.split(",")
+    began = time.monotonic()
+    measured = [row for rows in measure(names, VARIANTS, given.rounds, given.seconds, given.size) for row in rows]
+    found = {
+        "memory": memory(measured, names, given.size),
+        "time": times(measured, names),
+        "minimum": minimum(given.size),
+        "compiling": compiling([name for name in COMPILED if name in names], given.pairs, given.size),
+    }
+    for name, rows in found.items():
+        if rows:
+            tables.save(rows, PLACE / f"{name}.csv")
+            print(f"\n{name}\n{tables.text(rows, left=1)}")
+    (PLACE / "machine.txt").write_text(machine() + "\n", encoding="utf-8")
+    print(f"\n{machine()}\n{time.monotonic() - began:.0f} s in all; CSV in {PLACE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
