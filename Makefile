@@ -34,7 +34,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-theano nightly demo clients bench bench-planner theano-tests clean clean-all
+.PHONY: again help venv ext lint format test test-theano nightly demo clients bench bench-arena bench-scale bench-planner readme-tables theano-tests clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -99,8 +99,17 @@ $(CLIENTS_VENV)/.made: setup.py
 	$$pip -e . $(KERAS) || { echo "Keras and what it needs could not be installed into $(CLIENTS_VENV): is a package index within reach?" >&2; exit 2; }; \
 	touch "$(CLIENTS_VENV)/.made"
 
-bench:  ## to come: measure real models with and without the pass, over several processes
-	@echo "make $@ is not there yet" >&2; exit 1
+bench: ext  ## peak, reserved bytes, time per call, compile time on real models: tables and out/bench/*.csv (ten minutes)
+	"$(RUN)" -m benchmarks.models $(ARGS)
+
+bench-arena: ext  ## every way to keep intermediates beside each other, over several processes (half an hour)
+	"$(RUN)" -m benchmarks.arena $(ARGS)
+
+bench-scale: ext  ## what the pass costs and gains on graphs of 1,000 to 20,000 nodes
+	"$(RUN)" -m benchmarks.scale $(ARGS)
+
+readme-tables:  ## put the tables of the last `make bench` into README
+	"$(RUN)" -m benchmarks.readme
 
 bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for two minutes)
 	"$(RUN)" -m benchmarks.planner $(ARGS)

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -33,7 +35,7 @@ VARIANTS = ("stock gc", "stock nogc", "ours gc", "ours nogc", "glibc gc")
 COMPILED = ("logreg", "mlp", "mlp_adam", "lenet", "lstm")
 """Models of which compiling is timed: the larger ones take many seconds each time."""
 SEARCHED = ("mlp", "lenet")
-PATIENCE = 20
+PATIENCE = 40
 """Seconds for upstream's search, which grows tenfold per layer."""
 PLACE = Path("out") / "bench"
 
@@ -97,17 +99,13 @@ def minimum(size: int) -> List[Row]:
 
 
 def _minimum_of(name: str, size: int) -> Row:
-    """Both searches on the same profile of the same function; upstream's in a process that can be stopped."""
+    """Both searches on the same profile of the same function; upstream's in a process that stops itself."""
     say(f"{name}: the least peak")
     row: Row = {"model": name}
     for who in ("upstream", "ours"):
         command = [sys.executable, "-m", "benchmarks.models", "--search", name, who, "--size", str(size)]
-        try:
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60 + PATIENCE)
-            least, seconds = done.stdout.split()
-            row[f"{who}, KB"], row[f"{who}, s"] = int(least), float(seconds)
-        except subprocess.TimeoutExpired:
-            row[f"{who}, KB"], row[f"{who}, s"] = "-", f"> {PATIENCE}"
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        row[f"{who}, KB"], row[f"{who}, s"] = json.loads(done.stdout)
     return row
 
 
@@ -128,11 +126,21 @@ def search(name: str, who: str, size: int) -> None:
         for node in stats.apply_callcount:
             node.destroy_dependencies = [v for before in profiling_here._demands(node.fgraph).get(node, ()) for v in before.outputs]
     stream = io.StringIO()
+    signal.signal(signal.SIGALRM, _out_of_patience)
+    signal.alarm(PATIENCE)
     began = time.perf_counter()
-    (summary if who == "ours" else summary.__wrapped__)(stats, stream, 20)
+    try:
+        (summary if who == "ours" else summary.__wrapped__)(stats, stream, 20)
+    except TimeoutError:
+        print(json.dumps(["-", f"> {PATIENCE}"]))
+        return
     seconds = time.perf_counter() - began
     found = re.search(r"Minimum peak from all valid apply node order is (\d+)KB", stream.getvalue())
-    print(found.group(1) if found else 0, round(seconds, 3))
+    print(json.dumps([int(found.group(1)) if found else "-", seconds]))
+
+
+def _out_of_patience(*_: Any) -> None:
+    raise TimeoutError
 
 
 def _profiled(name: str, stats: Any, size: int) -> Any:
