@@ -18,6 +18,7 @@ from theano.ifelse import ifelse
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, results, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano import probe
+from theano_memopt.hosts.theano.reader import is_lazy
 from theano_memopt.hosts.theano.rewrite import feature_of
 
 Make = Callable[[Any], Callable[[], List[Any]]]
@@ -205,6 +206,42 @@ def test_ifelse_runs_one_branch_and_gives_the_same(linker: str, as_view: bool) -
     every = {str(node.op) for node in ours.maker.fgraph.apply_nodes}
     assert not any("exp" in op for op in ran)
     assert any("exp" in op for op in every)
+
+
+def _one_choice(c: Any, x: Any) -> Any:
+    branch = chain(x, 4)
+    return [chain(ifelse(c, x, branch), 4), chain(branch, 2)]
+
+
+def _two_choices(c: Any, x: Any) -> Any:
+    branch = chain(x, 4)
+    first = ifelse(c, tt.zeros_like(x), branch)
+    second = ifelse(c, branch, chain(first, 2))
+    return [chain(second, 2), chain(tt.tanh(first), 4), chain(branch, 2)]
+
+
+@pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.parametrize("outputs", [_one_choice, _two_choices])
+def test_what_follows_a_lazy_op_waits_for_a_branch_that_it_does_not_take(outputs: Any, linker: str) -> None:
+    """The branch is computed in every call, for another output: the order must hold though the lazy op does not ask for it."""
+
+    def make(mode: Any) -> Any:
+        c, x = tt.iscalar("c"), fixed()
+        function = theano.function([c, x], outputs(c, x), mode=mode)
+
+        def run() -> List[Any]:
+            return [v for c in (1, 0, 1, 1) for v in function(c, X)]
+
+        run.function = function  # type: ignore[attr-defined]
+        return run
+
+    ours = results(make, linker).function
+    reading = annotation(ours).reading
+    strict = [node for node in annotation(ours).nodes if node in reading.certain and not is_lazy(node.op)]
+    assert shared_cells(ours) >= 2
+    for value in (0, 1):
+        kept = set(strict)
+        assert [node for node in probe.recorded_order(ours, value, X) if node in kept] == strict
 
 
 def test_nothing_that_laziness_may_skip_is_chained_or_shared() -> None:

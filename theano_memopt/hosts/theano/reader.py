@@ -119,10 +119,14 @@ def certain_nodes(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Seq
         if node in found:
             continue
         found.add(node)
-        needs = node.inputs if not is_lazy(node.op) else node.inputs[:1] if isinstance(node.op, IfElse) else []
-        waiting.extend(v.owner for v in needs if v.owner)
+        waiting.extend(v.owner for v in always_asked(node) if v.owner)
         waiting.extend(orderings.get(node, ()))
     return frozenset(found)
+
+
+def always_asked(node: Any) -> Sequence[Any]:
+    """The inputs without which the node never runs."""
+    return node.inputs if not is_lazy(node.op) else node.inputs[:1] if isinstance(node.op, IfElse) else []
 
 
 def is_lazy(op: Any) -> bool:

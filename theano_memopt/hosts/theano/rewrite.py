@@ -30,7 +30,7 @@ from theano import gof
 from theano.compile import mode as modes
 from theano.gof import toolbox
 
-from theano_memopt.hosts.theano.reader import Reading, read
+from theano_memopt.hosts.theano.reader import Reading, always_asked, is_lazy, read
 from theano_memopt.hosts.theano.settings import Settings, check, declare, settings, storage_for
 from theano_memopt.hosts.theano.told import bring
 from theano_memopt.options import PlanOptions
@@ -393,10 +393,19 @@ def _with_order(schedule: Schedule, graph: Any, order: Tuple[int, ...], method: 
 
 
 def _chain(order: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> OrderedDict[Any, List[Any]]:
+    """Links from each node to the one before it.
+
+    A lazy op asks for its condition and one branch: the other inputs, though they are data, are links all the same. And
+    the Stack machine asks for nothing before a lazy op, so what follows one is linked to what precedes it as well.
+    """
     links: OrderedDict[Any, List[Any]] = OrderedDict()
+    wanted: List[Any] = []  # the node before, and while that is lazy also the one before it; the machine begins with the last
     for before, node in zip(order, order[1:]):
-        if not any(v.owner is before for v in node.inputs) and before not in demands.get(node, ()):
-            links[node] = [before]
+        wanted = [before, *wanted] if is_lazy(before.op) else [before]
+        asked = {v.owner for v in always_asked(node)}
+        missing = [n for n in wanted if n not in asked and n not in demands.get(node, ())]
+        if missing:
+            links[node] = missing
     return links
 
 
