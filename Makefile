@@ -7,6 +7,7 @@
 SHELL  := /bin/bash
 VENV   ?= .venv
 WORKERS ?= 2
+FRESH_PYTHONS ?= python3.11 python3.9
 STAMP  := $(VENV)/.made
 RUN    := $(VENV)/bin/python
 LINTED := setup.py theano_memopt theano_memopt_ops.py tests benchmarks clients conftest.py
@@ -34,7 +35,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-theano nightly demo clients bench bench-arena bench-scale bench-planner readme-tables theano-tests clean clean-all
+.PHONY: again help venv ext lint format test test-theano nightly demo clients bench bench-arena bench-scale bench-planner readme-tables theano-tests fresh clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -116,6 +117,9 @@ bench-planner: ext  ## the planner on real, random and hard graphs: tables and o
 
 theano-tests: ext $(HEADERS)/Python.h  ## Theano's own tests, stock and with the pass on, and the difference
 	"$(RUN)" -m tests.theano.upstream $(ARGS)
+
+fresh:  ## make demo and make test from a clean checkout with empty home and caches (FRESH_PYTHONS="python3.11 python3.9")
+	@sh tools/fresh.sh $(FRESH_PYTHONS)
 
 clean:  ## remove caches and build products
 	rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
