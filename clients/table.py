@@ -264,7 +264,7 @@ def _table(rows: Sequence[Row]) -> str:
 
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("client", no_wrap=True)
-    heads = ("steps", "peak: stock", "ours", "", "kept: stock", "ours", "plan's peak: stock", "ours", "floor", "", "ms: stock", "ours", "differs")
+    heads = ("steps", "peak: stock", "ours", "", "kept: stock", "ours", "plan's peak: stock", "ours", "least", "", "ms: stock", "ours", "differs")
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for r in rows:
@@ -279,16 +279,17 @@ def _table(rows: Sequence[Row]) -> str:
             _kb(r.planned_peak_stock),
             _kb(r.planned_peak_ours),
             _kb(r.planned_floor),
-            "proven" if r.proven else "open",
+            "proven" if r.proven else "or less: a floor",
             f"{r.ms_stock:.1f}",
             f"{r.ms_ours:.1f}",
             Text(f"{r.loss_differs:g}" + (f" ({r.verdict})" if r.verdict else "")),
         )
     words = [
-        "kB = 1000 bytes. peak, kept: measured in the second call of the largest function; plan's peak, floor: by the plan's accounting.",
+        "kB = 1000 bytes. peak, kept: measured in the second call of the largest function.",
+        "plan's peak, least: by the plan's accounting at the sizes of the first call, which were not all known when the order was planned.",
         "ms: the median step, one run of each side. differs: the largest difference of a loss; the weights too are compared, bit by bit.",
     ]
-    return rendered([table, *map(Text, words)], width=200)
+    return rendered([table, *map(Text, words)], width=240)
 
 
 def _write_csv(rows: Sequence[Row], path: str) -> None:
