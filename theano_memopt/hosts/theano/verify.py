@@ -11,7 +11,7 @@ names the variable that was overwritten and the one that was written there.
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import gof
@@ -33,6 +33,8 @@ class Watch:
         self.touched: List[Tuple[int, int, Any]] = []
         """(from address, to address, variable), the latest last."""
         self.dying: Dict[Any, List[Any]] = {}
+        self.views: Set[Any] = set()
+        """Results that turned out to be views in this call: what they lie in dies when it dies, and not with them."""
         self.reading = binding.annotation.reading
         self.tenants = set(binding.cells) | set(binding.lying)
         self.follow(binding.annotation.schedule.order)
@@ -48,6 +50,7 @@ class Watch:
     def start(self) -> None:
         self.values.clear()
         self.touched.clear()
+        self.views.clear()
 
     def before(self, node: Any) -> None:
         for v in node.inputs:
@@ -65,7 +68,7 @@ class Watch:
         if not getattr(node.op, "destroy_map", None):
             for v in node.inputs:  # a result that was laid over an input that dies here
                 if v in self.values and not _same(self.values[v], self.storage_map[v][0]):
-                    raise Corrupted(f"mem_reuse.verify: {describe(v)} was overwritten by {describe(node.outputs[0])} under {node.op}")
+                    raise Corrupted(f"mem_reuse.verify: {describe(v)} was overwritten by {describe(node.outputs[0])} before {node.op} was done")
         for positions in (getattr(node.op, "destroy_map", None) or {}).values():
             for j in positions:
                 self.values.pop(node.inputs[j], None)
@@ -74,11 +77,16 @@ class Watch:
             if isinstance(value, np.ndarray):
                 self.values[v] = value.copy()
                 self.touched.append((*_range(value), v))
+                if any(isinstance(array, np.ndarray) and np.may_share_memory(array, value) for array in self._arrays(node.inputs)):
+                    self.views.add(v)
         for root in self.dying.get(node, ()):
             value = self.storage_map[root][0]
-            if isinstance(value, np.ndarray) and value.flags.writeable:
+            if isinstance(value, np.ndarray) and value.flags.writeable and root not in self.views:
                 _poison(value)
                 self.touched.append((*_range(value), root))
+
+    def _arrays(self, variables: Sequence[Any]) -> Iterator[Any]:
+        return (self.storage_map[v][0] for v in variables)
 
     def _cellmate(self, victim: Any) -> Optional[Any]:
         """The latest other tenant of the same cell."""
