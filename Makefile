@@ -35,7 +35,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-theano nightly demo clients bench bench-arena bench-scale bench-planner readme-tables theano-tests fresh clean clean-all
+.PHONY: again help venv ext lint format test test-planner nightly demo clients bench bench-arena bench-scale bench-planner readme-tables theano-tests fresh clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -68,17 +68,15 @@ format: $(STAMP)  ## let ruff put the source in order
 	"$(RUN)" -m ruff check --fix $(wildcard $(LINTED))
 	"$(RUN)" -m ruff format $(wildcard $(LINTED))
 
-# What needs no compiled Theano function. The host's tests compile for a long time from an empty cache: `make test-theano`.
-STANDARD := tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_clients.py tests/test_layout.py \
-            theano_memopt/planner theano_memopt/options.py
+test test-planner nightly theano-tests: export THEANO_FLAGS := $(HASTE)
 
-test: ext lint  ## venv, lint, and the tests of planner, reports and command line
-	"$(RUN)" -m pytest -q -n $(WORKERS) $(STANDARD)
+test: ext lint $(HEADERS)/Python.h  ## venv, lint, and all tests but the nightly ones
+	"$(RUN)" -m pytest -q -n $(WORKERS) --durations=15
 
-test test-theano nightly theano-tests: export THEANO_FLAGS := $(HASTE)
-
-test-theano: ext $(HEADERS)/Python.h  ## the tests of the Theano host, run and demo (long from an empty compile cache)
-	"$(RUN)" -m pytest -q -n $(WORKERS) tests/theano tests/test_run.py tests/test_demo.py
+# What needs no compiled Theano function.
+test-planner: ext  ## the tests of planner, reports and command line alone: a minute
+	"$(RUN)" -m pytest -q -n $(WORKERS) tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_clients.py tests/test_layout.py \
+		theano_memopt/planner theano_memopt/options.py
 
 nightly: ext $(HEADERS)/Python.h  ## the tests that take long
 	"$(RUN)" -m pytest -q -n $(WORKERS) -m nightly

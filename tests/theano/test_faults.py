@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 import tracemalloc
 from typing import Any, Callable, List, Optional, Tuple
 
@@ -29,6 +30,7 @@ from tests.theano.both import floats, same, with_pass, without_pass
 from tests.theano.programs import poison
 
 X = floats(6, 6)
+X.flags.writeable = False  # a test that spoils it must not spoil the others
 SETUPS = [(linker, storage) for storage in ("off", "share", "arena") for linker in ("cvm", "vm", "cvm_nogc", "vm_nogc")]
 each_setup = pytest.mark.parametrize(("linker", "storage"), SETUPS, ids=lambda part: str(part))
 SETTLED = 6
@@ -328,7 +330,7 @@ def test_nothing_is_read_before_it_is_written(linker: str, storage: str) -> None
         results = ours(X, X[0])
         same(results, stock(X, X[0]))
         kept.extend(results)
-        poison(ours, kept)
+        poison(ours, [X, *kept])
         block = getattr(getattr(ours.fn, "lender", None), "block", None)
         if block is not None:
             block.room.fill(255)  # NaN in every float
@@ -470,6 +472,8 @@ def _child_says(call: Callable[[], bool]) -> bool:
         status = 1
         try:
             status = 0 if call() else 1
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     return os.waitpid(child, 0)[1] == 0
