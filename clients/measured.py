@@ -4,7 +4,7 @@
     stock           python measured.py --stock FILE SCRIPT      only the repairs that Theano needs to run on this Python at
                                                                 all; the package is never imported, and that is checked
 
-Measured is the second call of each function, by tracemalloc, to which NumPy reports every array: the first may still
+Measured is the fifth call of each function, by tracemalloc, to which NumPy reports every array: the first ones may still
 prepare. Intermediates that an earlier call left are dropped first, so that with allow_gc=False too the peak counts all.
 """
 
@@ -22,6 +22,8 @@ import tracemalloc
 import numpy as np
 
 PACKAGE = "theano_memopt"
+MEASURED = 5
+"""Which call: in the first ones an arena is recorded, tried and settled."""
 
 
 def main():
@@ -61,7 +63,7 @@ def _watch(function_class, measured):
     @functools.wraps(call)
     def called(function, *args, **kwargs):
         function.calls_so_far = getattr(function, "calls_so_far", 0) + 1
-        if function.calls_so_far != 2 or tracemalloc.is_tracing():
+        if function.calls_so_far != MEASURED or tracemalloc.is_tracing():
             return call(function, *args, **kwargs)
         _drop_what_is_left(function)
         old = {id(cell.storage[0]) for cell in function.input_storage}

@@ -3,7 +3,7 @@
 Words
     client     a script and Theano flags
     side       one run of it: stock, or with the pass by `python -m theano_memopt run`
-    measured   of the second call of each function, by tracemalloc; the largest function counts
+    measured   of the fifth call of each function, by tracemalloc; the largest function counts
     planned    by the accounting of the plan, at the shapes of the first call
     peak       most bytes held at once during a call; kept: bytes of intermediates that stay after it (allow_gc=False)
 
@@ -285,7 +285,7 @@ def _table(rows: Sequence[Row]) -> str:
             Text(f"{r.loss_differs:g}" + (f" ({r.verdict})" if r.verdict else "")),
         )
     words = [
-        "kB = 1000 bytes. peak, kept: measured in the second call of the largest function.",
+        "kB = 1000 bytes. peak, kept: measured in the fifth call of the largest function.",
         "plan's peak, least: by the plan's accounting at the sizes of the first call, which were not all known when the order was planned.",
         "ms: the median step, one run of each side. differs: the largest difference of a loss; the weights too are compared, bit by bit.",
     ]

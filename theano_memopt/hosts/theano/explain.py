@@ -391,7 +391,8 @@ def _user_line(variable: Any) -> str:
 
 def _short(file: str) -> str:
     inside = os.path.relpath(file) if os.path.isabs(file) else file
-    return inside if not inside.startswith("..") else os.path.join(os.path.basename(os.path.dirname(file)), os.path.basename(file))
+    theirs = inside.startswith("..") or "site-packages" in inside.split(os.sep)
+    return inside if not theirs else os.path.join(os.path.basename(os.path.dirname(file)), os.path.basename(file))
 
 
 def _shape_at(sizes: Sizes, root: Any) -> str:
