@@ -12,7 +12,8 @@ Words
     aside     the pass leaves a function as the host would have it, and says why
 
 Lemma. With a total order chained, whatever node is asked for, exactly the nodes before it have run when it runs: it
-needs its predecessor directly, as an input, as another feature's demand or as a link, and so on down to the first.
+needs its predecessor directly, as an input that it always asks for, as another feature's demand or as a link, and so on
+down to the first. (One exception, a lazy op on the Stack machine, which obeys no links: what comes after it has them all.)
 """
 
 from __future__ import annotations
