@@ -23,6 +23,7 @@ only ends the work early, with the answer `Open`.
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from theano_memopt.options import PlanOptions
@@ -64,11 +65,13 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
     work.compete([("given order", graph.natural_order), *competing_orders])
     baseline = work.peak
     if work.floor < work.peak:
-        work.compete([(name, rule(graph)) for name, rule in RULES.items()])
-        work.compete_lifted([(f"{name}, shrunk", rule(work.reduced.graph)) for name, rule in RULES.items()])
+        work.compete_rules()
+    if work.floor < work.peak:
         work.remember()
         work.raise_floor_by_flow()
     for slice_ in _slices(options.effort):
+        if work.floor >= work.peak:
+            break
         work.search(work.floor, slice_)
         work.dive(slice_)
         work.remember()
@@ -104,11 +107,21 @@ class _Minimiser:
         self.floor: int
         self.proof: Proof
         self.floor, self.proof = best_footprint(graph)
-        self.reduced: Reduced = reduce_graph(graph)
-        self.lowest = [1 << 200] * len(self.reduced.graph.tasks)  # for each task the lowest height at which an order ran it
-        self.kernel: Kernel = kernel_for(self.reduced.graph)
         self.walked: Dict[str, WalkedOrder] = {}  # orders that are being improved by pieces
         self.ranking: List[int] = []  # tasks of the reduced graph, highest flow floor first
+
+    @cached_property
+    def reduced(self) -> Reduced:
+        return reduce_graph(self.graph)
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        return kernel_for(self.reduced.graph)
+
+    @cached_property
+    def lowest(self) -> List[int]:
+        """For each task of the smaller graph the lowest height at which an order ran it."""
+        return [1 << 200] * len(self.reduced.graph.tasks)
 
     @property
     def settled(self) -> bool:
@@ -122,12 +135,17 @@ class _Minimiser:
             self._offer(name, order, peak)
             self.competing.append((name, peak))
 
-    def compete_lifted(self, orders: Sequence[NamedOrder]) -> None:
-        """Orders of the smaller graph."""
-        for _, order in orders:
-            for task, height in zip(order, timeline(self.reduced.graph, order).heights):
-                self.lowest[task] = min(self.lowest[task], height)
-        self.compete([(name, self.reduced.lift(order)) for name, order in orders])
+    def compete_rules(self) -> None:
+        """The cheap rules, on the graph and on the smaller one, until one of them reaches the floor."""
+        for name, rule in RULES.items():
+            if self.floor < self.peak:
+                self.compete([(name, rule(self.graph))])
+        for name, rule in RULES.items():
+            if self.floor < self.peak:
+                order = rule(self.reduced.graph)
+                for task, height in zip(order, timeline(self.reduced.graph, order).heights):
+                    self.lowest[task] = min(self.lowest[task], height)
+                self.compete([(f"{name}, shrunk", self.reduced.lift(order))])
 
     def remember(self) -> None:
         """The best order so far is worth improving by pieces, even after a better one was found."""
