@@ -28,6 +28,7 @@ from theano_memopt.hosts.theano import vm
 from theano_memopt.hosts.theano.arena import may_lie
 from theano_memopt.hosts.theano.reader import Reading, _op_name, describe
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of
+from theano_memopt.hosts.theano.settings import storage_for
 from theano_memopt.hosts.theano.sizes import GUESS, Sizes, _known
 from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
@@ -157,12 +158,13 @@ class _Subject:
     def report(self, sized: Sized, progress: Optional[Progress]) -> Report:
         graph = sized.graph
         schedule, best = self.schedules(graph, progress)
-        arena = self.arena(sized, schedule) if self.feature.settings.storage == "arena" else None
         spans = lives(graph, schedule.order)
-        reserved = self.reserved(graph, schedule, arena)
+        reserved = self.reserved(sized, schedule)
         storage = reserved[0].storage
         options = replace(self.annotation.options, storage="off" if storage is None else "arena" if isinstance(storage, Arena) else "share")
-        sharing = self.feature.sharing if arena is None else tuple(b for b, offset in enumerate(arena.offsets) if offset is not None)
+        sharing = self.feature.sharing
+        if isinstance(storage, Arena):
+            sharing = tuple(b for b, offset in enumerate(storage.offsets) if offset is not None)
         plan = Plan(graph, schedule, storage, options, sharing)
         return Report(
             self.name,
@@ -229,28 +231,26 @@ class _Subject:
             return plan.storage
         return pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, may_lie(self.annotation, self.linker))
 
-    def reserved(self, graph: Graph, schedule: Schedule, arena: Optional[Arena]) -> Tuple[Reserved, ...]:
+    def reserved(self, sized: Sized, schedule: Schedule) -> Tuple[Reserved, ...]:
         """Bytes of storage with allow_gc False and True; the setting in force first."""
-        if arena is not None:
-            host_peak = timeline(graph, self.host_orders()[0][1]).peak
-            in_gc = bool(getattr(self.linker, "allow_gc", True))
-            words = "the block in which the intermediates lie, from call to call"
-            rows = [Reserved(f"arena, allow_gc={gc}", arena, arena.height, host_peak if gc else total(graph), words) for gc in (in_gc, not in_gc)]
-            return tuple(rows)
         in_force = bool(getattr(self.linker, "allow_gc", True))
-        rows = {gc: self._reserved(graph, schedule, gc, gc == in_force) for gc in (False, True)}
-        return (rows[in_force], rows[not in_force])
+        return tuple(self._reserved(sized, schedule, gc, gc == in_force) for gc in (in_force, not in_force))
 
-    def _reserved(self, graph: Graph, schedule: Schedule, gc: bool, in_force: bool) -> Reserved:
+    def _reserved(self, sized: Sized, schedule: Schedule, gc: bool, in_force: bool) -> Reserved:
+        graph = sized.graph
+        without = timeline(graph, self.host_orders()[0][1]).peak if gc else total(graph)
+        if isinstance(self.linker, host.VM_Linker) and storage_for(self.feature.settings, gc) == "arena":
+            arena = self.arena(sized, schedule)
+            until = "given back after the call" if gc else "kept from call to call"
+            return Reserved(f"allow_gc={gc}", arena, arena.height, without, f"one block in which the intermediates lie, {until}")
         storage = self.feature.storage if in_force else self._cells(gc)
         if isinstance(storage, Slots):
             storage = resized_slots(graph, schedule.order, storage)
-        host_peak = timeline(graph, self.host_orders()[0][1]).peak
         if gc:
             held = storage.reserved_bytes if isinstance(storage, Slots) else schedule.peak
-            return Reserved("allow_gc=True", storage, held, host_peak, "the most bytes live or held open at one step; given back after the call")
-        held = storage.reserved_bytes if isinstance(storage, Slots) else storage.height if isinstance(storage, Arena) else total(graph)
-        return Reserved("allow_gc=False", storage, held, total(graph), "bytes of all storage, kept from call to call", kept=True)
+            return Reserved("allow_gc=True", storage, held, without, "the most bytes live or held open at one step; given back after the call")
+        held = storage.reserved_bytes if isinstance(storage, Slots) else total(graph)
+        return Reserved("allow_gc=False", storage, held, without, "bytes of all storage, kept from call to call", kept=True)
 
     def _cells(self, gc: bool) -> Optional[Slots]:
         """The cells that the same linker would bind under the other setting."""

@@ -25,7 +25,9 @@ from theano.compile import profiling
 from theano.gof import vm as host
 
 from theano_memopt.hosts.theano.rewrite import MemReuse, cvm_order, feature_of
+from theano_memopt.hosts.theano.settings import storage_for
 from theano_memopt.options import PlanOptions
+from theano_memopt.planner.arena import pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import timeline
@@ -290,8 +292,12 @@ def declared_graph(
 
 def _reserved(graph: Graph, order: Sequence[int], feature: MemReuse, found: Any) -> int:
     """Bytes of storage without gc, when those variables share that may share in the plan."""
-    if feature.settings.storage == "off" or found is None:
+    uses = storage_for(feature.settings, False)
+    if uses == "off" or found is None:
         return sum(b.size for b in graph.buffers)
+    if uses == "arena":
+        inside = [i for i, b in enumerate(graph.buffers) if not b.pinned]
+        return pack_graph(graph, order, 1, inside).height + sum(b.size for b in graph.buffers if b.pinned)
     sharing = {v for b in feature.sharing or () for v in found.reading.names[b]}
     place = {f"{t}.{i}": v for t, node in enumerate(found.reading.nodes) for i, v in enumerate(node.outputs)}
     may = [b for b, buffer in enumerate(graph.buffers) if not buffer.pinned and place.get(buffer.label) in sharing]

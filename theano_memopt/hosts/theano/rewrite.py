@@ -150,6 +150,8 @@ class MemReuse(toolbox.Feature):
         self.fgraph: Any = None
         self.runs = "cvm" if theano.config.linker.startswith("cvm") else "toposort"
         self.aside: Optional[StoodAside] = None
+        self.uses = storage_for(self.settings, theano.config.allow_gc)
+        """The kind of storage, as soon as the linker is known."""
         self.storage: Any = None
         """Slots that the linker has bound, or None."""
         self.sharing: Optional[Tuple[int, ...]] = None
@@ -214,7 +216,7 @@ class MemReuse(toolbox.Feature):
         if self._annotation is None:
             self._planning = True
             try:
-                self._annotation = annotate(fgraph, self.settings, self.runs)
+                self._annotation = annotate(fgraph, self.settings, self.runs, self.uses)
             except Declined as why:
                 self.aside = StoodAside(str(why))
             except Exception as trouble:
@@ -236,13 +238,12 @@ class MemReuse(toolbox.Feature):
         finally:
             self._planning = False
 
-    def links_with(self, allow_gc: bool) -> None:
-        """Settle what `auto` is, now that the linker is known."""
-        storage = storage_for(self.settings, allow_gc)
-        if storage != self.settings.storage:
-            self.settings = replace(self.settings, storage=storage)
-            if self._annotation is not None:
-                self._annotation = replace(self._annotation, options=replace(self._annotation.options, storage=storage))
+    def links_with(self, allow_gc: bool) -> str:
+        """Settle which storage is used, now that the linker is known."""
+        self.uses = storage_for(self.settings, allow_gc)
+        if self._annotation is not None:
+            self._annotation = replace(self._annotation, options=replace(self._annotation.options, storage=self.uses))
+        return self.uses
 
     def runs_in(self, host_order: str) -> None:
         """Say which of its own orders the linker would run."""
@@ -288,8 +289,8 @@ def complain(aside: StoodAside, trouble: Optional[BaseException]) -> None:
 # --- planning --------------------------------------------------------------------------------------------------------
 
 
-def annotate(fgraph: Any, chosen: Settings, runs: str) -> Annotation:
-    """Read the graph, choose an order, and link it. The feature itself must be silent meanwhile."""
+def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str) -> Annotation:
+    """Read the graph, choose an order, and link it. The feature itself must be silent meanwhile. `uses` is the storage."""
     if len(fgraph.apply_nodes) > chosen.max_nodes:
         raise Declined(f"{len(fgraph.apply_nodes)} nodes are more than mem_reuse.max_nodes={chosen.max_nodes}")
     nodes = fgraph.toposort()
@@ -302,7 +303,7 @@ def annotate(fgraph: Any, chosen: Settings, runs: str) -> Annotation:
     }
     if not reading.graph.is_legal(own["cvm"]):
         own["cvm"] = own["toposort"]  # the host itself would run an order that its features forbid
-    options = PlanOptions(effort=chosen.effort, storage="share" if chosen.storage == "auto" else chosen.storage)
+    options = PlanOptions(effort=chosen.effort, storage=uses)
     schedule = _choose(reading, options, own, runs, chosen.order)
     order = tuple(nodes[t] for t in schedule.order)
     return Annotation(reading, schedule, options, order, _chain([n for n in order if n in reading.certain], demands))

@@ -241,16 +241,16 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         return None
     cloop = linker.use_cloop and linker.callback is None and linker.callback_input is None
     feature.runs_in("cvm" if cloop else "toposort")
-    feature.links_with(linker.allow_gc)
+    uses = feature.links_with(linker.allow_gc)
     annotation = feature.annotation(linker.fgraph)
     if annotation is None:
         return None
     try:
         sharing = _may_share(annotation, linker)
-        slots = None if feature.settings.storage != "share" else _share(annotation, sharing, linker.allow_gc)
+        slots = None if uses != "share" else _share(annotation, sharing, linker.allow_gc)
         feature.storage, feature.sharing = slots, tuple(sorted(sharing))
         binding = _bind(annotation, slots, given or {}, feature.settings.verify)
-        if feature.settings.storage == "arena":
+        if uses == "arena":
             binding.arena = True
             binding.lying = [annotation.reading.roots[b] for b in may_lie(annotation, linker)]
         return binding
