@@ -103,7 +103,7 @@ def _show(name: str, steps: int, size: int, where: str) -> Shown:
     _say(f"{where}: measuring")
     peaks = [probe.held_by_call(function, *model.batch).peak for function in (stock, ours)]
     report = theano_memopt.explain(ours, *model.batch)
-    keeping = (compiled(False, f"{base}_nogc")[1], _without_gc(ours))
+    keeping = [compiled(with_pass, f"{base}_nogc")[1] for with_pass in (False, True)]
     held = [probe.held_by_call(function, *model.batch).reserved for function in keeping]
     sides = [Side(peak, kept, 1000 * statistics.median(times)) for peak, kept, times in zip(peaks, held, seconds)]
     return Shown(name, sides[0], sides[1], max(abs(a - b) for a, b in zip(*losses)), report)
@@ -118,19 +118,6 @@ def _compiled(name: str, size: int, mode: Any, ours: bool) -> Tuple[Any, Any]:
         for variable, data in zip(model.inputs, model.batch):
             theano_memopt.hint(variable, data.shape)
     return model, model.compile(theano_memopt.mode(mode) if ours else mode.excluding("mem_reuse"))
-
-
-def _without_gc(function: Any) -> Any:
-    """The same optimized graph on a machine that keeps every intermediate: linked anew, and not optimized again.
-
-    Only for a function with the pass: upstream's copy forgets that who overwrites an array must run after its readers.
-    """
-    mode = function.maker.mode
-    function.maker.mode = mode.clone(link_kwargs={"allow_gc": False})
-    try:
-        return function.copy()
-    finally:
-        function.maker.mode = mode
 
 
 def _train(functions: Sequence[Any], batch: Sequence[Any], steps: int) -> Tuple[List[List[float]], List[List[float]]]:
