@@ -23,6 +23,7 @@ Proof: a buffer counts [producer in S] - [producer and all readers in S]. The fi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import AbstractSet, List, Sequence, Tuple
 
 from theano_memopt.planner.model import Graph
@@ -106,3 +107,22 @@ def lives(graph: Graph, order: Sequence[int]) -> Tuple[Tuple[int, int], ...]:
         last = max((position[reader] for reader in buffer.readers), default=born)
         spans.append((born, len(order) if buffer.pinned else last + 1))
     return tuple(spans)
+
+
+def peaks(graph: Graph, order: Sequence[int], sizes: Sequence[Sequence[int]]) -> Tuple[int, ...]:
+    """The peak of a legal order under each row of `sizes`, one size per buffer: lives depend on the order alone.
+
+    >>> from theano_memopt.planner.model import worked_example
+    >>> graph = worked_example()
+    >>> peaks(graph, graph.natural_order, [[b.size for b in graph.buffers], [2 * b.size for b in graph.buffers]])
+    (13, 26)
+    """
+    spans = [(b, born, dead) for b, (born, dead) in enumerate(lives(graph, order)) if born < dead]
+    found = []
+    for row in sizes:
+        changes = [0] * (len(order) + 1)
+        for b, born, dead in spans:
+            changes[born] += row[b]
+            changes[dead] -= row[b]
+        found.append(max(accumulate(changes)))
+    return tuple(found)

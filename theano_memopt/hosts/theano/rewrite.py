@@ -37,12 +37,20 @@ from theano_memopt.hosts.theano.told import bring
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Open, Schedule
 from theano_memopt.planner.exact import minimise_peak
-from theano_memopt.planner.liveness import timeline
+from theano_memopt.planner.liveness import peaks, timeline
 from theano_memopt.planner.plan import Plan
 
 NAME = "mem_reuse"
 POSITION = 1000.0
 """After every rewrite that changes the graph; Theano's own end at 100."""
+
+OTHER_EFFORT = 500
+"""States for an order at other sizes than the guessed ones."""
+LARGE, FEW = 1000, 3
+"""Above so many tasks only so many other sizes get an order of their own, by the cheap rules: compiling must not wait."""
+
+Merit = Tuple[float, int]
+"""How much worse than the host's at the worst of the other sizes, at least 1; then the peak at the guessed sizes."""
 
 _logger = logging.getLogger("theano.mem_reuse")
 
@@ -368,21 +376,27 @@ def _choose(reading: Reading, options: PlanOptions, own: Mapping[str, Tuple[int,
     if schedule.peak == timeline(graph, own[runs]).peak:
         schedule = _with_order(schedule, graph, own[runs], "host", "")
     others = [other for _, other in reading.scenarios]
-    allowed = [timeline(other, own[runs]).peak for other in others]
-    if all(timeline(other, schedule.order).peak <= limit for other, limit in zip(others, allowed)):
+    sizes = [[b.size for b in other.buffers] for other in others]
+    allowed = peaks(graph, own[runs], sizes)
+    if all(peak <= limit for peak, limit in zip(peaks(graph, schedule.order, sizes), allowed)):
         return schedule
+    quick = len(graph.tasks) > LARGE
+    effort = 0 if quick else min(options.effort, OTHER_EFFORT)
+    candidates: Dict[Tuple[int, ...], Tuple[Merit, str]] = {}
 
-    def merit(order: Tuple[int, ...]) -> Tuple[float, int]:
-        worst = max((timeline(other, order).peak / max(limit, 1) for other, limit in zip(others, allowed)), default=1.0)
-        return (max(worst, 1.0), timeline(graph, order).peak)
+    def offer(name: str, order: Tuple[int, ...]) -> None:
+        if order not in candidates:
+            worst = max((peak / max(limit, 1) for peak, limit in zip(peaks(graph, order, sizes), allowed)), default=1.0)
+            candidates[order] = ((max(worst, 1.0), timeline(graph, order).peak), name)
 
-    candidates = [(schedule.method, schedule.order), (runs, own[runs]), *competing]
-    for other in others:
-        if min(merit(order) for _, order in candidates) == (1.0, schedule.peak):
+    for name, order in ((schedule.method, schedule.order), (runs, own[runs]), *competing):
+        offer(name, order)
+    for other in others[:FEW] if quick else others:
+        if min(candidates.values())[0] == (1.0, schedule.peak):
             break  # as good at the guessed sizes and nowhere worse: no more to gain
-        candidates.append(("best at other sizes", minimise_peak(other, replace(options, effort=min(options.effort, 500)), competing).order))
-    name, order = min(candidates, key=lambda candidate: merit(candidate[1]))
-    return _with_order(schedule, graph, order, name, "the least peak at the guessed sizes is worse than the host's at others")
+        offer("best at other sizes", minimise_peak(other, replace(options, effort=effort), competing).order)
+    order = min(candidates, key=lambda order: candidates[order][0])
+    return _with_order(schedule, graph, order, candidates[order][1], "the least peak at the guessed sizes is worse than the host's at others")
 
 
 def _with_order(schedule: Schedule, graph: Any, order: Tuple[int, ...], method: str, reason: str) -> Schedule:

@@ -12,12 +12,12 @@ _PARAMETERS: Dict[str, Any] = {}
 # Why `auto` is what it is (benchmarks/arena.py; processor time of a call, held bytes after it):
 #
 #                                 30 operations on 64 MB        MLP trained by Adam
-#     stock, allow_gc=False       164 ms, 2013 MB               127.0 ms, 33.3 MB
-#     share, allow_gc=False       162 ms,  201 MB               135.1 ms, 11.7 MB
-#     arena, allow_gc=False       157 ms,  201 MB               128.8 ms,  8.4 MB, its planned peak
-#     stock, allow_gc=True        359 ms, at most 134 MB        139.5 ms, at most 15.8 MB
-#     share, allow_gc=True        190 ms, at most 134 MB        135.9 ms, at most  8.4 MB
-#     arena, allow_gc=True        183 ms, at most 201 MB        127.1 ms, at most  8.4 MB
+#     stock, allow_gc=False       146 ms, 2013 MB               136.3 ms, 33.3 MB
+#     share, allow_gc=False       143 ms,  201 MB               128.1 ms, 11.7 MB
+#     arena, allow_gc=False       139 ms,  201 MB               132.9 ms,  8.4 MB, its planned peak
+#     stock, allow_gc=True        322 ms, at most 134 MB        147.9 ms, at most 15.8 MB
+#     share, allow_gc=True        158 ms, at most 134 MB        136.1 ms, at most  8.4 MB
+#     arena, allow_gc=True        154 ms, at most 201 MB        132.8 ms, at most  8.4 MB
 #
 # With allow_gc=False the arena is as fast as stock and holds the least. With allow_gc=True it is faster where blocks are large,
 # but a block made for each call costs some 15 microseconds, which small functions feel, and what is returned comes on
