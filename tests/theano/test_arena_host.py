@@ -652,6 +652,17 @@ class TestTold:
         agree(ours, stock, *[(floats(5, 5, seed=i), floats(5, 5, seed=i + 9)) for i in range(CALLS)])
         assert not machine(ours).house.own
 
+    def test_what_takes_an_ops_place_knows_the_line_of_the_user(self) -> None:
+        x, y = tt.fmatrix("x"), tt.fvector("y")
+        h = tt.tanh(tt.dot(x, x))
+        function = theano.function([x, y], [tt.set_subtensor(h[:, 1], y).sum(), h], mode=with_pass("cvm_nogc", storage="arena"))
+        copies = [n for n in function.maker.fgraph.apply_nodes if isinstance(n.op, theano_memopt_ops.Copy)]
+        assert copies
+        for node in copies:
+            written = [client for client, _ in node.outputs[0].clients]
+            for v in [*node.outputs, *(out for client in written for out in client.outputs)]:
+                assert any(__file__ in frame[0] for frames in v.tag.trace for frame in frames)
+
     @parameterized.expand([("FAST_RUN",), ("FAST_COMPILE",)])
     def test_copy_keeps_the_order_of_memory(self, mode: str) -> None:
         x = tt.fmatrix("x")

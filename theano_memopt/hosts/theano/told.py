@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from theano import gof, tensor
+from theano.gof.opt import copy_stack_trace
 from theano.tensor.elemwise import DimShuffle
 from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor, Subtensor
 
@@ -28,6 +29,9 @@ def bring(fgraph: Any) -> int:
         if replacement is not None:
             for old, new in zip(node.outputs, replacement.outputs):
                 new.name = old.name
+            # Whoever asks where a result comes from, `explain` too, is told the user's line.
+            made = [v for v in replacement.inputs if v.owner is not None and v not in node.inputs]
+            copy_stack_trace(node.outputs, [*replacement.outputs, *made])
             try:
                 fgraph.replace_all_validate(list(zip(node.outputs, replacement.outputs)), reason="mem_reuse")
             except gof.InconsistencyError:
