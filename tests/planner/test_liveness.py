@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.oracles import peak_by_reference_counts
 from tests.strategies import graphs
-from theano_memopt.planner.liveness import Walk, live_bytes, lives, timeline
+from theano_memopt.planner.liveness import Walk, live_bytes, lives, peaks, timeline
 from theano_memopt.planner.model import Graph, build_graph, graph_from_json
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
@@ -31,6 +32,13 @@ def test_three_ways_of_counting_agree(graph: Graph) -> None:
     for step in range(len(order)):
         assert walked.resting[step] == live_bytes(graph, set(order[: step + 1]))
         assert walked.heights[step] == sum(b.size for b, (born, dead) in zip(graph.buffers, spans) if born <= step < dead)
+
+
+@given(graphs(most=10), st.integers(0, 3))
+def test_peaks_at_other_sizes_are_those_of_the_resized_graph(graph: Graph, factor: int) -> None:
+    sizes = [[b.size for b in graph.buffers], [b.size * factor + i for i, b in enumerate(graph.buffers)]]
+    resized = [Graph(graph.tasks, tuple(replace(b, size=size) for b, size in zip(graph.buffers, row))) for row in sizes]
+    assert peaks(graph, graph.natural_order, sizes) == tuple(timeline(other, graph.natural_order).peak for other in resized)
 
 
 @given(graphs(most=7), st.data())
