@@ -231,8 +231,8 @@ def test_ctrl_c_by_signal(linker: str, storage: str) -> None:
     try:
         for moment in range(40):
             armed[0] = True
-            signal.setitimer(signal.ITIMER_REAL, 0.0001 * (1 + moment % 10))
             with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 * (1 + moment % 10))  # it may come at once
                 while armed[0]:
                     ours(X)
             w.set_value(X)
