@@ -197,6 +197,14 @@ def test_debug_mode_agrees_with_the_ops_that_write_where_they_are_told() -> None
 # --- shapes that change --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
+def test_growing_for_a_thousand_calls(linker: str) -> None:
+    ours, stock = square(linker)
+    agree(ours, stock, *[(floats(n, 3, seed=n),) for n in range(1, 1001)])
+    assert len(machine(ours).fittings) <= arena.SIGNATURES
+
+
 class TestShapes:
     @parameterized.expand([(linker,) for linker in LINKERS])
     def test_alternating(self, linker: str) -> None:
