@@ -117,15 +117,14 @@ def search(name: str, who: str, size: int) -> None:
     from theano.compile import profiling
 
     theano.config.profile = theano.config.profile_memory = theano.config.profiling.min_peak_memory = True
-    from theano_memopt.hosts.theano import profiling as profiling_here
+    from tests.theano.both import ready_for_upstream
 
     summary = profiling.ProfileStats.summary_memory
     stats = theano.ProfileStats(atexit_print=False, gpu_checks=False)
     batch, function = _profiled(name, stats, size)
     function(*batch)
-    if who == "upstream":  # its own machine would have left these
-        for node in stats.apply_callcount:
-            node.destroy_dependencies = [v for before in profiling_here._demands(node.fgraph).get(node, ()) for v in before.outputs]
+    if who == "upstream":
+        ready_for_upstream(stats)
     stream = io.StringIO()
     signal.signal(signal.SIGALRM, _out_of_patience)
     signal.alarm(PATIENCE)

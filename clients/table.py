@@ -260,6 +260,7 @@ def _table(rows: Sequence[Row]) -> str:
     from rich.table import Table
     from rich.text import Text
 
+    from theano_memopt.report.model import less
     from theano_memopt.report.text import rendered
 
     table = Table(show_edge=False, pad_edge=False)
@@ -274,7 +275,7 @@ def _table(rows: Sequence[Row]) -> str:
             str(r.steps),
             _kb(r.measured_peak_stock),
             _kb(r.measured_peak_ours),
-            _less(r.measured_peak_ours, r.measured_peak_stock),
+            less(r.measured_peak_ours, r.measured_peak_stock),
             *kept,
             _kb(r.planned_peak_stock),
             _kb(r.planned_peak_ours),
@@ -301,10 +302,6 @@ def _write_csv(rows: Sequence[Row], path: str) -> None:
 
 def _kb(count: int) -> str:
     return f"{count / 1000:,.1f}"
-
-
-def _less(ours: int, stock: int) -> str:
-    return f"{100 * (ours - stock) / stock:+.0f} %" if stock else ""
 
 
 def _read(path: str) -> Any:

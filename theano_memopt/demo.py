@@ -137,7 +137,7 @@ def _table(shown: Sequence[Shown]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from theano_memopt.report.model import in_bytes
+    from theano_memopt.report.model import in_bytes, less
     from theano_memopt.report.text import rendered
 
     table = Table(show_edge=False, pad_edge=False)
@@ -150,21 +150,17 @@ def _table(shown: Sequence[Shown]) -> str:
             s.name,
             in_bytes(s.stock.peak),
             in_bytes(s.ours.peak),
-            _less(s.ours.peak, s.stock.peak),
+            less(s.ours.peak, s.stock.peak),
             least,
             in_bytes(s.stock.reserved),
             in_bytes(s.ours.reserved),
-            _less(s.ours.reserved, s.stock.reserved),
+            less(s.ours.reserved, s.stock.reserved),
             f"{s.stock.milliseconds:.1f}",
             f"{s.ours.milliseconds:.1f}",
             f"{s.difference:g}",
         )
     words = "measured; peak: the most bytes held at once in one call; reserved: what stays after a call with allow_gc=False; ms: one step, the median"
     return rendered([table, Text(words)], width=160)
-
-
-def _less(ours: int, stock: int) -> str:
-    return f"{100 * (ours - stock) / stock:+.0f} %" if stock else ""
 
 
 def _say(sentence: str) -> None:

@@ -2,14 +2,13 @@
 # `make demo` and `make test` as on a new machine: a clean checkout of the last commit, an empty home, empty caches, and nothing on the path
 # but the system's own folders and the Python in question.
 #
-#   sh tools/fresh.sh python3.11 python3.9        each must be found on the path, or be a path; "FRESH=demo" for only one of the two
+#   sh tools/fresh.sh python3.11 python3.9        each on the path, of pyenv, or a path; "FRESH=demo" for only one of the two
 set -eu
 project=$(cd "$(dirname "$0")/.." && pwd)
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 for python in "$@"; do
-    found=$(command -v "$python") || { echo "fresh: there is no $python" >&2; exit 2; }
-    real=$("$found" -c 'import sys; print(sys.executable)')
+    real=$(PYTHON="$python" sh "$project/tools/find_python.sh")
     rm -rf "$place/project" "$place/home"
     mkdir -p "$place/home"
     git clone --quiet "$project" "$place/project"

@@ -197,11 +197,11 @@ def test_debug_mode_agrees_with_the_ops_that_write_where_they_are_told() -> None
 # --- shapes that change --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
-def test_growing_for_a_thousand_calls(linker: str) -> None:
+@pytest.mark.parametrize("calls", [89, pytest.param(1000, marks=pytest.mark.nightly)])
+def test_growing_call_by_call(linker: str, calls: int) -> None:
     ours, stock = square(linker)
-    agree(ours, stock, *[(floats(n, 3, seed=n),) for n in range(1, 1001)])
+    agree(ours, stock, *[(floats(n, 3, seed=n),) for n in range(1, calls + 1)])
     assert len(machine(ours).fittings) <= arena.SIGNATURES
 
 
@@ -211,12 +211,6 @@ class TestShapes:
         ours, stock = square(linker)
         agree(ours, stock, *[(floats(n, 5, seed=i),) for i, n in enumerate([9, 9, 9, 4, 9, 4, 9, 4, 9, 4, 4, 4, 9])])
         assert len(machine(ours).fittings) == 2
-
-    @parameterized.expand([(linker,) for linker in ("cvm", "cvm_nogc")])
-    def test_growing_call_by_call(self, linker: str) -> None:
-        ours, stock = square(linker)
-        agree(ours, stock, *[(floats(n, 3, seed=n),) for n in range(1, 90)])
-        assert len(machine(ours).fittings) <= arena.SIGNATURES
 
     def test_a_block_that_has_become_much_too_large_is_made_smaller(self) -> None:
         ours, stock = square()

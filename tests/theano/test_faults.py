@@ -382,14 +382,14 @@ def _product(mode: Any, length: int) -> Any:
     return theano.function([x], chain(Trap(7)(chain(x, length)), length), mode=mode)  # Trap runs Python: threads change there
 
 
+def _one_block(wanted: bool) -> Any:
+    return theano_memopt.shared_arena() if wanted else contextlib.nullcontext()
+
+
 @each_setup
 @pytest.mark.parametrize("together", [False, True])
 def test_two_functions_at_once(linker: str, storage: str, together: bool) -> None:
-    with contextlib.ExitStack() as stack:
-        if together and storage == "arena":
-            from theano_memopt.hosts.theano.arena import shared_arena
-
-            stack.enter_context(shared_arena())
+    with _one_block(together and storage == "arena"):
         ours = [_product(with_pass(linker, storage=storage), length) for length in (2, 4)]
     stock = [_product(without_pass(), length) for length in (2, 4)]
     values = [X, floats(6, 6, seed=1)]
@@ -418,11 +418,7 @@ def test_one_function_in_two_threads_stays_usable(linker: str) -> None:
 @each_setup
 @pytest.mark.parametrize("together", [False, True])
 def test_a_function_that_calls_another(linker: str, storage: str, together: bool) -> None:
-    with contextlib.ExitStack() as stack:
-        if together and storage == "arena":
-            from theano_memopt.hosts.theano.arena import shared_arena
-
-            stack.enter_context(shared_arena())
+    with _one_block(together and storage == "arena"):
         outer, inner = (_product(with_pass(linker, storage=storage), length) for length in (3, 2))
     stock = _product(without_pass(), 3), _product(without_pass(), 2)
     other = floats(6, 6, seed=2)

@@ -17,10 +17,10 @@ import theano.tensor as tt
 from theano.compile import profiling as upstream
 from theano.compile.mode import Mode
 
-from tests.theano.both import annotation, with_pass, without_pass
+from tests.theano.both import annotation, ready_for_upstream, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano import probe, profiling
-from theano_memopt.hosts.theano.rewrite import cvm_order
+from theano_memopt.hosts.theano.rewrite import cvm_order, others_demands
 from theano_memopt.planner.certificate import check_certificate
 
 upstream_memory = upstream.ProfileStats.summary_memory.__wrapped__
@@ -66,8 +66,7 @@ def numbers(text: str) -> Dict[str, Tuple[int, int]]:
 
 def upstream_numbers(stats: Any, with_minimum: bool = True) -> Tuple[Dict[str, Tuple[int, int]], int]:
     """What upstream's own summary says of the same profile: its brackets are the toposort."""
-    for node in stats.apply_callcount:  # upstream's other machine would have left these
-        node.destroy_dependencies = [v for before in profiling._demands(node.fgraph).get(node, ()) for v in before.outputs]
+    ready_for_upstream(stats)
     stream = io.StringIO()
     with flags(profile=True, profile_memory=True, min_peak_memory=with_minimum):
         upstream_memory(stats, stream, 20)
@@ -172,7 +171,7 @@ def test_the_minimum_is_certified_where_upstream_takes_long(name: str) -> None:
     sizes = {v: profiling._bytes_of(v, stats.variable_shape) for node in stats.apply_callcount for v in node.outputs}
     found = profiling.figures(function.maker.fgraph, sizes, {}, stats.node_executed_order, "cvm", minimum=True)
     graph = profiling.declared_graph(
-        function.maker.fgraph.toposort(), function.maker.fgraph.outputs, profiling._demands(function.maker.fgraph), sizes, {}, inplace=True
+        function.maker.fgraph.toposort(), function.maker.fgraph.outputs, others_demands(function.maker.fgraph), sizes, {}, inplace=True
     )
     check_certificate(graph, found.minimum)
 

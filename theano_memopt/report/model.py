@@ -454,6 +454,11 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.3g} %" if whole else "0 %"
 
 
+def less(ours: int, stock: int) -> str:
+    """What was saved, in percent: negative where ours is smaller."""
+    return f"{100 * (ours - stock) / stock:+.0f} %" if stock else ""
+
+
 def gap_in_words(peak: int, floor: int) -> str:
     return f"{100 * (peak - floor) / floor:.2g} %" if floor else "an unknown share"
 

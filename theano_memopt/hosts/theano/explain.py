@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -27,7 +27,7 @@ from theano.scan_module.scan_utils import scan_args
 from theano_memopt.hosts.theano import vm
 from theano_memopt.hosts.theano.arena import may_lie
 from theano_memopt.hosts.theano.reader import Reading, _op_name, describe
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of
+from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of, others_demands
 from theano_memopt.hosts.theano.settings import storage_for
 from theano_memopt.hosts.theano.sizes import GUESS, Sizes, _known
 from theano_memopt.planner.arena import Arena, pack_graph
@@ -181,7 +181,7 @@ class _Subject:
         """The one that this function would run comes first."""
         index = {node: t for t, node in enumerate(self.reading.nodes)}
         toposort = self.reading.graph.natural_order
-        cvm = tuple(index[node] for node in cvm_order(self.reading.nodes, self.fgraph.outputs, demands(self.fgraph)))
+        cvm = tuple(index[node] for node in cvm_order(self.reading.nodes, self.fgraph.outputs, others_demands(self.fgraph)))
         if not self.reading.graph.is_legal(cvm):
             cvm = toposort
         orders = {"toposort": ("toposort", toposort), "cvm": ("order that the CVM really runs", cvm)}
@@ -219,9 +219,13 @@ class _Subject:
 
     # --- storage -------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _last_plan(self) -> Optional[Plan]:
+        return getattr(self.function.fn, "plan", lambda: None)()
+
     def machine_plan(self, graph: Graph) -> Optional[Plan]:
         """With an arena the machine plans for the shapes of each call: what it did last, if that was at these sizes."""
-        plan = getattr(self.function.fn, "plan", lambda: None)()
+        plan = self._last_plan
         return plan if plan is not None and [b.size for b in plan.graph.buffers] == [b.size for b in graph.buffers] else None
 
     def arena(self, sized: Sized, schedule: Schedule) -> Arena:
@@ -333,16 +337,6 @@ def name_of(function: Any) -> str:
     """Theano names a function after the whole path of the line that compiled it, if the user does not name it."""
     name = str(getattr(function, "name", None) or "function")
     return _short(name) if os.path.isabs(name) else name
-
-
-def demands(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
-    """What features other than ours want to run before what."""
-    found: OrderedDict[Any, List[Any]] = OrderedDict()
-    for feature in fgraph._features:
-        if hasattr(feature, "orderings") and not isinstance(feature, MemReuse):
-            for node, before in feature.orderings(fgraph).items():
-                found.setdefault(node, []).extend(before)
-    return found
 
 
 def resized_slots(graph: Graph, order: Sequence[int], slots: Slots) -> Slots:

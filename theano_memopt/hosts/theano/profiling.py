@@ -24,7 +24,7 @@ import theano
 from theano.compile import profiling
 from theano.gof import vm as host
 
-from theano_memopt.hosts.theano.rewrite import MemReuse, cvm_order, feature_of
+from theano_memopt.hosts.theano.rewrite import MemReuse, cvm_order, feature_of, others_demands
 from theano_memopt.hosts.theano.settings import storage_for
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.arena import pack_graph
@@ -211,7 +211,7 @@ def figures(fgraph: Any, sizes: Mapping[Any, int], kinds: Mapping[Any, str], exe
     feature = feature_of(fgraph)
     found = None if feature is None else feature.annotation(fgraph)
     everything = list(found.reading.nodes) if found is not None else fgraph.toposort()
-    demands = _demands(fgraph)
+    demands = others_demands(fgraph)
     ran = set(executed) or set(everything)
     nodes = [node for node in everything if node in ran]
     orders = {"toposort": nodes, "cvm": [node for node in cvm_order(everything, fgraph.outputs, demands) if node in ran]}
@@ -302,16 +302,6 @@ def _reserved(graph: Graph, order: Sequence[int], feature: MemReuse, found: Any)
     place = {f"{t}.{i}": v for t, node in enumerate(found.reading.nodes) for i, v in enumerate(node.outputs)}
     may = [b for b, buffer in enumerate(graph.buffers) if not buffer.pinned and place.get(buffer.label) in sharing]
     return share_cells(graph, order, may).reserved_bytes
-
-
-def _demands(fgraph: Any) -> Dict[Any, List[Any]]:
-    """What features other than ours want to run before what."""
-    found: Dict[Any, List[Any]] = {}
-    for feature in fgraph._features:
-        if hasattr(feature, "orderings") and not isinstance(feature, MemReuse):
-            for node, before in feature.orderings(fgraph).items():
-                found.setdefault(node, []).extend(before)
-    return found
 
 
 # --- printing --------------------------------------------------------------------------------------------------------

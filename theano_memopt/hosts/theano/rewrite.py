@@ -125,6 +125,16 @@ def feature_of(fgraph: Any) -> Optional[MemReuse]:
     return None
 
 
+def others_demands(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
+    """What features other than ours want to run before what."""
+    found: Dict[Any, List[Any]] = {}
+    for feature in fgraph._features:
+        if hasattr(feature, "orderings") and not isinstance(feature, MemReuse):
+            for node, before in feature.orderings(fgraph).items():
+                found.setdefault(node, []).extend(before)
+    return found
+
+
 class MemReuseOptimizer(gof.Optimizer):
     """Attach the feature. Everything else is done when an order is asked for."""
 

@@ -11,7 +11,7 @@ names the variable that was overwritten and the one that was written there.
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import gof
@@ -77,16 +77,14 @@ class Watch:
             if isinstance(value, np.ndarray):
                 self.values[v] = value.copy()
                 self.touched.append((*_range(value), v))
-                if any(isinstance(array, np.ndarray) and np.may_share_memory(array, value) for array in self._arrays(node.inputs)):
+                arrays = (self.storage_map[i][0] for i in node.inputs)
+                if any(isinstance(array, np.ndarray) and np.may_share_memory(array, value) for array in arrays):
                     self.views.add(v)
         for root in self.dying.get(node, ()):
             value = self.storage_map[root][0]
             if isinstance(value, np.ndarray) and value.flags.writeable and root not in self.views:
                 _poison(value)
                 self.touched.append((*_range(value), root))
-
-    def _arrays(self, variables: Sequence[Any]) -> Iterator[Any]:
-        return (self.storage_map[v][0] for v in variables)
 
     def _cellmate(self, victim: Any) -> Optional[Any]:
         """The latest other tenant of the same cell."""
