@@ -664,7 +664,10 @@ def _build_noise(ctx: Any, par: Any, x: Any) -> Any:
         from theano.tensor.shared_randomstreams import RandomStreams as Streams
     else:
         from theano.sandbox.rng_mrg import MRG_RandomStreams as Streams
-    return x + Streams(par[1] + 1).uniform(size=x.shape, dtype=x.dtype)
+    streams = Streams(par[1] + 1)
+    noise = streams.uniform(size=x.shape, dtype=x.dtype)
+    ctx.states.extend(update[0] for update in streams.state_updates)
+    return x + noise
 
 
 def _same_view(r: random.Random, pool: Pool) -> Choice:
@@ -807,6 +810,8 @@ class Built:
 
         self.theano, self.tt, self.mode, self.program = theano, tt, mode, program
         self.updates: List[Any] = []
+        self.states: List[Any] = []
+        """Of random streams."""
         self.shared: List[Any] = []
         self.inputs: List[Tuple[int, Any]] = []
         self.variables: List[Any] = []
@@ -876,7 +881,7 @@ def tell(program: Program, mode: Any) -> Story:
     shared = [i for i, node in enumerate(nodes) if node["kind"] == "shared"]
     story: Story = []
     kept: List[Tuple[str, Any, Any]] = []
-    extras = [(w, w.get_value()) for w in built.shared if w.name.startswith("extra")]
+    extras = [(w, w.get_value()) for w in [*built.shared, *built.states] if w in built.states or w.name.startswith("extra")]
     before = program["calls"][0]
     for number, call in enumerate(program["calls"]):
         if call != before:

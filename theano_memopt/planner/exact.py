@@ -2,11 +2,12 @@
 
     orders that compete  ->  floors  ->  shrink the graph  ->  search under a budget, from the floor upwards  ->  answer
 
-1. Every competing order, every cheap rule (heuristics.py): the best of them is where we start, so the answer is never worse.
+1. Every competing order, and the cheap rules (heuristics.py) on the shrunk graph: the best of them is where we start.
 2. The greatest floor (floors.py). Where it meets the best order, that is the proof.
 3. Else search under budgets between floor and peak (search.py). An order found lowers the peak; a search that fails everywhere
    raises the floor. Slices of effort grow fourfold; each slice is spent on
        the floor    under it the search is sharpest, and most training graphs end here
+       rules        once: the cheap ones on the whole graph, so that the answer is never worse than any of them
        dives        greedy searches without cuts, under falling budgets: thousands of tasks in a blink
        pieces       the steps around the peak in a better order of their own (windows.py)
        halving      budgets between floor and peak
@@ -65,14 +66,17 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
     work.compete([("given order", graph.natural_order), *competing_orders])
     baseline = work.peak
     if work.floor < work.peak:
-        work.compete_rules()
+        work.compete_shrunk_rules()
     if work.floor < work.peak:
-        work.remember()
         work.raise_floor_by_flow()
     for slice_ in _slices(options.effort):
         if work.floor >= work.peak:
             break
+        work.remember()
         work.search(work.floor, slice_)
+        if slice_ <= FIRST_SLICE:
+            work.compete_rules()
+            work.remember()
         work.dive(slice_)
         work.remember()
         work.improve_by_pieces(slice_)
@@ -136,10 +140,13 @@ class _Minimiser:
             self.competing.append((name, peak))
 
     def compete_rules(self) -> None:
-        """The cheap rules, on the graph and on the smaller one, until one of them reaches the floor."""
+        """The cheap rules, until one of them reaches the floor."""
         for name, rule in RULES.items():
             if self.floor < self.peak:
                 self.compete([(name, rule(self.graph))])
+
+    def compete_shrunk_rules(self) -> None:
+        """The same on the smaller graph, which costs less, and tells how low each of its tasks can run."""
         for name, rule in RULES.items():
             if self.floor < self.peak:
                 order = rule(self.reduced.graph)

@@ -30,6 +30,7 @@ import theano
 from theano import gof
 from theano.compile import mode as modes
 from theano.gof import toolbox
+from theano.gof.graph import io_toposort
 
 from theano_memopt.hosts.theano.reader import Reading, always_asked, is_lazy, read
 from theano_memopt.hosts.theano.settings import Settings, check, declare, settings, storage_for
@@ -311,8 +312,8 @@ def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str) -> Annotation:
     """Read the graph, choose an order, and link it. The feature itself must be silent meanwhile. `uses` is the storage."""
     if len(fgraph.apply_nodes) > chosen.max_nodes:
         raise Declined(f"{len(fgraph.apply_nodes)} nodes are more than mem_reuse.max_nodes={chosen.max_nodes}")
-    nodes = fgraph.toposort()
     demands = fgraph.orderings()
+    nodes = io_toposort(fgraph.inputs, fgraph.outputs, demands)  # as fgraph.toposort, which would ask for the demands again
     reading = read(fgraph, nodes, demands, chosen.default_dim)
     index = {node: t for t, node in enumerate(nodes)}
     own = {

@@ -416,7 +416,7 @@ class Formulas:
         self._more: Dict[Any, Optional[Tuple[Any, ...]]] = {}
 
     def get(self, variable: Any) -> Optional[Sequence[Any]]:
-        rule = None if variable.owner is None else next((rule for op, rule in _UNWRITTEN if isinstance(variable.owner.op, op)), None)
+        rule = None if variable.owner is None else _unwritten(type(variable.owner.op))
         if rule is None:
             return self._shape_of.get(variable)
         if variable not in self._more:
@@ -442,8 +442,10 @@ def _dims_of(variable: Any) -> Tuple[Any, ...]:
     return tuple(Shape_i(axis)(variable) for axis in range(getattr(variable.type, "ndim", 0)))
 
 
-# DeepCopyOp comes after ShapeFeature's time and says nothing of shapes; nor does the draw of MRG_RandomStreams.
-_UNWRITTEN = ((DeepCopyOp, _like_its_input), (mrg_uniform_base, _random_draw))
+@functools.lru_cache(maxsize=None)
+def _unwritten(op: type) -> Optional[Callable[[Any, Any], Tuple[Any, ...]]]:
+    """DeepCopyOp comes after ShapeFeature's time and says nothing of shapes; nor does the draw of MRG_RandomStreams."""
+    return _like_its_input if issubclass(op, DeepCopyOp) else _random_draw if issubclass(op, mrg_uniform_base) else None
 
 
 def _branches(node: Any, wanted: Any) -> Tuple[Any, Any]:

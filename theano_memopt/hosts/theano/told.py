@@ -22,22 +22,41 @@ import theano_memopt_ops as ops  # the module, not its names: it may be the firs
 
 
 def bring(fgraph: Any) -> int:
-    """Replace such ops; answers how many."""
-    count = 0
-    for node in fgraph.toposort():
-        replacement = _replacement(node)
-        if replacement is not None:
-            for old, new in zip(node.outputs, replacement.outputs):
-                new.name = old.name
-            # Whoever asks where a result comes from, `explain` too, is told the user's line.
-            made = [v for v in replacement.inputs if v.owner is not None and v not in node.inputs]
-            copy_stack_trace(node.outputs, [*replacement.outputs, *made])
+    """Replace such ops; answers how many.
+
+    To validate a graph is to sort it, so that is done once for all; where it fails, one replacement after the other.
+    """
+    before = fgraph.checkpoint()
+    for all_at_once in (True, False):
+        count = 0
+        for node in fgraph.toposort():
             try:
-                fgraph.replace_all_validate(list(zip(node.outputs, replacement.outputs)), reason="mem_reuse")
+                count += _bring_node(fgraph, node, validate=not all_at_once)
             except gof.InconsistencyError:
-                continue  # a Scan, say, wants no result of its body to be made in place: the node stays as it was
-            count += 1
-    return count
+                pass  # a Scan, say, wants no result of its body to be made in place: the node stays as it was
+        try:
+            fgraph.validate()
+            return count
+        except gof.InconsistencyError:
+            fgraph.revert(before)
+    return 0
+
+
+def _bring_node(fgraph: Any, node: Any, validate: bool) -> bool:
+    replacement = _replacement(node)
+    if replacement is None:
+        return False
+    for old, new in zip(node.outputs, replacement.outputs):
+        new.name = old.name
+    # Whoever asks where a result comes from, `explain` too, is told the user's line.
+    made = [v for v in replacement.inputs if v.owner is not None and v not in node.inputs]
+    copy_stack_trace(node.outputs, [*replacement.outputs, *made])
+    pairs = list(zip(node.outputs, replacement.outputs))
+    if validate:
+        fgraph.replace_all_validate(pairs, reason="mem_reuse")
+    else:
+        fgraph.replace_all(pairs, reason="mem_reuse")
+    return True
 
 
 def _replacement(node: Any) -> Optional[Any]:
