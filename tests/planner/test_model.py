@@ -8,6 +8,7 @@ from typing import Any, Dict
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.strategies import graphs
 from theano_memopt.planner.model import Buffer, Graph, GraphError, Task, build_graph, graph_from_json, graph_to_json, worked_example
@@ -111,3 +112,20 @@ def test_the_natural_order_is_legal_and_nothing_else_is(graph: Graph) -> None:
 def test_large_sizes_are_whole_numbers_of_any_length() -> None:
     graph = build_graph({"a": 10**30}, [("t", (), ("a",))])
     assert graph.allocates == (10**30,)
+
+
+@given(graphs(), st.integers(0, 5))
+def test_a_resized_graph_is_the_one_built_with_those_sizes(graph: Graph, factor: int) -> None:
+    sizes = [factor * buffer.size + b for b, buffer in enumerate(graph.buffers)]
+    built = Graph(graph.tasks, tuple(dataclasses.replace(buffer, size=size) for buffer, size in zip(graph.buffers, sizes)), "elsewhere")
+    resized = graph.resized(sizes, "elsewhere")
+    assert resized == built
+    for found in ("natural_order", "predecessors", "successors", "allocates"):
+        assert getattr(resized, found) == getattr(built, found)
+    assert graph.resized([buffer.size for buffer in graph.buffers]) == graph
+
+
+@pytest.mark.parametrize("sizes", [[1, 2, 3], [1, 1, 1, -1, 1]])
+def test_a_graph_takes_no_sizes_that_do_not_fit(sizes: Any) -> None:
+    with pytest.raises(ValueError, match="0 bytes or more"):
+        worked_example().resized(sizes)

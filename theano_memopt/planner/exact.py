@@ -73,10 +73,12 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
         if work.floor >= work.peak:
             break
         work.remember()
-        work.search(work.floor, slice_)
+        outcome = work.search(work.floor, slice_)
         if slice_ <= FIRST_SLICE:
             work.compete_rules()
             work.remember()
+        if outcome == EXHAUSTED:
+            work.halve(slice_)  # where one search comes to an end the next ones are likely to
         work.dive(slice_)
         work.remember()
         work.improve_by_pieces(slice_)
@@ -111,6 +113,7 @@ class _Minimiser:
         self.floor: int
         self.proof: Proof
         self.floor, self.proof = best_footprint(graph)
+        self.shown_by: Tuple[Sequence[int], str] = ((), "")  # tasks of the reduced graph that show the floor, and which runs last or first
         self.walked: Dict[str, WalkedOrder] = {}  # orders that are being improved by pieces
         self.ranking: List[int] = []  # tasks of the reduced graph, highest flow floor first
 
@@ -178,7 +181,7 @@ class _Minimiser:
             if len(floors) % 64 == 0:
                 self._say(f"floor {self.floor:,} after {len(floors)} minimum cuts")
         self.ranking = sorted(floors, key=lambda t: (-floors[t], t))
-        self._prefer_chains(self.ranking[:1], "last")
+        self.shown_by = (self.ranking[:1], "last")
 
     def raise_floor_by_sets(self) -> None:
         if self.settled or len(self.reduced.graph.tasks) ** 2 > CUTS_AT_MOST:
@@ -192,11 +195,12 @@ class _Minimiser:
             floor, tasks = best_of_sets(self.kernel, candidates[:SET_CANDIDATES], which, self._out_of_time)
             if floor > self.floor:
                 self._raise_floor(floor, Exhausted(floor - 1, tuple(self.reduced.heads[t] for t in tasks), 0))
-                self._prefer_chains(tasks, which)
+                self.shown_by = (tasks, which)
 
-    def _prefer_chains(self, tasks: Sequence[int], which: str) -> None:
+    def _prefer_chains(self) -> None:
         """Chains are the better proof, where the full graph has them too: they are checked without a search."""
-        if tasks and isinstance(self.proof, Exhausted):
+        tasks, which = self.shown_by
+        if tasks and isinstance(self.proof, Exhausted) and self.proof.states == 0:
             shown, chains = witness(self.graph, [self.reduced.heads[t] for t in tasks], which)
             if shown >= self.floor:
                 self.proof = chains
@@ -273,6 +277,8 @@ class _Minimiser:
 
         Every way of starting gets stuck somewhere, and seldom the same place is the lowest: so several orders are improved.
         """
+        if self.peak - self.floor <= self.peak // 1000:
+            return  # what is left to gain is for the searches, which can also prove that it is not there
         for method, walked in self.walked.items():
             while not self.settled and self._improve_somewhere(walked, slice_ // 4):
                 self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: improving {method!r} by pieces, at {walked.peak:,}")
@@ -307,6 +313,7 @@ class _Minimiser:
     # ------------------------------------------------------------------------------------------------------------ answer
 
     def answer(self, baseline: int) -> Schedule:
+        self._prefer_chains()
         certificate = Proven(self.floor, self.proof) if self.floor == self.peak else Open(self.floor, self.proof, self._why_open())
         return Schedule(self.order, timeline(self.graph, self.order), certificate, baseline, self.method, self.states, tuple(self.competing))
 

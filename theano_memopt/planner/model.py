@@ -98,6 +98,19 @@ class Graph:
         """For each task the bytes that it allocates."""
         return tuple(sum(self.buffers[b].size for b in task.writes) for task in self.tasks)
 
+    def resized(self, sizes: Sequence[int], sizes_from: Optional[str] = None) -> Graph:
+        """The same graph with other sizes, one per buffer. What does not depend on sizes is not found or checked anew."""
+        if any(size < 0 for size in sizes) or len(sizes) != len(self.buffers):
+            raise ValueError(f"a graph of {len(self.buffers)} buffers needs as many sizes of 0 bytes or more, not {list(sizes)}")
+        other = object.__new__(Graph)
+        for name in ("tasks", "sizes_from", "_order", "predecessors", "successors"):
+            object.__setattr__(other, name, getattr(self, name))
+        buffers = [b if b.size == size else Buffer(size, b.kind, b.producer, b.readers, b.pinned, b.label) for b, size in zip(self.buffers, sizes)]
+        object.__setattr__(other, "buffers", tuple(buffers))
+        if sizes_from is not None:
+            object.__setattr__(other, "sizes_from", sizes_from)
+        return other
+
     def is_legal(self, order: Sequence[int]) -> bool:
         """Is `order` a permutation of the tasks in which nothing runs before what it needs?"""
         position = {task: step for step, task in enumerate(order)}

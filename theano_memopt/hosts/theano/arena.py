@@ -48,7 +48,6 @@ from theano.tensor.blas import GemmRelated
 from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
-from theano_memopt.hosts.theano.reader import _resized
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain, reordered
 from theano_memopt.hosts.theano.true_shapes import Signature, TrueShapes
 from theano_memopt.planner.arena import Arena, check_packing, pack
@@ -358,7 +357,7 @@ class House:
 
     def _order(self, sizes: Sequence[int]) -> Order:
         """For a new order a new machine has to be made: only if it gains."""
-        graph = _resized(self.graph, sizes)
+        graph = self.graph.resized(sizes)
         best = min(self.orders, key=lambda order: timeline(graph, order).peak)
         if self.annotation.options.effort and self.feature.settings.order == "auto":
             schedule = minimise_peak(graph, self.annotation.options, [("order until now", best)])
@@ -515,7 +514,7 @@ class ArenaVM:
         fitting, house = self.fitting, self.house
         if fitting is None:
             return None
-        graph = _resized(house.graph, fitting.sizes)
+        graph = house.graph.resized(fitting.sizes)
         options = replace(house.annotation.options, storage="arena", alignment=ALIGNMENT)
         schedule = along(minimise_peak(graph, options, [("order in use", fitting.order)]), graph, fitting.order)
         offsets: List[Optional[int]] = [None] * len(graph.buffers)

@@ -123,7 +123,7 @@ class _Subject:
             return Sized(self.reading.graph, self.reading.cautious, shapes)
         rows = [sizes.bytes(root)[GUESS] for root in self.reading.roots]
         words = "; ".join(f"{name} = {said}" for name, said in sorted(sizes.came_from.items())) or "every dimension is fixed"
-        return Sized(_resized(self.reading.graph, rows, words), _resized(self.reading.cautious, rows, words), shapes)
+        return Sized(self.reading.graph.resized(rows, words), self.reading.cautious.resized(rows, words), shapes)
 
     def sizes(self, arguments: Sequence[Any]) -> Sizes:
         given = self.match(arguments) if arguments else {}
@@ -407,10 +407,6 @@ def _crowded(storage: Any) -> Set[int]:
     for cell in storage.cell_of:
         count[cell] = count.get(cell, 0) + 1
     return {b for b, cell in enumerate(storage.cell_of) if cell is not None and count[cell] > 1}
-
-
-def _resized(graph: Graph, sizes: Sequence[int], words: str) -> Graph:
-    return Graph(graph.tasks, tuple(replace(buffer, size=size) for buffer, size in zip(graph.buffers, sizes)), words)
 
 
 def _shape_of(variable: Any, argument: Any, i: int) -> Tuple[Tuple[Optional[int], ...], Any]:

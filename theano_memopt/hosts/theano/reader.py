@@ -35,7 +35,7 @@ from theano.tensor.extra_ops import CpuContiguous
 from theano.tensor.subtensor import Subtensor
 from theano.tensor.type_other import NoneTypeT, SliceType
 
-from theano_memopt.hosts.theano.sizes import GUESS, SCENARIOS, Sizes
+from theano_memopt.hosts.theano.sizes import GUESS, Sizes
 from theano_memopt.planner.model import Buffer, Graph, Task
 
 MAY_COPY = (tensor.Reshape, tensor.Flatten, CpuContiguous)
@@ -60,8 +60,8 @@ class Reading:
     loose: FrozenSet[int]
     certain: FrozenSet[Any]
     """Nodes that run in every call. Closed under what they need."""
-    scenarios: Tuple[Tuple[str, Graph], ...]
-    """The same graph at other plausible sizes; empty if no size is a mere assumption."""
+    scenarios: Tuple[Tuple[int, ...], ...]
+    """Other plausible sizes of the buffers; empty if no size is a mere assumption."""
 
 
 def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]], default_dim: int) -> Reading:
@@ -104,9 +104,7 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     doubtful = frozenset(
         b for b, (one, two) in enumerate(zip(graph.buffers, cautious.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
-    others: Tuple[Tuple[str, Graph], ...] = ()
-    if sizes.has_free:
-        others = tuple((name, _resized(graph, [row[i] for row in rows])) for i, name in enumerate(SCENARIOS) if i != GUESS)
+    others = tuple(row for i, row in enumerate(zip(*rows)) if i != GUESS) if sizes.has_free else ()
     return Reading(graph, tuple(nodes), tuple(aliases.roots), tuple(map(tuple, aliases.names)), cautious, doubtful, loose, certain, others)
 
 
@@ -278,11 +276,6 @@ def _op_name(op: Any) -> str:
 
 def _label(task: int, root: Any) -> str:
     return f"{task}.{root.owner.outputs.index(root)}" + (f" {root.name}" if root.name else "")
-
-
-def _resized(graph: Graph, sizes: Sequence[int]) -> Graph:
-    buffers = tuple(Buffer(size, b.kind, b.producer, b.readers, b.pinned, b.label) for b, size in zip(graph.buffers, sizes))
-    return Graph(graph.tasks, buffers, graph.sizes_from)
 
 
 def describe(variable: Optional[Any]) -> str:

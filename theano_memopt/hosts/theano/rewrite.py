@@ -386,10 +386,9 @@ def _choose(reading: Reading, options: PlanOptions, own: Mapping[str, Tuple[int,
     schedule = minimise_peak(graph, options, competing)
     if schedule.peak == timeline(graph, own[runs]).peak:
         schedule = _with_order(schedule, graph, own[runs], "host", "")
-    others = [other for _, other in reading.scenarios]
-    sizes = [[b.size for b in other.buffers] for other in others]
-    allowed = peaks(graph, own[runs], sizes)
-    if all(peak <= limit for peak, limit in zip(peaks(graph, schedule.order, sizes), allowed)):
+    others = reading.scenarios
+    allowed = peaks(graph, own[runs], others)
+    if all(peak <= limit for peak, limit in zip(peaks(graph, schedule.order, others), allowed)):
         return schedule
     quick = len(graph.tasks) > LARGE
     effort = 0 if quick else min(options.effort, OTHER_EFFORT)
@@ -397,7 +396,7 @@ def _choose(reading: Reading, options: PlanOptions, own: Mapping[str, Tuple[int,
 
     def offer(name: str, order: Tuple[int, ...]) -> None:
         if order not in candidates:
-            worst = max((peak / max(limit, 1) for peak, limit in zip(peaks(graph, order, sizes), allowed)), default=1.0)
+            worst = max((peak / max(limit, 1) for peak, limit in zip(peaks(graph, order, others), allowed)), default=1.0)
             candidates[order] = ((max(worst, 1.0), timeline(graph, order).peak), name)
 
     for name, order in ((schedule.method, schedule.order), (runs, own[runs]), *competing):
@@ -405,7 +404,7 @@ def _choose(reading: Reading, options: PlanOptions, own: Mapping[str, Tuple[int,
     for other in others[:FEW] if quick else others:
         if min(candidates.values())[0] == (1.0, schedule.peak):
             break  # as good at the guessed sizes and nowhere worse: no more to gain
-        offer("best at other sizes", minimise_peak(other, replace(options, effort=effort), competing).order)
+        offer("best at other sizes", minimise_peak(graph.resized(other), replace(options, effort=effort), competing).order)
     order = min(candidates, key=lambda order: candidates[order][0])
     return _with_order(schedule, graph, order, candidates[order][1], "the least peak at the guessed sizes is worse than the host's at others")
 

@@ -11,6 +11,7 @@ Numbers and memory traffic are the same as before. The rewrite is done where an 
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Optional
 
 from theano import gof, tensor
@@ -30,10 +31,9 @@ def bring(fgraph: Any) -> int:
     for all_at_once in (True, False):
         count = 0
         for node in fgraph.toposort():
-            try:
+            # A Scan, say, wants no result of its body to be made in place: there a node stays as it was.
+            with contextlib.suppress(gof.InconsistencyError):
                 count += _bring_node(fgraph, node, validate=not all_at_once)
-            except gof.InconsistencyError:
-                pass  # a Scan, say, wants no result of its body to be made in place: the node stays as it was
         try:
             fgraph.validate()
             return count
