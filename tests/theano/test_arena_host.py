@@ -586,6 +586,27 @@ class TestSharedArena:
         assert machine(ours).lender is lender
 
 
+@pytest.mark.parametrize("linker", LINKERS)
+def test_a_length_that_cannot_be_computed_costs_that_call_alone_its_arena(linker: str, caplog: pytest.LogCaptureFixture) -> None:
+    def build() -> Any:
+        x, y = tt.fmatrix("x"), tt.fvector("y")
+        part = tt.exp(chain(x)[: x.shape[0] % y.shape[0] + 1])
+        return [x, y], [part.sum(dtype=X), tt.nnet.sigmoid(part).sum(dtype=X)], {}
+
+    ours, stock = pair(build, linker)
+    for y in (3, 3, 3, 0, 3):
+        arguments = (floats(5, 5), floats(y))
+        if y:
+            agree(ours, stock, arguments)
+            continue
+        for function in (ours, stock):
+            with pytest.raises(ZeroDivisionError, match="modulo by zero"):
+                function(*arguments)
+        assert not lies_in_the_block(ours)
+    assert lies_in_the_block(ours) or not linker.endswith("nogc")  # with gc the cells are empty between two calls
+    assert not machine(ours).aside and not caplog.records
+
+
 # --- plans that are wrong --------------------------------------------------------------------------------------------------
 
 

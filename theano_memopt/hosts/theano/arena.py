@@ -322,10 +322,9 @@ class House:
     def fit(self, signature: Signature, search: bool, at_hand: int) -> Fitting:
         """Order and offsets for the true sizes. Without `search` quickly: the order in use, and offsets stretched from the last
         ones or by one rule. `at_hand` bytes are there already."""
-        assert self.shapes is not None
         lying: Dict[int, Tuple[int, ...]] = {}
         sizes = [self.seen[root].size if root in self.seen else 0 for root in self.reading.roots]
-        for (b, kind), shape in zip(self.row, self.shapes.shapes(*signature)):
+        for (b, kind), shape in zip(self.row, self._shapes_at(signature)):
             if b not in self.wrong:
                 sizes[b] = max(0, math.prod(shape)) * kind.itemsize
                 lying[b] = shape
@@ -342,6 +341,13 @@ class House:
             self._last = (self.order, buffers, tuple(_aligned(size) for size in inside), arena)
         kinds, turns = zip(*[self._kind(b, lying[b]) for b in buffers]) if buffers else ((), ())
         return Fitting(self.order, buffers, tuple(kinds), tuple(turns), arena, tuple(sizes), search)
+
+    def _shapes_at(self, signature: Signature) -> Sequence[Any]:
+        assert self.shapes is not None
+        try:
+            return self.shapes.shapes(*signature)
+        except ArithmeticError:  # a formula divides by a length that is 0 now: this call allocates as Theano does
+            return ()
 
     def _stretched(self, buffers: Tuple[int, ...], sizes: Sequence[int], at_hand: int) -> Optional[Arena]:
         """The last packed offsets, stretched to these sizes, if that wastes little."""
