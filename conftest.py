@@ -25,3 +25,9 @@ def _own_cache(flags: str, worker: str) -> str:
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["THEANO_FLAGS"] = _own_cache(os.environ.get("THEANO_FLAGS", ""), os.environ["PYTEST_XDIST_WORKER"])
+
+if importlib.util.find_spec("theano") is not None:
+    import theano_memopt
+
+    # Before any module of the host: the one that is the first to import Theano would be half made when the pass is registered.
+    assert theano_memopt.plan_of

@@ -36,7 +36,7 @@ VARIANTS = ("stock gc", "stock nogc", "ours gc", "ours nogc", "glibc gc")
 COMPILED = ("logreg", "mlp", "mlp_adam", "lenet", "lstm")
 """Models of which compiling is timed: the larger ones take many seconds each time."""
 SEARCHED = ("logreg", "mlp", "lenet")
-PATIENCE = 40
+PATIENCE = 20
 """Seconds for upstream's search, which grows tenfold per layer."""
 PLACE = Path("out") / "bench"
 
@@ -44,23 +44,20 @@ PLACE = Path("out") / "bench"
 # --- memory and time -----------------------------------------------------------------------------------------------------
 
 
-def memory(measured: Sequence[Row], names: Sequence[str], size: int) -> List[Row]:
-    return [_memory_of(name, {row["variant"]: row for row in measured if row["model"] == name}, size) for name in names]
+def memory(measured: Sequence[Row], names: Sequence[str]) -> List[Row]:
+    return [_memory_of(name, {row["variant"]: row for row in measured if row["model"] == name}) for name in names]
 
 
-def _memory_of(name: str, by: Dict[str, Row], size: int) -> Row:
-    import theano_memopt
-
-    batch, function = compiled("ours gc", name, size)
-    report = theano_memopt.explain(function, *batch)
+def _memory_of(name: str, by: Dict[str, Row]) -> Row:
+    explained = by["ours gc"]["explained"]
     return {
         "model": name,
-        "nodes": len(report.graph.tasks),
-        "toposort": kilobytes(report.peak_of("toposort")),
-        "CVM": kilobytes(report.peak_of("order that the CVM really runs")),
-        "ours": kilobytes(report.peak),
-        "floor": kilobytes(report.floor),
-        "": "proven" if report.least is not None else "open",
+        "nodes": explained["nodes"],
+        "toposort": kilobytes(explained["toposort"]),
+        "CVM": kilobytes(explained["CVM"]),
+        "ours": kilobytes(explained["ours"]),
+        "floor": kilobytes(explained["floor"]),
+        "": "proven" if explained["proven"] else "open",
         "measured, gc: stock": kilobytes(by["stock gc"]["top"]),
         "gc: ours": kilobytes(by["ours gc"]["top"]),
         "held, nogc: stock": kilobytes(by["stock nogc"]["held"]),
@@ -212,7 +209,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     began = time.monotonic()
     measured = [row for rows in measure(names, VARIANTS, given.rounds, given.seconds, given.size) for row in rows]
     found = {
-        "memory": memory(measured, names, given.size),
+        "memory": memory(measured, names),
         "time": times(measured, names),
         "minimum": minimum(given.size),
         "compiling": compiling([name for name in COMPILED if name in names], given.pairs, given.size),

@@ -96,7 +96,7 @@ def _summed_up(found: Sequence[List[Row]], variants: Sequence[str]) -> Iterator[
     for variant in variants:
         rows = [next(row for row in rows if row["variant"] == variant) for rows in found]
         out: Row = {"model": rows[0]["model"], "variant": variant}
-        for name in ("peak", "reserved", "floor", "held", "top", "rss"):
+        for name in ("peak", "reserved", "floor", "held", "top", "rss", "explained"):
             out[name] = rows[0].get(name, "")
         out["ms"] = _median(row["ms"] for row in rows)
         out["cpu ms"] = _median(row["cpu"] for row in rows)
@@ -167,7 +167,10 @@ def child(model: str, variant: str, size: int) -> None:
         _answer({"spent": spent, "faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - at})
     grown = _resident() - before
     held = probe.held_by_call(function, *batch)
-    _answer({"held": held.reserved, "top": held.peak, "rss": grown, **_planned(theano_memopt.plan_of(function))})
+    found = {"held": held.reserved, "top": held.peak, "rss": grown, **_planned(theano_memopt.plan_of(function))}
+    if variant == "ours gc":
+        found["explained"] = _explained(theano_memopt.explain(function, *batch))
+    _answer(found)
 
 
 def _timed(function: Any, batch: Sequence[Any]) -> Tuple[float, float]:
@@ -179,6 +182,18 @@ def _timed(function: Any, batch: Sequence[Any]) -> Tuple[float, float]:
 
 def _planned(plan: Any) -> Row:
     return {"peak": plan.schedule.peak, "reserved": plan.reserved_bytes, "floor": getattr(plan.storage, "floor", "")} if plan else {}
+
+
+def _explained(report: Any) -> Row:
+    """What `explain` finds at the sizes of this batch."""
+    return {
+        "nodes": len(report.graph.tasks),
+        "toposort": report.peak_of("toposort"),
+        "CVM": report.peak_of("order that the CVM really runs"),
+        "ours": report.peak,
+        "floor": report.floor,
+        "proven": report.least is not None,
+    }
 
 
 def _answer(row: Row) -> None:

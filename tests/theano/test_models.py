@@ -40,8 +40,7 @@ def _holds(name: str, linker: str) -> None:
     same(_train(model, function), _stock(name))
     plan = theano_memopt.plan_of(function)
     check_plan(plan)
-    if linker != "c|py":
-        assert probe.recorded_order(function, *model.batch) == list(annotation(function).nodes)
+    assert probe.recorded_order(function, *model.batch) == list(annotation(function).nodes)
     if linker.endswith("nogc") and name != "logreg":
         assert shared_cells(function) >= 2
 

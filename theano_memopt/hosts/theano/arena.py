@@ -152,9 +152,13 @@ def shared_arena() -> Iterator[Lender]:
     """Functions compiled inside share one block, as large as the largest of them needs: right for functions that run one
     after the other, as train and validate do. One that runs while another has the block allocates as Theano would.
 
-    >>> import theano_memopt                                                                 # doctest: +SKIP
-    >>> with theano_memopt.shared_arena():                                                   # doctest: +SKIP
-    ...     train, validate = theano.function(...), theano.function(...)
+    >>> import theano_memopt, theano, theano.tensor as tt
+    >>> x, mode = tt.dmatrix("x"), theano_memopt.mode("FAST_RUN", storage="arena")
+    >>> with theano_memopt.shared_arena():
+    ...     train = theano.function([x], tt.dot(x, x).sum(), mode=mode)
+    ...     validate = theano.function([x], tt.exp(x).sum(), mode=mode)
+    >>> train.fn.lender is validate.fn.lender
+    True
     """
     before = getattr(_context, "lender", None)
     _context.lender = Lender()

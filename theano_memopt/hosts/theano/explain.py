@@ -73,6 +73,14 @@ def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None)
 
     `arguments`: for each input an array, a number, or a shape (a tuple); or nothing, for the sizes known at compile time.
     `progress` is called with a sentence now and then; without it, what takes longer than a second is told on standard error.
+
+    >>> import theano_memopt, theano, theano.tensor as tt
+    >>> x = tt.dmatrix("x")
+    >>> y = tt.exp(tt.dot(x, x))
+    >>> function = theano.function([x], tt.dot(y, y.T).sum(), mode=theano_memopt.mode("FAST_RUN"))
+    >>> report = theano_memopt.explain(function, (10, 10))
+    >>> report.peak, report.floor, report.peak_of("toposort")
+    (1600, 1600, 1600)
     """
     subject = _Subject(compiled(function))
     if progress is not None:

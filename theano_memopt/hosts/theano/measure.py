@@ -29,7 +29,15 @@ WARM = 3
 
 
 def profile(function: Any, *arguments: Any) -> Comparison:
-    """Measure one call with these arguments, and put it beside the plan. The function's own state is left alone."""
+    """Measure one call with these arguments, and put it beside the plan. The function's own state is left alone.
+
+    >>> import theano_memopt, theano, theano.tensor as tt, numpy as np
+    >>> x = tt.dmatrix("x")
+    >>> function = theano.function([x], tt.exp(tt.dot(x, x)).sum(), mode=theano_memopt.mode("FAST_RUN"))
+    >>> comparison = theano_memopt.profile(function, np.ones((200, 200)))
+    >>> comparison.planned_peak, 320_000 <= comparison.profile.peak < 330_000
+    (320008, True)
+    """
     function = compiled(function)
     if any(isinstance(argument, tuple) for argument in arguments):
         raise BadUse("profile measures a real call: it needs arrays, not shapes")

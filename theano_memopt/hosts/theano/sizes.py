@@ -49,7 +49,15 @@ _IDENTITY = slice(len(SCENARIOS) - 2, len(SCENARIOS))
 
 
 def hint(variable: Any, shape: Sequence[Optional[int]]) -> Any:
-    """Say how long the dimensions of `variable` will likely be; None where you do not know. Returns the variable."""
+    """Say how long the dimensions of `variable` will likely be; None where you do not know. Returns the variable.
+
+    >>> import theano_memopt, theano.tensor as tt
+    >>> batch = theano_memopt.hint(tt.dmatrix("batch"), (256, None))
+    >>> theano_memopt.hint(tt.dvector("weights"), (3, 4))
+    Traceback (most recent call last):
+    ...
+    ValueError: weights has 1 dimensions, the hint (3, 4) has 2
+    """
     lengths = tuple(None if length is None else int(length) for length in shape)
     if len(lengths) != variable.ndim:
         raise ValueError(f"{variable} has {variable.ndim} dimensions, the hint {lengths} has {len(lengths)}")
