@@ -18,7 +18,7 @@ import tempfile
 import xml.etree.ElementTree as xml
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 FILES = (
     "gof/tests/test_vm.py",
@@ -30,17 +30,15 @@ FILES = (
     "tensor/tests/test_opt.py",
 )
 
-WAYS: Dict[str, str] = {
-    "stock": "",
-    "cvm": "",
-    "cvm nogc": "allow_gc=False",
-    "vm": "linker=vm,vm.lazy=False",
-    "vm nogc": "linker=vm,vm.lazy=False,allow_gc=False",
-    "arena": "mem_reuse.storage=arena",
-    "arena nogc": "mem_reuse.storage=arena,allow_gc=False",
-    "arena vm nogc": "mem_reuse.storage=arena,linker=vm,vm.lazy=False,allow_gc=False",
+WAYS: Dict[str, Tuple[str, str]] = {
+    "cvm": ("", ""),
+    "cvm nogc": ("allow_gc=False", ""),
+    "vm": ("linker=vm,vm.lazy=False", ""),
+    "vm nogc": ("linker=vm,vm.lazy=False,allow_gc=False", ""),
+    "cvm arena": ("", "mem_reuse.storage=arena"),
+    "cvm nogc cells": ("allow_gc=False", "mem_reuse.storage=share"),
 }
-"""Name -> Theano flags. Each way but the first has the pass on, and is compared with stock under the same flags."""
+"""Name -> Theano's flags and ours. Without ours: cells with gc, an arena without."""
 
 EXPLAINED: Dict[str, str] = {
     "gof.tests.test_vm.test_reallocation": "it counts the cells of upstream's own reuse, which is off where the pass is on",
@@ -54,18 +52,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=[way for way in WAYS if way != "stock"], action="append", help="this way only; may be repeated")
+    parser.add_argument("--only", choices=list(WAYS), action="append", help="this way only; may be repeated")
     parser.add_argument("--files", nargs="*", default=list(FILES))
     parser.add_argument("--workers", default="2", help="pytest-xdist workers")
     chosen = parser.parse_args()
     stock: Dict[str, Dict[str, str]] = {}
     unexplained = 0
-    for way in chosen.only or [way for way in WAYS if way != "stock"]:
-        flags = WAYS[way]
+    for way in chosen.only or WAYS:
+        flags, ours_too = WAYS[way]
         if flags not in stock:
             stock[flags] = _run("stock", flags, chosen.files, chosen.workers)
             print(f"stock {flags or '(default flags)'}: {_count(stock[flags])}", flush=True)
-        ours = _run("pass", flags, chosen.files, chosen.workers)
+        ours = _run("pass", ",".join(part for part in (flags, ours_too) if part), chosen.files, chosen.workers)
         print(f"with mem_reuse, {way}: {_count(ours)}", flush=True)
         for test in sorted(set(stock[flags]) | set(ours)):
             before, after = stock[flags].get(test, "missing"), ours.get(test, "missing")
