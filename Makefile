@@ -98,16 +98,16 @@ $(CLIENTS_VENV)/.made: setup.py
 	$$pip -e . $(KERAS) || { echo "Keras and what it needs could not be installed into $(CLIENTS_VENV): is a package index within reach?" >&2; exit 2; }; \
 	touch "$(CLIENTS_VENV)/.made"
 
-bench: ext $(HEADERS)/Python.h  ## peak, reserved bytes, time per call, compile time on real models: tables and out/bench/*.csv (a quarter of an hour)
+bench: ext $(HEADERS)/Python.h  ## peak, reserved bytes, time per call, compile time on real models: tables and out/bench/*.csv (ten minutes)
 	"$(RUN)" -m benchmarks.models $(ARGS)
 
 bench-arena: ext  ## every way to keep intermediates beside each other, over several processes (half an hour)
 	"$(RUN)" -m benchmarks.arena $(ARGS)
 
-bench-scale: ext  ## what the pass costs and gains on graphs of 1,000 to 20,000 nodes
+bench-scale: ext  ## what the pass costs and gains on graphs of 1,000 to 22,000 nodes
 	"$(RUN)" -m benchmarks.scale $(ARGS)
 
-readme-tables:  ## put the tables of the last `make bench` into README
+readme-tables:  ## put the tables of the last `make bench` and `make bench-scale` into README
 	"$(RUN)" -m benchmarks.readme
 
 bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for two minutes)

@@ -1,4 +1,4 @@
-"""Put the tables of the last `make bench` into README: `make readme-tables`.
+"""Put the tables of the last `make bench` and `make bench-scale` into README: `make readme-tables`.
 
 README holds each table between two comments, <!-- table memory --> and <!-- end -->; what stands between is replaced by the rows of
 out/bench/memory.csv. Where the comment goes on, as in <!-- table time: model; ours gc -->, only those columns are taken.
@@ -45,7 +45,7 @@ def main() -> int:
     try:
         text = filled(readme.read_text(encoding="utf-8"), place)
     except FileNotFoundError as missing:
-        print(f"readme-tables: {missing.filename} is not there: run `make bench` first", file=sys.stderr)
+        print(f"readme-tables: {missing.filename} is not there: run `make bench` and `make bench-scale` first", file=sys.stderr)
         return 2
     readme.write_text(text, encoding="utf-8")
     return 0
