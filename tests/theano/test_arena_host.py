@@ -21,7 +21,9 @@ from theano import gof
 from theano.compile.debugmode import DebugMode
 from theano.compile.mode import Mode
 from theano.ifelse import ifelse
+from theano.scan_module.scan_op import Scan
 from theano.tensor.signal.pool import pool_2d
+from theano.tensor.subtensor import IncSubtensor
 
 import theano_memopt
 import theano_memopt_ops
@@ -741,20 +743,23 @@ def test_the_collector_finds_a_function_that_is_dropped() -> None:
     assert gone() is None
 
 
-def test_a_scan_that_forbids_results_made_in_place_keeps_its_nodes() -> None:
+def test_a_scan_that_forbids_results_made_in_place_keeps_those_nodes_alone() -> None:
     x = tt.tensor3("x", X)
 
     def step(row: Any, before: Any) -> Any:
         return tt.set_subtensor(before[:1], tt.exp(row[:1])) * 2, tt.set_subtensor(before[1:], row[1:])
 
     def compiled(mode: Any) -> Any:
-        (_, last), _ = theano.scan(step, sequences=x, outputs_info=[None, tt.zeros_like(x[0])], mode=mode)
-        return theano.function([x], last, mode=mode)
+        (first, last), _ = theano.scan(step, sequences=x, outputs_info=[None, tt.zeros_like(x[0])], mode=mode)
+        return theano.function([x], [first, last], mode=mode)
 
     with theano.configparser.change_flags(on_opt_error="raise", floatX=X):
         ours, stock = compiled(with_arena()), compiled(without_pass("cvm_nogc"))
     for seed in range(CALLS):
         same(ours(floats(4, 3, 5, seed=seed)), stock(floats(4, 3, 5, seed=seed)))
+    (loop,) = [node.op for node in ours.maker.fgraph.apply_nodes if isinstance(node.op, Scan)]
+    writes = [node.op.inplace for node in loop.fn.maker.fgraph.apply_nodes if isinstance(node.op, IncSubtensor)]
+    assert sorted(writes) == [False, True]
 
 
 def test_whoever_reads_our_ops_from_the_compile_cache_does_not_get_the_pass() -> None:

@@ -12,7 +12,7 @@ Numbers and memory traffic are the same as before. The rewrite is done where an 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from theano import gof, tensor
 from theano.gof.opt import copy_stack_trace
@@ -28,21 +28,20 @@ def bring(fgraph: Any) -> int:
     To validate a graph is to sort it, so that is done once for all; where it fails, one replacement after the other.
     """
     before = fgraph.checkpoint()
-    for all_at_once in (True, False):
+    try:
+        count = sum(_bring_node(fgraph, node, fgraph.replace_all) for node in fgraph.toposort())
+        fgraph.validate()
+    except gof.InconsistencyError:
+        fgraph.revert(before)
         count = 0
         for node in fgraph.toposort():
             # A Scan, say, wants no result of its body to be made in place: there a node stays as it was.
             with contextlib.suppress(gof.InconsistencyError):
-                count += _bring_node(fgraph, node, validate=not all_at_once)
-        try:
-            fgraph.validate()
-            return count
-        except gof.InconsistencyError:
-            fgraph.revert(before)
-    return 0
+                count += _bring_node(fgraph, node, fgraph.replace_all_validate)
+    return count
 
 
-def _bring_node(fgraph: Any, node: Any, validate: bool) -> bool:
+def _bring_node(fgraph: Any, node: Any, replace: Callable[..., Any]) -> bool:
     replacement = _replacement(node)
     if replacement is None:
         return False
@@ -51,11 +50,7 @@ def _bring_node(fgraph: Any, node: Any, validate: bool) -> bool:
     # Whoever asks where a result comes from, `explain` too, is told the user's line.
     made = [v for v in replacement.inputs if v.owner is not None and v not in node.inputs]
     copy_stack_trace(node.outputs, [*replacement.outputs, *made])
-    pairs = list(zip(node.outputs, replacement.outputs))
-    if validate:
-        fgraph.replace_all_validate(pairs, reason="mem_reuse")
-    else:
-        fgraph.replace_all(pairs, reason="mem_reuse")
+    replace(list(zip(node.outputs, replacement.outputs)), reason="mem_reuse")
     return True
 
 
