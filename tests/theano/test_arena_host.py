@@ -30,7 +30,7 @@ import theano_memopt_ops
 from tests.theano import both
 from tests.theano.both import LINKERS, same, with_pass, without_pass
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano import arena, probe
+from theano_memopt.hosts.theano import arena, probe, told
 from theano_memopt.hosts.theano.verify import Corrupted
 from theano_memopt.planner.arena import Arena, check_packing, pack
 from theano_memopt.planner.plan import check_plan
@@ -586,6 +586,59 @@ class TestSharedArena:
             ours, kept = _trained("scan_rnn", with_arena())
         same(kept, _trained("scan_rnn", without_pass("cvm_nogc"))[1])
         assert machine(ours).lender is lender
+
+
+@pytest.mark.parametrize("linker", LINKERS)
+def test_blocks_and_buffers_beyond_what_numpy_can_describe(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena, "FIELDS", 64)
+    ours, stock = square(linker)
+    agree(ours, stock, *[(floats(5, 4),)] * CALLS, (floats(7, 6),), (floats(5, 4),))
+    assert not machine(ours).aside and (lies_in_the_block(ours) or not linker.endswith("nogc"))
+
+
+def test_a_buffer_of_two_gibibytes_can_be_placed() -> None:
+    block = arena.Block(2**31 + 64)  # nobody touches it, so it takes no memory
+    placed = block.place(arena._whole(np.dtype(X), (2**15, 2**14)), 64)
+    assert placed.shape == (2**15, 2**14) and placed.ctypes.data == block.address + 64
+    with pytest.raises(ValueError, match="C int"):  # the control: NumPy itself has no dtype of it
+        np.dtype((np.dtype(X), (2**15, 2**14)))
+
+
+def test_no_room_for_the_block_costs_that_call_alone_its_arena(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    ours, stock = square()
+    agree(ours, stock, *[(floats(5, 4),)] * CALLS)
+
+    def full(height: int) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arena, "Block", full)
+        agree(ours, stock, (floats(50, 40),), (floats(60, 50),))
+        assert not lies_in_the_block(ours)
+    agree(ours, stock, (floats(5, 4),), (floats(50, 40),))
+    assert lies_in_the_block(ours) and not machine(ours).aside and not caplog.records
+
+
+def test_ops_that_cannot_be_brought_are_left_and_the_graph_with_them(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def build() -> Any:
+        x = tt.fmatrix("x")
+        h = pool_2d(chain(x).dimshuffle("x", "x", 0, 1), (2, 2), ignore_border=True)
+        return [x], pool_2d(tt.tanh(h), (2, 2), ignore_border=True).sum(dtype=X), {}
+
+    replacement, seen = told._replacement, []
+
+    def fails_at_the_second(node: Any) -> Any:
+        found = replacement(node)
+        seen.extend([] if found is None else [node])
+        if len(seen) > 1:
+            raise TypeError("no replacement")
+        return found
+
+    monkeypatch.setattr(told, "_replacement", fails_at_the_second)
+    ours, stock = pair(build, "cvm_nogc")
+    assert len(seen) > 1 and "could not be brought" in caplog.text
+    agree(ours, stock, *[(floats(8, 8),)] * CALLS)
+    assert lies_in_the_block(ours)
 
 
 @pytest.mark.parametrize("linker", LINKERS)

@@ -28,6 +28,7 @@ import theano.tensor as tt
 import theano_memopt
 from tests.theano.both import floats, same, with_pass, without_pass
 from tests.theano.programs import poison
+from theano_memopt.hosts.theano import arena
 
 X = floats(6, 6)
 X.flags.writeable = False  # a test that spoils it must not spoil the others
@@ -398,6 +399,62 @@ def test_two_functions_at_once(linker: str, storage: str, together: bool) -> Non
         assert not isinstance(result, Exception), result
         same([result], [right[k]])
     same([f(v) for f, v in zip(ours, values)], right)
+
+
+def _held_across(mode: Any) -> Any:
+    """What `h` holds is needed before the trap and after it."""
+    x = tt.matrix("x")
+    h = tt.dot(x, x)
+    z = Trap(8)(tt.dot(h, x).sum(axis=0))
+    return theano.function([x], tt.tanh(h + 1) * z + tt.dot(h, h * z), mode=mode)
+
+
+def _beside_one_that_gives_the_block_back(linker: str) -> Tuple[List[Any], List[Any]]:
+    """The second function is in the middle of a call when the first, which has the block, ends, and then needs a larger one."""
+    with theano_memopt.shared_arena():
+        first, second = (_held_across(with_pass(linker, storage="arena")) for _ in range(2))
+    stock = _held_across(without_pass())
+    for _ in range(SETTLED):
+        first(X), second(X)
+    inside, go_on, found = threading.Event(), threading.Event(), []
+
+    def call() -> None:
+        try:
+            found.append(second(X))
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+
+    def wish() -> None:
+        if threading.current_thread() is thread:
+            inside.set()
+            go_on.wait(60)
+        else:
+            thread.start()
+            inside.wait(60)
+
+    Trap.armed, Trap.wish = 8, wish
+    found.append(first(X))
+    Trap.armed = None
+    larger = floats(9, 9)
+    found.append(first(larger))
+    go_on.set()
+    thread.join(60)
+    found += [first(X), second(larger)]
+    return found, [stock(X), stock(larger), stock(X), stock(X), stock(larger)]
+
+
+@pytest.mark.parametrize("linker", ["cvm", "vm", "cvm_nogc", "vm_nogc"])
+def test_a_call_beside_keeps_its_results_when_the_block_is_given_back(linker: str) -> None:
+    same(*_beside_one_that_gives_the_block_back(linker))
+
+
+@pytest.mark.parametrize("linker", ["cvm", "vm", "cvm_nogc", "vm_nogc"])
+def test_it_would_lose_them_if_nobody_knew_that_it_runs(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena.ArenaVM, "beside", property(lambda machine: False, lambda machine, value: None), raising=False)
+    found, _ = _beside_one_that_gives_the_block_back(linker)
+    assert isinstance(found[2], ValueError)
 
 
 @pytest.mark.parametrize("linker", ["cvm", "vm", "cvm_nogc", "vm_nogc"])

@@ -38,7 +38,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import tensor
@@ -101,6 +101,17 @@ class Block:
         return self.address <= address < self.address + self.height
 
 
+class Large(NamedTuple):
+    """What a dtype of an array's whole shape would be, were there one of this size."""
+
+    base: Any
+    shape: Tuple[int, ...]
+
+
+def _whole(dtype: Any, shape: Tuple[int, ...]) -> Any:
+    return np.dtype((dtype, shape)) if math.prod(shape) * dtype.itemsize < FIELDS else Large(dtype, shape)
+
+
 @functools.lru_cache(maxsize=256)
 def _raw(size: int) -> Any:
     return np.dtype((np.void, size))
@@ -139,6 +150,8 @@ def _after_fork() -> None:
     for lender in list(_lenders):
         if not lender.lock._is_owned():
             lender.lock, lender.running = threading.RLock(), False
+        for tenant in list(lender.tenants):
+            tenant.beside = False
 
 
 if hasattr(os, "register_at_fork"):
@@ -350,7 +363,7 @@ class House:
         assert self.shapes is not None
         try:
             return self.shapes.shapes(*signature)
-        except ArithmeticError:  # a formula divides by a length that is 0 now: this call allocates as Theano does
+        except Exception:  # a formula divides by a length that is 0 now, say: this call allocates as Theano does
             return ()
 
     def _stretched(self, buffers: Tuple[int, ...], sizes: Sequence[int], at_hand: int) -> Optional[Arena]:
@@ -388,8 +401,8 @@ class House:
         layout = self.seen[root].layout if root in self.seen else None
         dtype = np.dtype(root.type.dtype)
         if layout is None:
-            return np.dtype((dtype, shape)), None
-        return np.dtype((dtype, tuple(shape[axis] for axis in layout))), tuple(int(a) for a in np.argsort(layout))
+            return _whole(dtype, shape), None
+        return _whole(dtype, tuple(shape[axis] for axis in layout)), tuple(int(a) for a in np.argsort(layout))
 
 
 def stretched(offsets: Sequence[Optional[int]], old: Sequence[int], new: Sequence[int], floor: int) -> Arena:
@@ -453,6 +466,8 @@ class ArenaVM:
         self.fitting: Optional[Fitting] = None
         self.signature: Optional[Signature] = None
         self.calls = 0
+        self.beside = False
+        """Is a call under way that allocates as Theano does, because another has the block?"""
         self.block: Optional[Block] = None
         self.filling: Tuple[Tuple[Cell, Any], ...] = ()
         self.places: Tuple[Tuple[Cell, Any, int, Any], ...] = ()
@@ -535,9 +550,10 @@ class ArenaVM:
     # --- memory --------------------------------------------------------------------------------------------------------
 
     def let_go(self) -> None:
-        """No cell refers to the block any more."""
-        for cell in self.house.tenant_cells:
-            cell[0] = None
+        """No cell refers to the block any more. While a call runs beside, none does, and its own results lie there."""
+        if not self.beside:
+            for cell in self.house.tenant_cells:
+                cell[0] = None
         self.filling = ()
         self.block = None
 
@@ -563,6 +579,7 @@ class ArenaVM:
     def _beside(self, output_subset: Any) -> Any:
         """Another function has the block, or this one itself further up the stack: allocate as Theano does."""
         house = self.house
+        block, before, self.beside = self.block, self.beside, True
         outputs = {id(self.storage_map[v]) for v in house.fgraph.outputs}
         kept = [(cell, cell[0]) for v, cell in self.storage_map.items() if v.owner is not None and id(cell) not in outputs]
         for cell, _ in kept:
@@ -570,8 +587,11 @@ class ArenaVM:
         try:
             return self._run(output_subset)
         finally:
+            self.beside = before
             for cell, value in kept:
                 cell[0] = value
+            if self.block is not block:  # given back meanwhile
+                self.let_go()
 
     # --- the calls that are not as the one before --------------------------------------------------------------------------
 
@@ -594,6 +614,11 @@ class ArenaVM:
             return False
         try:
             return self._adopt(signature)
+        except MemoryError:  # there may be room for the parts, and for the whole another time
+            self._look_at_everything()
+            self.fitting = self.signature = None
+            self.let_go()
+            return False
         except Exception as trouble:
             self._stand_aside("the arena could not be planned", trouble)
             return False

@@ -168,8 +168,14 @@ class MemReuseOptimizer(gof.Optimizer):
             chosen = settings(self.overrides)
             allow_gc = theano.config.allow_gc if self.allow_gc is None else self.allow_gc
             if storage_for(chosen, allow_gc) == "arena":
-                bring(fgraph)
+                self._bring(fgraph)
             fgraph.attach_feature(MemReuse(chosen))
+
+    def _bring(self, fgraph: Any) -> None:
+        try:
+            bring(fgraph)
+        except Exception as trouble:  # these ops will put arrays of their own into their cells: more memory, nothing else
+            complain(StoodAside("ops could not be brought to write where they are told", repr(trouble)), trouble)
 
 
 class MemReuse(toolbox.Feature):

@@ -31,7 +31,7 @@ def bring(fgraph: Any) -> int:
     try:
         count = sum(_bring_node(fgraph, node, fgraph.replace_all) for node in fgraph.toposort())
         fgraph.validate()
-    except gof.InconsistencyError:
+    except Exception:  # nothing stays that was not validated; what went wrong goes wrong again below, or does not matter
         fgraph.revert(before)
         count = 0
         for node in fgraph.toposort():
@@ -43,7 +43,7 @@ def bring(fgraph: Any) -> int:
 
 def _bring_node(fgraph: Any, node: Any, replace: Callable[..., Any]) -> bool:
     replacement = _replacement(node)
-    if replacement is None:
+    if replacement is None or any(old.type != new.type for old, new in zip(node.outputs, replacement.outputs)):
         return False
     for old, new in zip(node.outputs, replacement.outputs):
         new.name = old.name
@@ -66,8 +66,7 @@ def _replacement(node: Any) -> Optional[Any]:
     if type(op) is AdvancedIncSubtensor1 and not op.inplace:
         return op.clone_inplace().make_node(_another(node.inputs[0]), *node.inputs[1:])
     if isinstance(op, tensor.Reshape) and _is_scattered_view(node.inputs[0]):
-        again = op.make_node(ops.CopyToReshape()(*node.inputs), node.inputs[1])
-        return again if again.outputs[0].type == node.outputs[0].type else None
+        return op.make_node(ops.CopyToReshape()(*node.inputs), node.inputs[1])
     return None
 
 
