@@ -80,4 +80,6 @@ def test_order_host_is_the_order_that_this_linker_runs_anyway(linker: str) -> No
     stock = model.compile(without_pass(linker))
     ran = [str(node) for node in probe.recorded_order(stock, *model.batch)]
     assert [str(node) for node in probe.recorded_order(ours, *model.batch)] == ran
-    assert theano_memopt.plan_of(ours).schedule.method == "host"
+    plan = theano_memopt.plan_of(ours)
+    assert plan.schedule.method == "host"
+    check_plan(plan)

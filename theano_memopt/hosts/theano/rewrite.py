@@ -435,7 +435,9 @@ def _with_order(schedule: Schedule, graph: Any, order: Tuple[int, ...], method: 
     certificate = schedule.certificate
     if along.peak > schedule.floor:
         certificate = Open(schedule.floor, certificate.proof, reason or getattr(certificate, "reason", ""))
-    return replace(schedule, order=tuple(order), timeline=along, method=method, certificate=certificate)
+    # It was chosen for another reason than its peak at these sizes, so nothing is claimed of it beside the other orders.
+    baseline = max(schedule.baseline_peak, along.peak)
+    return replace(schedule, order=tuple(order), timeline=along, certificate=certificate, baseline_peak=baseline, method=method)
 
 
 def _chain(order: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> OrderedDict[Any, List[Any]]:
