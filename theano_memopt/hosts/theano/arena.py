@@ -427,7 +427,11 @@ def _aligned(size: int) -> int:
 
 
 def may_lie(annotation: Annotation, linker: Any) -> Tuple[int, ...]:
-    """Buffers that nobody but the function itself can hold, and whose end is certain."""
+    """Buffers that nobody but the function itself can hold, and whose end is certain.
+
+    With gc Theano makes every array anew, in an order that can depend on this call's inputs, so only what is in C order always
+    lies in the block. Without gc it keeps the first array, and its order, as the block does.
+    """
     reading = annotation.reading
     returned = set(linker.no_recycling) | set(linker.fgraph.outputs)
     return tuple(
@@ -437,6 +441,7 @@ def may_lie(annotation: Annotation, linker: Any) -> Tuple[int, ...]:
         and not reading.cautious.buffers[b].pinned
         and not reading.graph.buffers[b].pinned
         and b not in reading.loose
+        and (b in reading.steady or not linker.allow_gc)
         and root.owner in reading.certain
         and not any(v in returned for v in reading.names[b])
     )

@@ -35,6 +35,7 @@ from theano.tensor.extra_ops import CpuContiguous
 from theano.tensor.subtensor import Subtensor
 from theano.tensor.type_other import NoneTypeT, SliceType
 
+from theano_memopt.hosts.theano.layout import steady
 from theano_memopt.hosts.theano.sizes import GUESS, Sizes
 from theano_memopt.planner.model import Buffer, Graph, Task
 
@@ -58,6 +59,8 @@ class Reading:
     doubtful: FrozenSet[int]
     """Buffers whose end differs between the two graphs."""
     loose: FrozenSet[int]
+    steady: FrozenSet[int]
+    """Buffers that are in C order in every call."""
     certain: FrozenSet[Any]
     """Nodes that run in every call. Closed under what they need."""
     scenarios: Tuple[Tuple[int, ...], ...]
@@ -105,7 +108,10 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
         b for b, (one, two) in enumerate(zip(graph.buffers, cautious.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
     others = tuple(row for i, row in enumerate(zip(*rows)) if i != GUESS) if sizes.has_free else ()
-    return Reading(graph, tuple(nodes), tuple(aliases.roots), tuple(map(tuple, aliases.names)), cautious, doubtful, loose, certain, others)
+    in_c_order = steady(nodes)
+    orderly = frozenset(b for b, root in enumerate(aliases.roots) if root in in_c_order)
+    names = tuple(map(tuple, aliases.names))
+    return Reading(graph, tuple(nodes), tuple(aliases.roots), names, cautious, doubtful, loose, orderly, certain, others)
 
 
 def certain_nodes(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]]) -> FrozenSet[Any]:

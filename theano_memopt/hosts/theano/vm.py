@@ -28,11 +28,11 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from theano.compile import function_module
 from theano.gof import link
 from theano.gof import vm as host
-from theano.tensor import basic, blas, blas_c, elemwise, subtensor
-from theano.tensor.nnet import corr, corr3d, nnet, sigm
-from theano.tensor.opt import MakeVector
+from theano.tensor import Join
+from theano.tensor.elemwise import Elemwise
 
 from theano_memopt.hosts.theano.arena import making, may_lie, with_arena
+from theano_memopt.hosts.theano.layout import IN_C_ORDER
 from theano_memopt.hosts.theano.reader import is_lazy
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of
 from theano_memopt.hosts.theano.verify import VerifiedVM, Watch, watched
@@ -40,29 +40,7 @@ from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import Slots, share_cells
 
-WRITES_WHERE_TOLD = (
-    basic.Alloc,
-    basic.AllocEmpty,
-    basic.Join,
-    blas.BatchedDot,
-    blas.Dot22,
-    blas.Dot22Scalar,
-    blas.GemmRelated,
-    blas_c.CGemv,
-    blas_c.CGer,
-    corr.BaseCorrMM,
-    corr3d.BaseCorr3dMM,
-    elemwise.CAReduce,
-    elemwise.Elemwise,
-    MakeVector,
-    nnet.CrossentropySoftmax1HotWithBiasDx,
-    nnet.CrossentropySoftmaxArgmax1HotWithBias,
-    nnet.Softmax,
-    nnet.SoftmaxGrad,
-    nnet.SoftmaxWithBias,
-    sigm.UltraFastScalarSigmoid,
-    subtensor.AdvancedSubtensor1,
-)
+WRITES_WHERE_TOLD = (*IN_C_ORDER, Elemwise, Join)
 """Ops whose C code uses what lies in its output cell if the shape fits. Others put an array of their own there, so that
 a cell held open for them would cost memory instead of saving it."""
 
@@ -276,6 +254,8 @@ def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
             continue
         if not linker.c_thunks or not isinstance(root.owner.op, WRITES_WHERE_TOLD) or (linker.allow_gc and b in reading.doubtful):
             continue
+        if b not in reading.steady:
+            continue  # the other tenant's array may lie in another order than the one that stock Theano would make
         sharing.add(b)
     return sharing
 

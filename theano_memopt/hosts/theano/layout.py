@@ -1,0 +1,105 @@
+"""Which results lie in C order, whatever the layout of the arrays that a caller gives.
+
+An op that finds nothing in its cell makes an array; one that finds an array of the right shape writes there, and takes its layout.
+A matrix product of what lies in Fortran order can differ in the last bit from one of what lies in C order. So a variable may
+share memory with another only if stock Theano would have made its array in C order too.
+
+    plain        never in Fortran order with two or more long dimensions
+    sliced       plain, for it is what slices left of a C array: its strides descend
+    steady       sliced, and in C order without gaps
+
+Elemwise makes a Fortran array where all its inputs but single numbers are in Fortran order: one plain input is enough for a
+steady result. Products, reductions and the like always make C arrays. What a caller gives may be anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence, Set
+
+from theano import gof, tensor
+from theano.tensor import blas, blas_c, elemwise, subtensor
+from theano.tensor.nnet import corr, corr3d, nnet, sigm
+from theano.tensor.opt import MakeVector
+
+import theano_memopt_ops as ops
+
+IN_C_ORDER = (
+    tensor.Alloc,
+    tensor.AllocEmpty,
+    blas.BatchedDot,
+    blas.Dot22,
+    blas.Dot22Scalar,
+    blas.GemmRelated,
+    blas_c.CGemv,
+    blas_c.CGer,
+    corr.BaseCorrMM,
+    corr3d.BaseCorr3dMM,
+    elemwise.CAReduce,
+    MakeVector,
+    nnet.CrossentropySoftmax1HotWithBiasDx,
+    nnet.CrossentropySoftmaxArgmax1HotWithBias,
+    nnet.Softmax,
+    nnet.SoftmaxGrad,
+    nnet.SoftmaxWithBias,
+    sigm.UltraFastScalarSigmoid,
+    subtensor.AdvancedSubtensor1,
+    *ops.POOLS.values(),
+)
+"""Ops that write where they are told, or else make an array in C order, whatever the layout of their inputs."""
+LIKE_THE_FIRST = (ops.Copy, subtensor.IncSubtensor, subtensor.AdvancedIncSubtensor1)
+"""Ops that copy their first input with its layout."""
+
+
+def steady(nodes: Sequence[Any]) -> Set[Any]:
+    """The results of these nodes, in an order that could be run, of which it is certain."""
+    plain: Set[Any] = set()
+    sliced: Set[Any] = set()
+    found: Set[Any] = set()
+
+    def is_plain(v: Any) -> bool:
+        return v in plain or _long(v) <= 1 or (isinstance(v, gof.Constant) and not v.data.flags.fnc)
+
+    for node in nodes:
+        for i, output in enumerate(node.outputs):
+            if not isinstance(output.type, tensor.TensorType):
+                continue
+            source = _lies_in(node, i)
+            if source is not None:  # a view, or made in place
+                if isinstance(node.op, subtensor.Subtensor):
+                    sliced.update([output] if source in sliced else [])
+                elif isinstance(node.op, tensor.Reshape):
+                    found.update([output] if source in found else [])
+                elif not isinstance(node.op, elemwise.DimShuffle):
+                    for known in (plain, sliced, found):
+                        known.update([output] if source in known else [])
+            elif _makes_c_order(node, is_plain, found):
+                found.add(output)
+            if output in found:
+                sliced.add(output)
+            if output in sliced:
+                plain.add(output)
+    return found
+
+
+def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any]) -> bool:
+    if isinstance(node.op, elemwise.Elemwise):
+        arrays = [v for v in node.inputs if not all(v.type.broadcastable)]
+        return not arrays or any(is_plain(v) for v in arrays) or _long(node.outputs[0]) <= 1
+    if isinstance(node.op, tensor.Join):
+        return all(v in found for v in node.inputs[1:]) or _long(node.outputs[0]) <= 1
+    if isinstance(node.op, LIKE_THE_FIRST):
+        return node.inputs[0] in found or _long(node.outputs[0]) <= 1
+    return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS))
+
+
+def _lies_in(node: Any, i: int) -> Any:
+    """The input in whose memory a result lies, as far as declared."""
+    for declared in (getattr(node.op, "destroy_map", None) or {}, getattr(node.op, "view_map", None) or {}):
+        if declared.get(i):
+            return node.inputs[declared[i][0]]
+    return None
+
+
+def _long(variable: Any) -> int:
+    """Dimensions that can be longer than 1."""
+    return sum(not short for short in getattr(variable.type, "broadcastable", ()))
