@@ -1,0 +1,97 @@
+"""A result keeps the layout that stock Theano would give it, whatever layout a caller's arrays have: its last bits hang on it."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import numpy as np
+import pytest
+import theano
+import theano.tensor as tt
+from theano.tensor.signal.pool import pool_2d
+
+import theano_memopt
+from tests.theano.both import LINKERS, annotation, floats, same, with_pass, without_pass
+from theano_memopt.hosts.theano import layout
+
+ROWS, COLUMNS = 37, 53
+
+
+def _products(mode: Any) -> Any:
+    """Matrices of one shape, some of them in Fortran order if the arguments are, each multiplied with a vector."""
+    a = theano_memopt.hint(tt.matrix("a"), (ROWS, COLUMNS))
+    b = theano_memopt.hint(tt.matrix("b"), (COLUMNS, ROWS)).T
+    v = tt.vector("v")
+    one = tt.dot(tt.exp(a), v)
+    two = tt.dot(tt.tanh(b + 1e-9 * one.sum()), v)
+    three = tt.dot((tt.sqr(b) + two.sum()).T, two)
+    return theano.function([theano.In(x) for x in (a, b.owner.inputs[0], v)], [one, two, three], mode=mode)
+
+
+def _arguments() -> List[Any]:
+    found = []
+    for k in range(12):
+        a, b, v = floats(ROWS, COLUMNS, seed=k), floats(COLUMNS, ROWS, seed=k + 50), floats(COLUMNS, seed=k + 99)
+        if k % 3 == 1 or k > 8:
+            b = np.asfortranarray(b)
+        if k % 4 == 3 or k > 8:
+            a = np.asfortranarray(a)
+        found.append((a, b, v))
+    return found
+
+
+def _differ(linker: str, storage: str) -> int:
+    ours, stock = _products(with_pass(linker, storage=storage)), _products(without_pass(linker))
+    count = 0
+    for arguments in _arguments():
+        try:
+            same(ours(*arguments), stock(*arguments))
+        except AssertionError:
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("storage", ["off", "share", "arena"])
+@pytest.mark.parametrize("linker", [*LINKERS, "c|py"])
+def test_the_last_bit_is_stocks_whatever_the_layout_of_the_arguments(linker: str, storage: str) -> None:
+    assert _differ(linker, storage) == 0
+
+
+@pytest.mark.parametrize(("linker", "storage"), [("cvm", "share"), ("vm_nogc", "share"), ("cvm", "arena")])
+def test_it_would_differ_if_every_layout_were_taken_for_steady(linker: str, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theano_memopt.hosts.theano.reader.steady", lambda nodes: {v for node in nodes for v in node.outputs})
+    assert _differ(linker, storage) > 0
+
+
+def _steady(outputs: Any, inputs: List[Any]) -> Any:
+    function = theano.function(inputs, outputs, mode=without_pass().excluding("fusion", "inplace"))
+    fgraph = function.maker.fgraph
+    found = layout.steady(fgraph.toposort())
+    return [v in found for v in fgraph.outputs]
+
+
+def test_what_is_steady() -> None:
+    x, y, r, im = tt.matrix("x"), tt.matrix("y"), tt.vector("r"), tt.tensor4("im")
+    product = tt.dot(x, y)
+    assert _steady([product, tt.exp(product), tt.exp(x) + r, tt.exp(x) + product, tt.exp(product[:, 1:3])], [x, y, r]) == [True] * 5
+    assert _steady([tt.exp(x), tt.exp(y.T), tt.exp(x) * y.T, tt.exp(x) * 2], [x, y]) == [False] * 4
+    assert _steady([tt.join(0, product, tt.exp(product)), tt.join(0, x, product)], [x, y]) == [True, False]
+    assert _steady([tt.tanh(pool_2d(im, (2, 2), ignore_border=True)), tt.tanh(im)], [im]) == [True, False]
+
+
+def test_what_is_said_to_be_steady_is() -> None:
+    """On a real call, with everything that the caller gives in Fortran order."""
+    x, y, r = tt.matrix("x"), tt.matrix("y"), tt.vector("r")
+    product = tt.dot(x, y)
+    outputs = [tt.exp(x) + r, tt.exp(x) * product, tt.exp(product[:, 1:3]), tt.exp(product.T), tt.exp(x), tt.join(1, product, tt.exp(product))]
+    outputs += [tt.set_subtensor(product[:1], r), tt.exp(product.reshape((25, 1))), tt.sqr(product).dimshuffle(1, 0), tt.exp(x.T) - product]
+    function = theano.function([x, y, r], [output.sum() for output in outputs], mode=with_pass("vm_nogc", storage="off").excluding("fusion"))
+    function(np.asfortranarray(floats(5, 5)), np.asfortranarray(floats(5, 5, seed=1)), floats(5))
+    reading = annotation(function).reading
+    in_fortran_order = 0
+    for b, root in enumerate(reading.roots):
+        value = function.fn.storage_map[root][0]
+        if isinstance(value, np.ndarray):
+            assert value.flags.c_contiguous or b not in reading.steady
+            in_fortran_order += value.flags.fnc
+    assert in_fortran_order and len(reading.steady) > 5
