@@ -8,7 +8,7 @@ have it registered half-way through.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, List
 
 import numpy as np
 from theano import gof
@@ -29,17 +29,16 @@ class Copy(gof.Op):
         return shapes[:1]
 
     def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
-        cell = outputs[0]
-        if cell[0] is None or cell[0].shape != inputs[0].shape:
-            cell[0] = np.array(inputs[0], copy=True, order="K")
-        else:
-            np.copyto(cell[0], inputs[0])
+        _copy_into(outputs[0], inputs[0], "K")
 
     def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
         return _filled(_COPY, X=inputs[0], Z=outputs[0], FAIL=sub["fail"])
 
     def c_code_cache_version(self) -> Any:
-        return (2,)
+        return (3,)
+
+    def c_support_code(self) -> str:
+        return _SAME_MEMORY
 
 
 class CopyToReshape(Copy):
@@ -54,19 +53,19 @@ class CopyToReshape(Copy):
 
     def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
         x, shape = inputs
-        cell = outputs[0]
-        order = "K" if np.shares_memory(np.reshape(x, shape), x) else "C"
-        made = np.empty_like(x, order=order)
-        if cell[0] is not None and cell[0].shape == x.shape and cell[0].strides == made.strides:
-            made = cell[0]
-        np.copyto(made, x)
-        cell[0] = made
-
-    def c_support_code(self) -> str:
-        return _SAME_MEMORY
+        _copy_into(outputs[0], x, "K" if np.shares_memory(np.reshape(x, shape), x) else "C")
 
     def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
         return _filled(_COPY_TO_RESHAPE, X=inputs[0], S=inputs[1], Z=outputs[0], FAIL=sub["fail"])
+
+
+def _copy_into(cell: List[Any], x: Any, order: Any) -> None:
+    """Into the array that is in the cell, if it is laid out as a new one would be: what comes after must see the same strides."""
+    made = np.empty_like(x, order=order)
+    if cell[0] is not None and cell[0].shape == x.shape and cell[0].strides == made.strides:
+        made = cell[0]
+    np.copyto(made, x)
+    cell[0] = made
 
 
 def _filled(code: str, **names: str) -> str:
@@ -74,7 +73,8 @@ def _filled(code: str, **names: str) -> str:
 
 
 _COPY = """
-if (Z == NULL || PyArray_NDIM(Z) != PyArray_NDIM(X) || !PyArray_CompareLists(PyArray_DIMS(Z), PyArray_DIMS(X), PyArray_NDIM(X))) {
+if (Z == NULL || PyArray_NDIM(Z) != PyArray_NDIM(X) || !PyArray_CompareLists(PyArray_DIMS(Z), PyArray_DIMS(X), PyArray_NDIM(X))
+    || !mem_reuse_same_layout(Z, X)) {
     Py_XDECREF(Z);
     Z = (PyArrayObject*) PyArray_NewLikeArray(X, NPY_KEEPORDER, NULL, 0);
     if (!Z) { FAIL }

@@ -25,7 +25,8 @@ def _products(mode: Any) -> Any:
     one = tt.dot(tt.exp(a), v)
     two = tt.dot(tt.tanh(b + 1e-9 * one.sum()), v)
     three = tt.dot((tt.sqr(b) + two.sum()).T, two)
-    return theano.function([theano.In(x) for x in (a, b.owner.inputs[0], v)], [one, two, three], mode=mode)
+    four = tt.dot(tt.set_subtensor(a[:2], 0.5), v)
+    return theano.function([a, b.owner.inputs[0], v], [one, two, three, four], mode=mode)
 
 
 def _arguments() -> List[Any]:

@@ -21,7 +21,7 @@ from theano.tensor import blas, blas_c, elemwise, subtensor
 from theano.tensor.nnet import corr, corr3d, nnet, sigm
 from theano.tensor.opt import MakeVector
 
-import theano_memopt_ops as ops
+import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 
 IN_C_ORDER = (
     tensor.Alloc,
@@ -43,11 +43,8 @@ IN_C_ORDER = (
     nnet.SoftmaxWithBias,
     sigm.UltraFastScalarSigmoid,
     subtensor.AdvancedSubtensor1,
-    *ops.POOLS.values(),
 )
 """Ops that write where they are told, or else make an array in C order, whatever the layout of their inputs."""
-LIKE_THE_FIRST = (ops.Copy, subtensor.IncSubtensor, subtensor.AdvancedIncSubtensor1)
-"""Ops that copy their first input with its layout."""
 
 
 def steady(nodes: Sequence[Any]) -> Set[Any]:
@@ -87,7 +84,7 @@ def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any]) 
         return not arrays or any(is_plain(v) for v in arrays) or _long(node.outputs[0]) <= 1
     if isinstance(node.op, tensor.Join):
         return all(v in found for v in node.inputs[1:]) or _long(node.outputs[0]) <= 1
-    if isinstance(node.op, LIKE_THE_FIRST):
+    if isinstance(node.op, (ops.Copy, subtensor.IncSubtensor, subtensor.AdvancedIncSubtensor1)):  # copies with the layout of the first
         return node.inputs[0] in found or _long(node.outputs[0]) <= 1
     return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS))
 
