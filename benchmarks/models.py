@@ -176,6 +176,9 @@ def compiling(names: Sequence[str], pairs: int, size: int) -> List[Row]:
 @contextlib.contextmanager
 def own_time() -> Iterator[List[float]]:
     """The seconds of every stay in the pass's own code while this is open: steadier than a difference of two long times."""
+    import theano_memopt
+
+    assert theano_memopt.plan_of  # Theano first: the host's modules are made when it is imported
     from theano_memopt.hosts.theano import rewrite, vm
 
     entries: List[Tuple[Any, str]] = [(rewrite, "annotate"), (rewrite.MemReuseOptimizer, "apply"), (rewrite.MemReuse, "orderings")]
