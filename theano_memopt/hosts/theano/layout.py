@@ -17,9 +17,10 @@ from __future__ import annotations
 from typing import Any, Callable, Sequence, Set
 
 from theano import gof, tensor
+from theano.compile.ops import SpecifyShape, ViewOp
 from theano.tensor import blas, blas_c, elemwise, subtensor
 from theano.tensor.nnet import corr, corr3d, nnet, sigm
-from theano.tensor.opt import MakeVector
+from theano.tensor.opt import Assert, MakeVector
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 
@@ -47,8 +48,23 @@ IN_C_ORDER = (
 """Ops that write where they are told, or else make an array in C order, whatever the layout of their inputs."""
 
 
+KEEPS_STRIDES = (
+    blas.GemmRelated,
+    blas_c.CGemv,
+    blas_c.CGer,
+    elemwise.Elemwise,
+    subtensor.AdvancedIncSubtensor1,
+    subtensor.IncSubtensor,
+    tensor.Rebroadcast,
+    Assert,
+    SpecifyShape,
+    ViewOp,
+)
+"""Ops that hand their input on as it is, written to or not. Other views may be turned or cut, and nothing is known of them."""
+
+
 def steady(nodes: Sequence[Any]) -> Set[Any]:
-    """The results of these nodes, in an order that could be run, of which it is certain."""
+    """The results of these nodes, of ops that can be trusted, in an order that could be run: those of which it is certain."""
     plain: Set[Any] = set()
     sliced: Set[Any] = set()
     found: Set[Any] = set()
@@ -66,7 +82,7 @@ def steady(nodes: Sequence[Any]) -> Set[Any]:
                     sliced.update([output] if source in sliced else [])
                 elif isinstance(node.op, tensor.Reshape):
                     found.update([output] if source in found else [])
-                elif not isinstance(node.op, elemwise.DimShuffle):
+                elif isinstance(node.op, KEEPS_STRIDES):
                     for known in (plain, sliced, found):
                         known.update([output] if source in known else [])
             elif _makes_c_order(node, is_plain, found):

@@ -108,7 +108,7 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
         b for b, (one, two) in enumerate(zip(graph.buffers, cautious.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
     others = tuple(row for i, row in enumerate(zip(*rows)) if i != GUESS) if sizes.has_free else ()
-    in_c_order = steady(nodes)
+    in_c_order = steady([node for node in nodes if is_trusted(node.op)])
     orderly = frozenset(b for b, root in enumerate(aliases.roots) if root in in_c_order)
     names = tuple(map(tuple, aliases.names))
     return Reading(graph, tuple(nodes), tuple(aliases.roots), names, cautious, doubtful, loose, orderly, certain, others)
