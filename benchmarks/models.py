@@ -30,6 +30,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from unittest import mock
 
 from benchmarks import tables
 from benchmarks.turns import Row, compiled, measure, say
@@ -200,14 +201,10 @@ def own_time() -> Iterator[List[float]]:
 
         return run
 
-    before = [(place, name, getattr(place, name)) for place, name in entries]
-    for place, name, work in before:
-        setattr(place, name, timed(work, name))
-    try:
+    with contextlib.ExitStack() as patches:
+        for place, name in entries:
+            patches.enter_context(mock.patch.object(place, name, timed(getattr(place, name), name)))
         yield spent
-    finally:
-        for place, name, work in before:
-            setattr(place, name, work)
 
 
 def _in_turns(one: str, other: str, name: str, pairs: int, size: int) -> Iterator[Tuple[float, float]]:

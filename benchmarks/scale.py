@@ -17,13 +17,13 @@ node, so all of this runs on a deep stack; the pass itself is held to Python's u
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence, Tuple
+from unittest import mock
 
 from benchmarks import tables
 from benchmarks.turns import Row, say
@@ -86,8 +86,7 @@ def measure(family: str, wanted: int, mode: str, per_step: float) -> Row:
     return {**row, "": "proven" if schedule.proven else "open"}
 
 
-@contextlib.contextmanager
-def planning_on_a_usual_stack() -> Iterator[None]:
+def planning_on_a_usual_stack() -> ContextManager[Any]:
     from theano_memopt.hosts.theano import rewrite
 
     annotate = rewrite.annotate
@@ -100,11 +99,7 @@ def planning_on_a_usual_stack() -> Iterator[None]:
         finally:
             sys.setrecursionlimit(limit)
 
-    rewrite.annotate = limited
-    try:
-        yield
-    finally:
-        rewrite.annotate = annotate
+    return mock.patch.object(rewrite, "annotate", limited)
 
 
 def on_a_deep_stack(work: Callable[[], Any]) -> Any:

@@ -881,7 +881,7 @@ def tell(program: Program, mode: Any) -> Story:
     shared = [i for i, node in enumerate(nodes) if node["kind"] == "shared"]
     story: Story = []
     kept: List[Tuple[str, Any, Any]] = []
-    extras = [(w, w.get_value()) for w in [*built.shared, *built.states] if w in built.states or w.name.startswith("extra")]
+    extras = [(w, w.get_value()) for w in [*(w for w in built.shared if w.name.startswith("extra")), *built.states]]
     before = program["calls"][0]
     for number, call in enumerate(program["calls"]):
         if call != before:

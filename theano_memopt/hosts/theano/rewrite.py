@@ -269,14 +269,6 @@ class MemReuse(toolbox.Feature):
         before, self._annotation = self._annotation, annotation
         return before
 
-    def demands(self, fgraph: Any) -> Mapping[Any, Sequence[Any]]:
-        """What the other features ask for."""
-        self._planning = True
-        try:
-            return fgraph.orderings()
-        finally:
-            self._planning = False
-
     def links_with(self, allow_gc: bool) -> str:
         """Settle which storage is used, now that the linker is known."""
         self.uses = storage_for(self.settings, allow_gc)
@@ -354,7 +346,7 @@ def reordered(annotation: Annotation, feature: MemReuse, order: Tuple[int, ...])
         return annotation
     reading = annotation.reading
     nodes = tuple(reading.nodes[t] for t in order)
-    links = _chain([n for n in nodes if n in reading.certain], feature.demands(feature.fgraph))
+    links = _chain([n for n in nodes if n in reading.certain], others_demands(feature.fgraph))
     return replace(annotation, schedule=along(annotation.schedule, reading.graph, order), nodes=nodes, links=links)
 
 
