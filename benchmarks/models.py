@@ -253,7 +253,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=str(__doc__).splitlines()[0])
     parser.add_argument("--models", default=",".join(demo_models.MODELS), help="comma separated; default all")
     parser.add_argument("--rounds", type=int, default=1, help="sets of processes per model (default 1)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of calls per model and round (default 8)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of calls per model and round (default 6)")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of compilations per model (default 5)")
     parser.add_argument("--size", type=int, default=1, help="divide the sizes of the models by this")
     parser.add_argument("--search", nargs=2, help=argparse.SUPPRESS)

@@ -48,10 +48,12 @@ def measure(models: Sequence[str], variants: Sequence[str], rounds: int, seconds
 
 def _round(model: str, variants: Sequence[str], seconds: float, size: int) -> List[Row]:
     """All variants of one model, each in its process, called in turns."""
-    children, rows = [], []
-    for variant in variants:  # one after the other, so that compiling does not crowd
-        children.append(_spawn([model, variant, str(size)], GLIBC if variant == "glibc gc" else {}))
-        rows.append(_hear(children[-1]))
+    children: List[Any] = []
+    rows: List[Row] = []
+    for first in range(0, len(variants), 2):  # two at a time, so that compiling does not crowd
+        begun = [_spawn([model, variant, str(size)], GLIBC if variant == "glibc gc" else {}) for variant in variants[first : first + 2]]
+        children += begun
+        rows += [_hear(process) for process in begun]
     one = max(wall for process in children for wall, _ in _ask(process, 1)["spent"])
     at_once = max(1, min(50, int(0.05 / one)))
     times: List[List[List[Tuple[float, float]]]] = [[] for _ in children]

@@ -4,7 +4,7 @@ A program is JSON: a list of nodes, each an input, a shared variable, a constant
 dtype and the shape that it will have; the shapes are formulas over the lengths n and m, which differ from call to call.
 
     nodes    0 input [n, m]     1 shared [m]     2 add (0, 1) [n, m]     3 T (2) [m, n]     4 dot (2, 3) [n, n]
-    outputs  4, 0, 4            updates  1 <- 1            calls  {n: 3, m: 4}, {n: 3, m: 4}, {n: 5, m: 0}
+    outputs  4, 0, 4            updates  1 <- 1            calls  {n: 3, m: 4}, {n: 3, m: 4, laid: F}, {n: 5, m: 0}
 
 Words
     stock    the same program compiled without the pass, for Theano's default machine: the oracle
@@ -34,6 +34,7 @@ import numpy as np
 Program = Dict[str, Any]
 Node = Dict[str, Any]
 Story = List[Any]
+Call = Dict[str, Any]
 
 
 class Setup(NamedTuple):
@@ -743,7 +744,18 @@ def generate(seed: int, wide: bool = True) -> Program:
     program["hints"] = r.choice(("none", "none", "right", "wrong"))
     program["grows"] = r.random() < 0.05
     program["calls"] = _some_calls(r)
+    for call in program["calls"]:
+        call["laid"] = r.choice(("C", "C", "C", "F", "gaps", "mixed"))
     return without_the_dead(program)
+
+
+LAYOUTS: Dict[str, Callable[[Any], Any]] = {
+    "C": lambda array: array,
+    "F": lambda array: np.array(array, order="F"),
+    "backwards": lambda array: array[(slice(None, None, -1),) * array.ndim].copy()[(slice(None, None, -1),) * array.ndim],
+    "gaps": lambda array: np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array,
+}
+"""How the arrays that a caller gives can lie in memory; in a "mixed" call every one in another way."""
 
 
 def _node(kind: str, dtype: str, shape: Sequence[str]) -> Node:
@@ -771,12 +783,12 @@ def _some_updates(r: random.Random, nodes: List[Node]) -> List[List[int]]:
     return updates
 
 
-def _some_calls(r: random.Random) -> List[Dict[str, int]]:
+def _some_calls(r: random.Random) -> List[Call]:
     n, m = r.choice((2, 3, 4, 4)), r.choice((3, 4, 4, 5))
     usual = {"n": n, "m": m}
     other = {"n": r.choice((1, 2, 5, 7)), "m": r.choice((m, 6))}
     odd = {"n": r.choice((0, 1, 3)), "m": r.choice((1, 4, 9, 0))}
-    return [usual, usual, usual, usual, other, usual, other, other, odd, usual, odd, usual]
+    return [dict(call) for call in (usual, usual, usual, usual, other, usual, other, other, odd, usual, odd, usual)]
 
 
 def without_the_dead(program: Program) -> Program:
@@ -861,11 +873,11 @@ class Built:
         return theano.function(inputs, outputs, updates=list(merged.items()), mode=self.mode, on_unused_input="ignore")
 
 
-def lengths_of(shape: Sequence[str], call: Dict[str, int]) -> List[int]:
+def lengths_of(shape: Sequence[str], call: Call) -> List[int]:
     return [int(eval(d, {"__builtins__": {}, "max": max, "min": min}, dict(call))) for d in shape]
 
 
-def value_of(node: Node, i: int, call: Dict[str, int], number: int) -> Any:
+def value_of(node: Node, i: int, call: Call, number: int) -> Any:
     r = np.random.RandomState(1000 * number + 17 * i + 3)
     lengths = lengths_of(node["shape"], call)
     if not _floats(node):
@@ -882,15 +894,15 @@ def tell(program: Program, mode: Any) -> Story:
     story: Story = []
     kept: List[Tuple[str, Any, Any]] = []
     extras = [(w, w.get_value()) for w in [*(w for w in built.shared if w.name.startswith("extra")), *built.states]]
-    before = program["calls"][0]
+    before: Any = lengths_of("nm", program["calls"][0])
     for number, call in enumerate(program["calls"]):
-        if call != before:
+        if lengths_of("nm", call) != before:
             for i in shared:
                 built.variables[i].set_value(value_of(nodes[i], i, call, number))
             for w, value in extras:
                 w.set_value(value)
-            before = call
-        arguments = [value_of(nodes[i], i, call, number) for i, _ in built.inputs]
+            before = lengths_of("nm", call)
+        arguments = [_given(nodes[i], i, call, number) for i, _ in built.inputs]
         if number % 2:
             poison(function, [value for _, value, _ in kept])
         try:
@@ -903,16 +915,22 @@ def tell(program: Program, mode: Any) -> Story:
             told = ("gave", [bits(r) for r in result])
             kept += [(f"output {k} of call {number}", r, bits(r)) for k, r in enumerate(result) if k not in program["borrow"]]
         kept += [
-            (f"argument {k} of call {number}", a, bits(value_of(nodes[i], i, call, number)))
+            (f"argument {k} of call {number}", a, bits(_given(nodes[i], i, call, number)))
             for k, (a, (i, _)) in enumerate(zip(arguments, built.inputs))
             if i not in program["mutable"]
         ]
         if told[0] == "raised":
             # How far in-place updates had come depends on the order, in Theano itself too: begin anew.
-            before = {}
-        story.append((told, [bits(w.get_value()) for w in built.shared] if before else []))
+            before = None
+        story.append((told, [bits(w.get_value()) for w in built.shared] if before is not None else []))
     story.append([name for name, value, was in kept if bits(value) != was])
     return story
+
+
+def _given(node: Node, i: int, call: Call, number: int) -> Any:
+    """An argument of a call."""
+    how = call.get("laid", "C")
+    return LAYOUTS[sorted(LAYOUTS)[(i + number) % len(LAYOUTS)] if how == "mixed" else how](value_of(node, i, call, number))
 
 
 def poison(function: Any, kept: Sequence[Any]) -> None:
@@ -941,7 +959,12 @@ def _is_alive(value: Any) -> bool:
 
 def bits(value: Any) -> Any:
     array = np.asarray(value)
-    return (str(array.dtype), array.shape, array.tobytes())
+    return (str(array.dtype), array.shape, array.tobytes(), strides(array))
+
+
+def strides(array: Any) -> Any:
+    """Of the dimensions in which there is a step to take."""
+    return [step for step, length in zip(array.strides, array.shape) if length > 1] if array.size else []
 
 
 def stock_mode(program: Program, linker: str = "cvm") -> Any:
@@ -1004,7 +1027,7 @@ def differences(program: Program, setups: Sequence[Setup]) -> List[Tuple[Setup, 
 def _never_empty(program: Program) -> Program:
     """Stock Theano with allow_gc=False corrupts the heap where an array becomes empty that was not, now and then."""
 
-    def full(call: Dict[str, int]) -> bool:
+    def full(call: Call) -> bool:
         return all(0 not in lengths_of(node["shape"], call) for node in program["nodes"])
 
     return {**program, "calls": [call for call in program["calls"] if full(call)] or [{"n": 4, "m": 5}] * 6}
@@ -1071,6 +1094,9 @@ def _smaller(program: Program) -> Iterator[Program]:
                 kept = program[name][:k] + program[name][k + 1 :]
                 borrow = [b - (b > k) for b in program["borrow"] if b != k] if name == "outputs" else program["borrow"]
                 yield without_the_dead({**program, name: kept, "borrow": borrow})
+    for k, call in enumerate(program["calls"]):
+        if call.get("laid", "C") != "C":
+            yield {**program, "calls": [*program["calls"][:k], {**call, "laid": "C"}, *program["calls"][k + 1 :]]}
     for key, plain in (("borrow", []), ("mutable", []), ("hints", "none"), ("grows", False), ("fusion", False)):
         if program[key] != plain:
             yield {**program, key: plain}

@@ -86,6 +86,29 @@ def test_views_that_are_turned_or_cut_by_other_ops_are_not_steady() -> None:
     assert _steady([cut, tt.exp(cut)], [t]) == [False, False]
 
 
+class Hypot(theano.scalar.BinaryScalarOp):
+    """An elementwise op without C code: NumPy makes its arrays."""
+
+    nfunc_spec = ("hypot", 2, 1)
+
+    def impl(self, x: Any, y: Any) -> Any:
+        return np.hypot(x, y)
+
+
+hypot = tt.Elemwise(Hypot(theano.scalar.upgrade_to_float, name="hypot"))
+
+
+def test_without_c_code_a_row_does_not_make_the_result_steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, r = tt.matrix("x"), tt.matrix("y"), tt.vector("r")
+    product = tt.dot(x, y)
+    assert _steady([x + r, hypot(x, r), hypot(x, product), hypot(product, r)], [x, y, r]) == [True, False, False, True]
+    function = theano.function([x, r], hypot(x, r), mode=without_pass())
+    assert function(np.asfortranarray(floats(5, 4)), floats(4)).flags.fnc
+
+    monkeypatch.setattr(layout, "_has_c_code", lambda scalar_op, dtypes: True)
+    assert _steady([hypot(x, r)], [x, r]) == [True]
+
+
 def _steady(outputs: Any, inputs: List[Any]) -> Any:
     function = theano.function(inputs, outputs, mode=without_pass().excluding("fusion", "inplace"))
     fgraph = function.maker.fgraph

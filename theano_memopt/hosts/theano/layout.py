@@ -8,18 +8,20 @@ share memory with another only if stock Theano would have made its array in C or
     sliced       plain, for it is what slices left of a C array: its strides descend
     steady       sliced, and in C order without gaps
 
-Elemwise makes a Fortran array where all its inputs but single numbers are in Fortran order: one plain input is enough for a
-steady result. Products, reductions and the like always make C arrays. What a caller gives may be anything.
+Elemwise in C makes a Fortran array where all its inputs but single numbers are in Fortran order: one plain input is enough for a
+steady result. Where it has no C code, NumPy makes the array, its strides in the order of the inputs' strides. Products,
+reductions and the like always make C arrays. What a caller gives may be anything.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence, Set
+import functools
+from typing import Any, Callable, Sequence, Set, Tuple
 
-from theano import gof, tensor
+from theano import gof, scalar, tensor
 from theano.compile.ops import SpecifyShape, ViewOp
 from theano.tensor import blas, blas_c, elemwise, subtensor
-from theano.tensor.nnet import corr, corr3d, nnet, sigm
+from theano.tensor.nnet import corr, corr3d, nnet
 from theano.tensor.opt import Assert, MakeVector
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
@@ -42,7 +44,6 @@ IN_C_ORDER = (
     nnet.Softmax,
     nnet.SoftmaxGrad,
     nnet.SoftmaxWithBias,
-    sigm.UltraFastScalarSigmoid,
     subtensor.AdvancedSubtensor1,
 )
 """Ops that write where they are told, or else make an array in C order, whatever the layout of their inputs."""
@@ -97,12 +98,19 @@ def steady(nodes: Sequence[Any]) -> Set[Any]:
 def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any]) -> bool:
     if isinstance(node.op, elemwise.Elemwise):
         arrays = [v for v in node.inputs if not all(v.type.broadcastable)]
-        return not arrays or any(is_plain(v) for v in arrays) or _long(node.outputs[0]) <= 1
+        if not arrays or _long(node.outputs[0]) <= 1 or all(v in found or _long(v) <= 1 for v in arrays):
+            return True
+        return any(is_plain(v) for v in arrays) and _has_c_code(node.op.scalar_op, tuple(v.dtype for v in node.inputs))
     if isinstance(node.op, tensor.Join):
         return all(v in found for v in node.inputs[1:]) or _long(node.outputs[0]) <= 1
     if isinstance(node.op, (ops.Copy, subtensor.IncSubtensor, subtensor.AdvancedIncSubtensor1)):  # copies with the layout of the first
         return node.inputs[0] in found or _long(node.outputs[0]) <= 1
     return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS))
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_c_code(scalar_op: Any, dtypes: Tuple[str, ...]) -> bool:
+    return bool(scalar_op.supports_c_code([scalar.get_scalar_type(dtype)() for dtype in dtypes], [None] * scalar_op.nout))
 
 
 def _lies_in(node: Any, i: int) -> Any:
