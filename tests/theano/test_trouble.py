@@ -148,3 +148,11 @@ def test_verify_compares_the_outputs(monkeypatch: Any) -> None:
     )
     with pytest.raises(verify.Corrupted, match="output 0"):
         _compiled(with_pass(verify=True))(X)
+
+
+def test_verify_copies_arguments_with_their_layout() -> None:
+    square = floats(6, 6)
+    for array in (square, square.T, square[::2, ::-1], square[1:, 2], np.broadcast_to(square[0], (3, 6)), square[:0], np.float32(3)):
+        made = verify.copied(array)
+        assert np.array_equal(made, array) and not np.may_share_memory(made, array)
+        assert not array.size or made.strides == array.strides
