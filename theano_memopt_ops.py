@@ -35,7 +35,7 @@ class Copy(gof.Op):
         return _filled(_COPY, X=inputs[0], Z=outputs[0], FAIL=sub["fail"])
 
     def c_code_cache_version(self) -> Any:
-        return (3,)
+        return (4,)
 
     def c_support_code(self) -> str:
         return _SAME_MEMORY
@@ -44,8 +44,8 @@ class Copy(gof.Op):
 class CopyToReshape(Copy):
     """A copy from which Reshape to the given shape makes the array that it would have made itself.
 
-    Where Reshape could have taken a view, the copy is laid out like the original and not in C order: what comes after, a
-    matrix product say, then sees the same strides and answers with the same bits.
+    Where Reshape could have taken a view, the copy is laid out like the original and not in C order, with a gap wherever that
+    has one: what comes after, a matrix product say, then takes the same way and answers with the same bits.
     """
 
     def make_node(self, x: Any, shape: Any) -> Any:
@@ -53,7 +53,11 @@ class CopyToReshape(Copy):
 
     def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
         x, shape = inputs
-        _copy_into(outputs[0], x, "K" if np.shares_memory(np.reshape(x, shape), x) else "C")
+        keep = np.shares_memory(np.reshape(x, shape), x)
+        if keep and not _is_compact(x):
+            outputs[0][0] = _with_small_gaps(x)
+        else:
+            _copy_into(outputs[0], x, "K" if keep else "C")
 
     def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
         return _filled(_COPY_TO_RESHAPE, X=inputs[0], S=inputs[1], Z=outputs[0], FAIL=sub["fail"])
@@ -66,6 +70,23 @@ def _copy_into(cell: List[Any], x: Any, order: Any) -> None:
         made = cell[0]
     np.copyto(made, x)
     cell[0] = made
+
+
+def _is_compact(x: Any) -> bool:
+    return bool(x.transpose(np.argsort([-abs(step) for step in x.strides], kind="stable")).flags.c_contiguous)
+
+
+def _with_small_gaps(x: Any) -> Any:
+    """A copy whose strides are in the same order and of the same signs, with gaps of one element where x has any."""
+    strides, start, extent, expected = [x.itemsize] * x.ndim, 0, x.itemsize, x.itemsize
+    for axis in sorted((axis for axis in range(x.ndim) if x.shape[axis] != 1), key=lambda axis: abs(x.strides[axis])):
+        step = extent + x.itemsize * (abs(x.strides[axis]) > expected)
+        expected, extent = abs(x.strides[axis]) * x.shape[axis], step * x.shape[axis]
+        strides[axis] = step if x.strides[axis] > 0 else -step
+        start += step * (x.shape[axis] - 1) * (x.strides[axis] < 0)
+    made = np.ndarray(x.shape, x.dtype, np.empty(extent, np.uint8), start, strides)
+    made[...] = x
+    return made
 
 
 def _filled(code: str, **names: str) -> str:
@@ -84,12 +105,12 @@ if (PyArray_CopyInto(Z, X) < 0) { FAIL }
 
 _COPY_TO_RESHAPE = """
 {
-    int keep = mem_reuse_same_memory(X, S);
+    int keep = mem_reuse_same_memory(X, S), gaps = keep && !mem_reuse_same_layout(X, X);
     int fits = Z != NULL && PyArray_NDIM(Z) == PyArray_NDIM(X) && PyArray_CompareLists(PyArray_DIMS(Z), PyArray_DIMS(X), PyArray_NDIM(X));
-    if (fits && !(keep ? mem_reuse_same_layout(Z, X) : PyArray_IS_C_CONTIGUOUS(Z))) fits = 0;
+    if (fits && !(gaps ? 0 : keep ? mem_reuse_same_layout(Z, X) : PyArray_IS_C_CONTIGUOUS(Z))) fits = 0;
     if (!fits) {
         Py_XDECREF(Z);
-        Z = (PyArrayObject*) PyArray_NewLikeArray(X, keep ? NPY_KEEPORDER : NPY_CORDER, NULL, 0);
+        Z = gaps ? mem_reuse_with_small_gaps(X) : (PyArrayObject*) PyArray_NewLikeArray(X, keep ? NPY_KEEPORDER : NPY_CORDER, NULL, 0);
         if (!Z) { FAIL }
     }
     if (PyArray_CopyInto(Z, X) < 0) { FAIL }
@@ -143,6 +164,36 @@ static int mem_reuse_same_layout(PyArrayObject* z, PyArrayObject* x) {
         }
     }
     return span == PyArray_NBYTES(z);
+}
+
+// An array like x, whose strides are in the same order and of the same signs, with gaps of one element where x has any.
+static PyArrayObject* mem_reuse_with_small_gaps(PyArrayObject* x) {
+    npy_intp steps[NPY_MAXDIMS], item = PyArray_ITEMSIZE(x), start = 0, extent = item, expected = item;
+    int axes[NPY_MAXDIMS], n = 0, i, j;
+    for (i = 0; i < PyArray_NDIM(x); i++) {
+        steps[i] = item;
+        if (PyArray_DIM(x, i) == 1) continue;
+        for (j = n++; j > 0 && labs(PyArray_STRIDE(x, axes[j - 1])) > labs(PyArray_STRIDE(x, i)); j--) axes[j] = axes[j - 1];
+        axes[j] = i;
+    }
+    for (j = 0; j < n; j++) {
+        npy_intp length = PyArray_DIM(x, axes[j]), old = labs(PyArray_STRIDE(x, axes[j]));
+        npy_intp step = extent + (old > expected ? item : 0);
+        expected = old * length;
+        extent = step * length;
+        steps[axes[j]] = PyArray_STRIDE(x, axes[j]) < 0 ? -step : step;
+        if (PyArray_STRIDE(x, axes[j]) < 0) start += step * (length - 1);
+    }
+    PyObject* room = PyArray_SimpleNew(1, &extent, NPY_UINT8);
+    if (!room) return NULL;
+    Py_INCREF(PyArray_DESCR(x));
+    PyArrayObject* made = (PyArrayObject*) PyArray_NewFromDescr(
+        &PyArray_Type, PyArray_DESCR(x), PyArray_NDIM(x), PyArray_DIMS(x), steps, PyArray_BYTES((PyArrayObject*) room) + start,
+        NPY_ARRAY_WRITEABLE, NULL);
+    if (!made) { Py_DECREF(room); return NULL; }
+    if (PyArray_SetBaseObject(made, room) < 0) { Py_DECREF(made); return NULL; }
+    PyArray_UpdateFlags(made, NPY_ARRAY_UPDATE_ALL);
+    return made;
 }
 """
 

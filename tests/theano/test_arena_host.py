@@ -759,7 +759,9 @@ class TestTold:
         for lengths in ((2, 3, 4), (1, 3, 4), (2, 1, 4), (2, 3, 1), (1, 1, 5), (2, 2, 2)):
             base = floats(*lengths)
             for axes in ((0, 1, 2), (1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0)):
-                for value in (base.transpose(axes), np.repeat(base, 2, axis=2)[:, :, ::2].transpose(axes)):
+                cut = np.repeat(np.repeat(base, 2, axis=2), 2, axis=0)
+                for value in (base, cut[::2, :, ::2], cut[::2, :, : lengths[2]], cut[::-2, ::-1, ::2], np.repeat(base, 2, axis=0)[::2]):
+                    value = value.transpose(axes)
                     a, b, c = value.shape
                     for target in ((a * b, c), (a, b * c), (a * b * c,), (-1, c), (b, a, c), (a, -1), (c, 1, a * b)):
                         got = f(value, np.array(target))
@@ -769,8 +771,13 @@ class TestTold:
                         views += is_view and not value.flags.c_contiguous
                         assert np.shares_memory(got.reshape(target), got)
                         long = [i for i, length in enumerate(value.shape) if length > 1]
-                        expected = np.empty_like(value, order="K" if is_view else "C")
-                        assert [got.strides[i] for i in long] == [expected.strides[i] for i in long]
+                        if is_view:
+                            assert _pattern(got) == _pattern(value)
+                            assert (got.flags.c_contiguous, got.flags.f_contiguous) == (value.flags.c_contiguous, value.flags.f_contiguous)
+                            assert got.flags.aligned and got.flags.writeable and np.byte_bounds(got)[1] - np.byte_bounds(got)[0] <= 8 * value.nbytes
+                        if not is_view or value.base is base:
+                            expected = np.empty_like(value, order="K" if is_view else "C")
+                            assert [got.strides[i] for i in long] == [expected.strides[i] for i in long]
         assert views > 50
 
     def test_reshape_of_a_transposition(self) -> None:
@@ -782,6 +789,16 @@ class TestTold:
         ours, stock = pair(build, "cvm_nogc")
         agree(ours, stock, *[(floats(*s, seed=i),) for i, s in enumerate([(3, 4, 5)] * 4 + [(1, 4, 5)] * 4 + [(3, 1, 1), (3, 4, 5)])])
         assert not machine(ours).house.own
+
+
+def _pattern(array: np.ndarray) -> Any:
+    """The axes from the shortest stride to the longest: their signs, and where there is a gap."""
+    found, expected = [], array.itemsize
+    for axis in sorted((axis for axis in range(array.ndim) if array.shape[axis] > 1), key=lambda axis: abs(array.strides[axis])):
+        step = array.strides[axis]
+        found.append((axis, step > 0, abs(step) > expected))
+        expected = abs(step) * array.shape[axis]
+    return found
 
 
 def test_the_collector_finds_a_function_that_is_dropped() -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import theano
 import theano.tensor as tt
+from theano.compile.ops import deep_copy_op
 from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, same, with_pass, without_pass
-from theano_memopt.hosts.theano import layout
+from theano_memopt.hosts.theano import arena, layout
 from theano_memopt.hosts.theano.reader import is_trusted
 
 ROWS, COLUMNS = 37, 53
@@ -63,6 +64,29 @@ def test_the_last_bit_is_stocks_whatever_the_layout_of_the_arguments(linker: str
 def test_it_would_differ_if_every_layout_were_taken_for_steady(linker: str, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("theano_memopt.hosts.theano.reader.steady", lambda nodes: {v for node in nodes for v in node.outputs})
     assert _differ(linker, storage) > 0
+
+
+def _over_changing_shapes(mode: Any) -> List[Any]:
+    """Twelve calls, with arrays in one order and the other and of two shapes; each result a product of what takes after them."""
+    x = tt.matrix("x")
+    h = tt.tanh(x) * 2 + tt.exp(x)
+    rolled = tt.roll(deep_copy_op(x), 1, axis=0)
+    function = theano.function([x], [tt.dot(h, h.T), tt.dot(h.T, h), theano.Out(rolled * 1, borrow=True)], mode=mode)
+    found = []
+    for k, (how, rows) in enumerate(zip("FCCFFCCFCCFF", [37, 37, 41, 41, 37, 41, 41, 37, 41, 37, 37, 37])):
+        results = function(np.array(floats(rows, COLUMNS, seed=k), order=how))
+        found += [r.copy() for r in results] + [np.array([r.strides for r in results])]
+    return found
+
+
+@pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
+def test_places_take_after_what_the_caller_gives_as_theanos_arrays_do(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = _over_changing_shapes(without_pass(linker))
+    same(_over_changing_shapes(with_pass(linker, storage="arena")), stock)
+
+    monkeypatch.setattr(arena.House, "layout", lambda house: ())
+    with pytest.raises(AssertionError):
+        same(_over_changing_shapes(with_pass(linker, storage="arena")), stock)
 
 
 class Turned(theano.gof.Op):

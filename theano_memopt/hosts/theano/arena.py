@@ -17,6 +17,7 @@ Words
     place      the view of the block that a variable's cell is filled with
     lender     owns a block and lends it to one call at a time
     signature  what the sizes rest on: shapes of inputs and shared variables (and whole numbers among the inputs)
+    layout     how the arrays that the caller gives lie in memory: some intermediates take after them
     fitting    offsets and shapes for one signature
     own array  what an op puts into its cell instead of writing into the place it was given
 
@@ -26,6 +27,11 @@ never need their places at once, whatever the machine; that is checked for every
 (check_packing shares nothing with the packer). Left out are: outputs, updates, and what may be a view of them; inputs,
 shared variables and constants; what an untrusted or lazy op touches; what was seen to alias where nothing declares it.
 A wrong size costs memory: the thunk finds that the place does not fit and allocates.
+
+Without gc Theano keeps an array, and with it its order in memory, and the last bit of a product can hang on that. An array of
+Elemwise keeps its order even where another shape comes; so do the places, which have the order of the recorded call. Another
+op's takes after what the caller gives when the shape comes: where that lies unlike then, it has no place. What is no tenant
+keeps the array of the recorded call.
 """
 
 from __future__ import annotations
@@ -75,6 +81,7 @@ OVERWRITES = (DimShuffle, Elemwise, GemmRelated, IncSubtensor, Rebroadcast, Subt
 Order = Tuple[int, ...]
 Span = Tuple[int, int]
 Cell = List[Any]
+Layout = Tuple[Any, ...]
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -256,7 +263,13 @@ class House:
         for b, inside in enumerate(self.reading.names):
             for v in inside:
                 self.buffers_of.setdefault(v, set()).add(b)
+        self.given = [storage_map[v] for v in self.fgraph.inputs if isinstance(v.type, tensor.TensorType) and not all(v.type.broadcastable)]
         self.seen: Dict[Any, Seen] = {}
+        self.turning = {b for b in self.candidates if b not in self.reading.steady and not isinstance(self.reading.roots[b].owner.op, Elemwise)}
+        """Buffers whose order in memory follows the caller's arrays whenever another shape comes."""
+        self.outliving = self._outliving()
+        """Variables whose arrays Theano keeps, and that are no tenants."""
+        self.outlived: Dict[Any, np.ndarray] = {}
         self.strange: Set[int] = set()
         """Buffers that an op was seen to alias without saying so."""
         self.own: Set[int] = set()
@@ -298,7 +311,26 @@ class House:
             [self.storage_map[v] for v in node.inputs if v in computed and v not in self.fgraph.outputs and node == last_user[v]] for node in nodes
         ]
 
+    def _outliving(self) -> Set[Any]:
+        if self.allow_gc:
+            return set()
+        updates = {self.fgraph.outputs[i] for i in getattr(self.fgraph, "update_mapping", None) or ()}
+        cleared = updates.union(self.linker.no_recycling)
+        return {
+            root for b, root in enumerate(self.reading.roots) if b not in self.cells and not any(v in cleared for v in (root, *self.reading.names[b]))
+        }
+
     # --- what a call shows -------------------------------------------------------------------------------------------
+
+    def layout(self) -> Layout:
+        """How what the caller gives lies in memory: of each array None if in C order, "F" if in Fortran order, else its strides."""
+        return tuple(_order_of(cell[0]) for cell in self.given)
+
+    def bring_back(self) -> None:
+        """What Theano would have kept of the recorded call, which ran with gc."""
+        for v, array in self.outlived.items():
+            self.storage_map[v][0] = array
+        self.outlived.clear()
 
     def record(self, node: Any) -> None:
         """Look at the results of a node that has just run: their shape and layout, and whose memory they are."""
@@ -306,6 +338,8 @@ class House:
             array = self.storage_map[v][0]
             if not isinstance(array, np.ndarray):
                 continue
+            if v in self.outliving:
+                self.outlived[v] = array
             self.seen[v] = Seen(array.shape, _layout(array), array.ctypes.data, array.nbytes)
             allowed = self.buffers_of.get(v, set())
             for other in node.inputs:
@@ -336,16 +370,16 @@ class House:
 
     # --- where everything lies -----------------------------------------------------------------------------------------
 
-    def fit(self, signature: Signature, search: bool, at_hand: int) -> Fitting:
-        """Order and offsets for the true sizes. Without `search` quickly: the order in use, and offsets stretched from the last
-        ones or by one rule. `at_hand` bytes are there already."""
+    def fit(self, signature: Signature, alike: bool, search: bool, at_hand: int) -> Fitting:
+        """Order and offsets for the true sizes. `alike`: are the caller's arrays laid out as in the recorded call? Without `search`
+        quickly: the order in use, and offsets stretched from the last ones or by one rule. `at_hand` bytes are there already."""
         lying: Dict[int, Tuple[int, ...]] = {}
         sizes = [self.seen[root].size if root in self.seen else 0 for root in self.reading.roots]
         for (b, kind), shape in zip(self.row, self._shapes_at(signature)):
             if b not in self.wrong:
                 sizes[b] = max(0, math.prod(shape)) * kind.itemsize
                 lying[b] = shape
-        barred = self.own | self.strange
+        barred = self.own | self.strange | (set() if alike else self.turning)
         buffers = tuple(b for b in self.candidates if b in lying and b not in barred and sizes[b] > 0 and min(lying[b], default=1) >= 0)
         if search:
             self.order = self._order(sizes)
@@ -463,11 +497,16 @@ class ArenaVM:
         self.allow_gc = house.allow_gc
         self.need_update_inputs = getattr(vm, "need_update_inputs", True)
         self.follow: Optional[Callable[[Order], None]] = None
-        self.recorded = False
+        self.recorded: Optional[Layout] = None
+        """The layout of the recorded call."""
+        self.came: Optional[Signature] = None
+        """What the last call came with."""
+        self.alike = True
+        """Had it the layout of the recorded one, the first of the calls with this signature?"""
         self.tried: Set[int] = set()
         self.aside = ""
         """Why there is no arena, once that is settled."""
-        self.fittings: OrderedDict[Signature, Fitting] = OrderedDict()
+        self.fittings: OrderedDict[Tuple[Signature, bool], Fitting] = OrderedDict()
         self.fitting: Optional[Fitting] = None
         self.signature: Optional[Signature] = None
         self.calls = 0
@@ -601,9 +640,9 @@ class ArenaVM:
     # --- the calls that are not as the one before --------------------------------------------------------------------------
 
     def _anew(self, output_subset: Any) -> Any:
-        if not self.recorded and not self.aside and output_subset is None:
+        if self.recorded is None and not self.aside and output_subset is None:
             return self._record()
-        if self.aside or not self.recorded or not self._fitted():
+        if self.aside or self.recorded is None or not self._fitted():
             return self._run(output_subset)
         assert self.fitting is not None
         if output_subset is None and not self.tried.issuperset(self.fitting.buffers):
@@ -645,13 +684,14 @@ class ArenaVM:
             self.aside = "no variable may lie in an arena"
             return self._run(None)
         try:
-            signature = house.read_formulas()  # before the call: updates may change shapes
+            signature, layout = house.read_formulas(), house.layout()  # before the call: updates may change shapes
             machine = house.watching(house.orders[0], True, house.record)
         except Exception as trouble:
             self._stand_aside("the formulas of the shapes could not be read", trouble)
             return self._run(None)
         result = self._with(machine, house.orders[0])
-        self.recorded = True
+        self.recorded, self.came = layout, signature
+        house.bring_back()
         house.judge_formulas(signature)
         return result
 
@@ -664,29 +704,32 @@ class ArenaVM:
 
     def _adopt(self, signature: Signature) -> bool:
         house = self.house
-        fitting = self.fittings.get(signature)
+        if signature != self.came:
+            self.came, self.alike = signature, self.allow_gc or house.layout() == self.recorded
+        key = (signature, self.alike)
+        fitting = self.fittings.get(key)
         self.calls = self.calls + 1 if signature == self.signature else 1
         if fitting is None or (not fitting.searched and self.calls >= FAMILIAR):
             at_hand = 0 if self.lender.block is None else self.lender.block.height
-            fitting = house.fit(signature, not self.fittings or self.calls >= FAMILIAR, at_hand)
-            self.fittings[signature] = fitting
+            fitting = house.fit(signature, self.alike, not self.fittings or self.calls >= FAMILIAR, at_hand)
+            self.fittings[key] = fitting
             if len(self.fittings) > SIGNATURES:
                 self.fittings.popitem(last=False)
-        self.fittings.move_to_end(signature)
+        self.fittings.move_to_end(key)
         if not fitting.buffers:
             if not (set(house.candidates) - house.own - house.strange - house.wrong):
                 self.aside = "no op writes where it is told"
-            self.let_go()
+            self._look_at_everything()
+            if self.filling:
+                self.let_go()
             return False
         if fitting is not self.fitting or self.signature != signature:
+            for b in set(house.candidates if self.fitting is None else self.fitting.buffers).difference(fitting.buffers):
+                house.cells[b][0] = None  # a place until now
             self.fitting, self.signature, self.block = fitting, signature, None
             self.vm = house.machine(fitting.order)
             if self.follow is not None:
                 self.follow(fitting.order)
-            here = set(fitting.buffers)
-            for b in house.candidates:
-                if b not in here:
-                    house.cells[b][0] = None
             rows = zip(fitting.buffers, fitting.kinds, fitting.arena.offsets, fitting.turns)
             self.places = tuple((house.cells[b], kind, offset, turn) for b, kind, offset, turn in rows)
         self._not_too_large(fitting)
@@ -807,6 +850,12 @@ def _overlap(one: np.ndarray, other: Any) -> bool:
         return False
     (low, high), (from_, to) = np.byte_bounds(one), np.byte_bounds(other)
     return low < to and from_ < high
+
+
+def _order_of(value: Any) -> Any:
+    if not isinstance(value, np.ndarray) or value.flags.c_contiguous:
+        return None
+    return "F" if value.flags.f_contiguous else value.strides
 
 
 def _layout(array: np.ndarray) -> Optional[Tuple[int, ...]]:

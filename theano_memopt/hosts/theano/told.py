@@ -4,7 +4,8 @@
                             allocate: the same code with the comparison put right
     IncSubtensor            not in place: copies its input, then writes into the copy. Here the copy is an op with a cell,
                             and the writing is in place; where the input is a fill (Alloc), another fill takes its place
-    Reshape                 of what is not contiguous: copies. Here the copy is an op with a cell, and Reshape a view of it
+    Reshape                 of what is not contiguous: copies. Here the copy is an op with a cell, and Reshape a view of it;
+                            not where it is handed out, for what is handed out has no place in an arena
 
 Numbers and memory traffic are the same as before. The rewrite is done where an arena is asked for, after all others.
 """
@@ -42,7 +43,7 @@ def bring(fgraph: Any) -> int:
 
 
 def _bring_node(fgraph: Any, node: Any, replace: Callable[..., Any]) -> bool:
-    replacement = _replacement(node)
+    replacement = _replacement(fgraph, node)
     if replacement is None or any(old.type != new.type for old, new in zip(node.outputs, replacement.outputs)):
         return False
     for old, new in zip(node.outputs, replacement.outputs):
@@ -54,7 +55,7 @@ def _bring_node(fgraph: Any, node: Any, replace: Callable[..., Any]) -> bool:
     return True
 
 
-def _replacement(node: Any) -> Optional[Any]:
+def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
     op = node.op
     if type(op) in ops.POOLS:
         there = object.__new__(ops.POOLS[type(op)])
@@ -65,7 +66,7 @@ def _replacement(node: Any) -> Optional[Any]:
         return there.make_node(_another(node.inputs[0]), *node.inputs[1:])
     if type(op) is AdvancedIncSubtensor1 and not op.inplace:
         return op.clone_inplace().make_node(_another(node.inputs[0]), *node.inputs[1:])
-    if isinstance(op, tensor.Reshape) and _is_scattered_view(node.inputs[0]):
+    if isinstance(op, tensor.Reshape) and _is_scattered_view(node.inputs[0]) and not _is_handed_out(fgraph, node.outputs[0]):
         return op.make_node(ops.CopyToReshape()(*node.inputs), node.inputs[1])
     return None
 
@@ -76,6 +77,20 @@ def _another(variable: Any) -> Any:
     if node is not None and type(node.op) is tensor.Alloc:
         return node.op.make_node(*node.inputs).outputs[0]
     return ops.Copy()(variable)
+
+
+def _is_handed_out(fgraph: Any, variable: Any) -> bool:
+    """Is it an output, or may an output be a view of it?"""
+    waiting, seen = [variable], set()
+    while waiting:
+        v = waiting.pop()
+        if v in fgraph.outputs:
+            return True
+        seen.add(v)
+        for node, j in v.clients:
+            same_memory = {**(getattr(node.op, "view_map", None) or {}), **(getattr(node.op, "destroy_map", None) or {})}
+            waiting += [out for i, out in enumerate(node.outputs) if j in same_memory.get(i, ()) and out not in seen]
+    return False
 
 
 def _is_scattered_view(variable: Any) -> bool:
