@@ -894,6 +894,7 @@ def tell(program: Program, mode: Any) -> Story:
     story: Story = []
     kept: List[Tuple[str, Any, Any]] = []
     extras = [(w, w.get_value()) for w in [*(w for w in built.shared if w.name.startswith("extra")), *built.states]]
+    failed = False
     before: Any = lengths_of("nm", program["calls"][0])
     for number, call in enumerate(program["calls"]):
         if lengths_of("nm", call) != before:
@@ -912,7 +913,7 @@ def tell(program: Program, mode: Any) -> Story:
             told: Any = ("raised", str(error) if type(error).__name__ == "Corrupted" else "an error")
         else:
             result = result if isinstance(result, list) else [result]
-            told = ("gave", [bits(r) for r in result])
+            told = ("gave", [bits(r) + (() if failed else (strides(r),)) for r in result])
             kept += [(f"output {k} of call {number}", r, bits(r)) for k, r in enumerate(result) if k not in program["borrow"]]
         kept += [
             (f"argument {k} of call {number}", a, bits(_given(nodes[i], i, call, number)))
@@ -920,8 +921,9 @@ def tell(program: Program, mode: Any) -> Story:
             if i not in program["mutable"]
         ]
         if told[0] == "raised":
-            # How far in-place updates had come depends on the order, in Theano itself too: begin anew.
-            before = None
+            # How far in-place updates had come depends on the order, in Theano itself too: begin anew. And so does what is
+            # left in cells, which later arrays take after.
+            before, failed = None, True
         story.append((told, [bits(w.get_value()) for w in built.shared] if before is not None else []))
     story.append([name for name, value, was in kept if bits(value) != was])
     return story
@@ -959,11 +961,12 @@ def _is_alive(value: Any) -> bool:
 
 def bits(value: Any) -> Any:
     array = np.asarray(value)
-    return (str(array.dtype), array.shape, array.tobytes(), strides(array))
+    return (str(array.dtype), array.shape, array.tobytes())
 
 
-def strides(array: Any) -> Any:
+def strides(value: Any) -> Any:
     """Of the dimensions in which there is a step to take."""
+    array = np.asarray(value)
     return [step for step, length in zip(array.strides, array.shape) if length > 1] if array.size else []
 
 
@@ -1054,8 +1057,8 @@ def _told(told: Any) -> str:
 
 
 def _apart(one: Any, other: Any) -> str:
-    if one[:2] != other[:2]:
-        return f"{one[:2]} and {other[:2]}"
+    if one[:2] != other[:2] or one[2] == other[2]:
+        return f"{one[:2]} {one[3:]} and {other[:2]} {other[3:]}"
     a, b = (np.frombuffer(v[2], v[0]).astype("float64") for v in (one, other))
     with np.errstate(all="ignore"):
         return f"{a[:4]} and {b[:4]}, at most {np.nanmax(abs(a - b)) if a.size else 0:.3g} apart"
