@@ -156,3 +156,24 @@ def test_verify_copies_arguments_with_their_layout() -> None:
         made = verify.copied(array)
         assert np.array_equal(made, array) and not np.may_share_memory(made, array)
         assert not array.size or made.strides == array.strides
+
+
+def _changed_after_printing(linker: str, storage: str) -> int:
+    x = theano_memopt.hint(tt.matrix("x"), X.shape)
+    kept = []
+    printed = theano.printing.Print("h", global_fn=lambda op, value: kept.append((value, value.copy())))(tt.tanh(tt.dot(x, x)))
+    function = theano.function([x], _chain(x + printed.sum() * np.asarray(1e-9, theano.config.floatX)).sum(), mode=with_pass(linker, storage=storage).excluding("fusion"))
+    changed = 0
+    for _ in range(4):
+        kept.clear()
+        function(X)
+        changed += sum(not np.array_equal(value, was) for value, was in kept)
+    return changed
+
+
+@pytest.mark.parametrize(("linker", "storage"), [("cvm", "share"), ("cvm", "arena"), ("vm_nogc", "arena")])
+def test_what_a_users_function_was_given_to_print_stays_as_it_was(linker: str, storage: str, monkeypatch: Any) -> None:
+    assert _changed_after_printing(linker, storage) == 0
+    monkeypatch.setattr(reader, "is_trusted", lambda op: True)
+    if storage == "arena":
+        assert _changed_after_printing(linker, storage) > 0
