@@ -12,6 +12,7 @@ import theano
 import theano.tensor as tt
 from theano.compile.builders import OpFromGraph
 from theano.compile.debugmode import DebugMode
+from theano.compile.mode import Mode
 from theano.compile.nanguardmode import NanGuardMode
 from theano.ifelse import ifelse
 
@@ -19,7 +20,7 @@ import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, results, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano import probe
 from theano_memopt.hosts.theano.reader import is_lazy
-from theano_memopt.hosts.theano.rewrite import feature_of
+from theano_memopt.hosts.theano.rewrite import feature_of, others_demands
 
 Make = Callable[[Any], Callable[[], List[Any]]]
 X = floats(6, 6)
@@ -406,3 +407,31 @@ def test_upstreams_reuse_no_longer_corrupts_results() -> None:
     right = [round(5 * float(np.exp(1.7 * k)), 2) for k in (1, 2, 3)]
     assert _three_results(with_pass("vm_nogc")) == right
     assert _three_results(without_pass("vm_nogc")) == [right[-1]] * 3  # stock: the negative control
+
+
+@pytest.mark.parametrize("storage", ["off", "share", "arena"])
+@pytest.mark.parametrize("linker", LINKERS)
+def test_in_a_copy_too_who_overwrites_waits_for_the_readers(linker: str, storage: str) -> None:
+    """Function.copy forgets what Theano knows of that: the copy of the stock function gives a wrong update."""
+    x, w, b = tt.matrix("x"), theano.shared(np.eye(20, dtype=theano.config.floatX)), theano.shared(np.zeros((20, 20), theano.config.floatX))
+    h = x
+    for _ in range(5):
+        h = tt.tanh(tt.dot(h, w) + b) * np.asarray(1.1, theano.config.floatX)
+
+    def trained(mode: Any) -> Any:
+        function = theano.function([x], [h.sum(), h], updates=[(b, b + h * np.asarray(0.1, theano.config.floatX))], mode=mode)
+        other_w, other_b = theano.shared(floats(20, 20)), theano.shared(np.ones((20, 20), theano.config.floatX))
+        copy = function.copy(swap={w: other_w, b: other_b})
+        return [result for seed in range(4) for result in [*copy(floats(20, 20, seed=seed)), other_b.get_value()]]
+
+    wanted = trained(Mode("py", "fast_compile").excluding("mem_reuse"))
+    ours = trained(with_pass(linker, storage=storage))
+    assert all(np.allclose(one, other, rtol=1e-4) for one, other in zip(ours, wanted))
+
+
+def test_a_copy_knows_who_overwrites() -> None:
+    x, b = tt.matrix("x"), theano.shared(X)
+    original = theano.function([x], tt.dot(x, b), updates=[(b, b + x)], mode=with_pass())
+    for copied in (original.copy(), original.copy(share_memory=True), original.copy(swap={b: theano.shared(2 * X)})):
+        (node,) = (n for n in copied.maker.fgraph.apply_nodes if getattr(n.op, "destroy_map", None))
+        assert others_demands(copied.maker.fgraph)[node]

@@ -162,7 +162,9 @@ def _changed_after_printing(linker: str, storage: str) -> int:
     x = theano_memopt.hint(tt.matrix("x"), X.shape)
     kept = []
     printed = theano.printing.Print("h", global_fn=lambda op, value: kept.append((value, value.copy())))(tt.tanh(tt.dot(x, x)))
-    function = theano.function([x], _chain(x + printed.sum() * np.asarray(1e-9, theano.config.floatX)).sum(), mode=with_pass(linker, storage=storage).excluding("fusion"))
+    function = theano.function(
+        [x], _chain(x + printed.sum() * np.asarray(1e-9, theano.config.floatX)).sum(), mode=with_pass(linker, storage=storage).excluding("fusion")
+    )
     changed = 0
     for _ in range(4):
         kept.clear()

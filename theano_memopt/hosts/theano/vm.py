@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from theano.compile import function_module
-from theano.gof import link
+from theano.gof import DestroyHandler, link
 from theano.gof import vm as host
 from theano.tensor import Join
 from theano.tensor.elemwise import Elemwise
@@ -205,6 +205,8 @@ def _copy(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
 def _maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
     fgraph = kwargs.get("fgraph")
     if _copied_from and fgraph is not None and feature_of(fgraph) is None:
+        if not any(isinstance(feature, DestroyHandler) for feature in fgraph._features):
+            fgraph.attach_feature(DestroyHandler())  # it alone knows that who overwrites an input waits for its readers
         fgraph.attach_feature(MemReuse(_copied_from[-1].settings))
     return original(maker, *args, **kwargs)
 
