@@ -98,7 +98,7 @@ $(CLIENTS_VENV)/.made: setup.py
 	$$pip -e . $(KERAS) || { echo "Keras and what it needs could not be installed into $(CLIENTS_VENV): is a package index within reach?" >&2; exit 2; }; \
 	touch "$(CLIENTS_VENV)/.made"
 
-bench: ext $(HEADERS)/Python.h  ## peak, reserved bytes, time per call, compile time on real models: tables and out/bench/*.csv (ten minutes)
+bench: ext $(HEADERS)/Python.h  ## peak, reserved bytes, time per call, compile time on real models: tables and out/bench/*.csv (ten minutes once its C code is compiled)
 	"$(RUN)" -m benchmarks.models $(ARGS)
 
 bench-arena: ext  ## every way to keep intermediates beside each other, over several processes (half an hour)
