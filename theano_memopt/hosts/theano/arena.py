@@ -312,13 +312,12 @@ class House:
         ]
 
     def _outliving(self) -> Set[Any]:
-        if self.allow_gc:
+        if self.allow_gc or self.fgraph.update_mapping is None:
             return set()
-        updates = {self.fgraph.outputs[i] for i in getattr(self.fgraph, "update_mapping", None) or ()}
-        cleared = updates.union(self.linker.no_recycling)
-        return {
-            root for b, root in enumerate(self.reading.roots) if b not in self.cells and not any(v in cleared for v in (root, *self.reading.names[b]))
-        }
+        updates = [self.fgraph.outputs[i] for i in self.fgraph.update_mapping]
+        gone = _with_what_it_may_lie_in([*updates, *self.linker.no_recycling])
+        roots = enumerate(self.reading.roots)
+        return {root for b, root in roots if b not in self.cells and b not in self.reading.loose and root not in gone}
 
     # --- what a call shows -------------------------------------------------------------------------------------------
 
@@ -843,6 +842,17 @@ def _looked_at(node: Any, thunk: Any, look: Callable[[Any], None]) -> Any:
 
     run.lazy, run.inputs, run.outputs = thunk.lazy, thunk.inputs, thunk.outputs  # type: ignore[attr-defined]
     return run
+
+
+def _with_what_it_may_lie_in(variables: Sequence[Any]) -> Set[Any]:
+    """These, and whatever they are declared to be views of or to be made in place of."""
+    found, waiting = set(), list(variables)
+    while waiting:
+        v = waiting.pop()
+        found.add(v)
+        for declared in (getattr(v.owner.op, name, None) or {} for name in ("view_map", "destroy_map") if v.owner is not None):
+            waiting += [v.owner.inputs[j] for j in declared.get(v.index, ())]
+    return found
 
 
 def _overlap(one: np.ndarray, other: Any) -> bool:
