@@ -627,8 +627,8 @@ def test_ops_that_cannot_be_brought_are_left_and_the_graph_with_them(monkeypatch
 
     replacement, seen = told._replacement, []
 
-    def fails_at_the_second(node: Any) -> Any:
-        found = replacement(node)
+    def fails_at_the_second(fgraph: Any, node: Any) -> Any:
+        found = replacement(fgraph, node)
         seen.extend([] if found is None else [node])
         if len(seen) > 1:
             raise TypeError("no replacement")
