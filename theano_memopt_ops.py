@@ -35,7 +35,7 @@ class Copy(gof.Op):
         return _filled(_COPY, X=inputs[0], Z=outputs[0], FAIL=sub["fail"])
 
     def c_code_cache_version(self) -> Any:
-        return (4,)
+        return (5,)
 
     def c_support_code(self) -> str:
         return _SAME_MEMORY
@@ -54,7 +54,7 @@ class CopyToReshape(Copy):
     def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
         x, shape = inputs
         keep = np.shares_memory(np.reshape(x, shape), x)
-        if keep and not _is_compact(x):
+        if keep and x.strides != np.empty_like(x, order="K").strides:
             outputs[0][0] = _with_small_gaps(x)
         else:
             _copy_into(outputs[0], x, "K" if keep else "C")
@@ -72,14 +72,10 @@ def _copy_into(cell: List[Any], x: Any, order: Any) -> None:
     cell[0] = made
 
 
-def _is_compact(x: Any) -> bool:
-    return bool(x.transpose(np.argsort([-abs(step) for step in x.strides], kind="stable")).flags.c_contiguous)
-
-
 def _with_small_gaps(x: Any) -> Any:
-    """A copy whose strides are in the same order and of the same signs, with gaps of one element where x has any."""
-    strides, start, extent, expected = [x.itemsize] * x.ndim, 0, x.itemsize, x.itemsize
-    for axis in sorted((axis for axis in range(x.ndim) if x.shape[axis] != 1), key=lambda axis: abs(x.strides[axis])):
+    """A copy whose strides are in the same order and of the same signs, or 0, with gaps of one element where x has any."""
+    strides, start, extent, expected = [0] * x.ndim, 0, x.itemsize, x.itemsize
+    for axis in sorted((axis for axis in range(x.ndim) if x.strides[axis] != 0), key=lambda axis: abs(x.strides[axis])):
         step = extent + x.itemsize * (abs(x.strides[axis]) > expected)
         expected, extent = abs(x.strides[axis]) * x.shape[axis], step * x.shape[axis]
         strides[axis] = step if x.strides[axis] > 0 else -step
@@ -150,29 +146,36 @@ static int mem_reuse_same_memory(PyArrayObject* x, PyArrayObject* shape) {
     return 1;
 }
 
-// Are the axes of z in the same order in memory as those of x, without gaps?
+// Has z the strides of a new array that keeps the order of x? The rule of NumPy: C order or Fortran order if x is contiguous
+// so; else without gaps, in the order of the strides of x.
 static int mem_reuse_same_layout(PyArrayObject* z, PyArrayObject* x) {
-    int i, j;
-    npy_intp span = PyArray_ITEMSIZE(z);
-    for (i = 0; i < PyArray_NDIM(x); i++) {
-        if (PyArray_DIM(x, i) == 1) continue;
-        span += (PyArray_DIM(z, i) - 1) * PyArray_STRIDE(z, i);
-        for (j = 0; j < PyArray_NDIM(x); j++) {
-            if (PyArray_DIM(x, j) == 1) continue;
-            npy_intp a = PyArray_STRIDE(x, i), b = PyArray_STRIDE(x, j);
-            if ((a < 0 ? -a : a) > (b < 0 ? -b : b) && PyArray_STRIDE(z, i) <= PyArray_STRIDE(z, j)) return 0;
+    int axes[NPY_MAXDIMS], n = PyArray_NDIM(x), i, j;
+    npy_intp step = PyArray_ITEMSIZE(x);
+    for (i = 0; i < n; i++) axes[i] = n - 1 - i;
+    if (PyArray_IS_C_CONTIGUOUS(x)) {
+    } else if (PyArray_IS_F_CONTIGUOUS(x)) {
+        for (i = 0; i < n; i++) axes[i] = i;
+    } else {
+        for (i = 1; i < n; i++) {
+            int axis = axes[i];
+            for (j = i; j > 0 && labs(PyArray_STRIDE(x, axes[j - 1])) > labs(PyArray_STRIDE(x, axis)); j--) axes[j] = axes[j - 1];
+            axes[j] = axis;
         }
     }
-    return span == PyArray_NBYTES(z);
+    for (i = 0; i < n; i++) {
+        if (PyArray_STRIDE(z, axes[i]) != step) return 0;
+        if (PyArray_DIM(x, axes[i]) > 1) step *= PyArray_DIM(x, axes[i]);
+    }
+    return 1;
 }
 
-// An array like x, whose strides are in the same order and of the same signs, with gaps of one element where x has any.
+// An array like x, whose strides are in the same order and of the same signs, or 0, with gaps of one element where x has any.
 static PyArrayObject* mem_reuse_with_small_gaps(PyArrayObject* x) {
     npy_intp steps[NPY_MAXDIMS], item = PyArray_ITEMSIZE(x), start = 0, extent = item, expected = item;
     int axes[NPY_MAXDIMS], n = 0, i, j;
     for (i = 0; i < PyArray_NDIM(x); i++) {
-        steps[i] = item;
-        if (PyArray_DIM(x, i) == 1) continue;
+        steps[i] = 0;
+        if (PyArray_STRIDE(x, i) == 0) continue;
         for (j = n++; j > 0 && labs(PyArray_STRIDE(x, axes[j - 1])) > labs(PyArray_STRIDE(x, i)); j--) axes[j] = axes[j - 1];
         axes[j] = i;
     }

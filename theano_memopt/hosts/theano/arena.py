@@ -29,9 +29,9 @@ shared variables and constants; what an untrusted or lazy op touches; what was s
 A wrong size costs memory: the thunk finds that the place does not fit and allocates.
 
 Without gc Theano keeps an array, and with it its order in memory, and the last bit of a product can hang on that. An array of
-Elemwise keeps its order even where another shape comes; so do the places, which have the order of the recorded call. Another
-op's takes after what the caller gives when the shape comes: where that lies unlike then, it has no place. What is no tenant
-keeps the array of the recorded call.
+Elemwise that is in C order stays so whatever shape comes; one that is not has no place. What another op makes can take after
+what the caller gives when its shape comes: it has no place while that lies unlike in the recorded call. What has no place keeps
+the array of the recorded call.
 """
 
 from __future__ import annotations
@@ -44,31 +44,25 @@ import threading
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import tensor
 from theano.compile.ops import Rebroadcast, ViewOp
-from theano.gof import link
 from theano.tensor.blas import GemmRelated
 from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain, reordered
-from theano_memopt.hosts.theano.true_shapes import Signature, TrueShapes
+import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
+from theano_memopt.hosts.theano.orders import FAMILIAR, SIGNATURES, Around, Cell, Machines, Order, asked_of
+from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain
+from theano_memopt.hosts.theano.true_shapes import Signature
 from theano_memopt.planner.arena import Arena, check_packing, pack
 from theano_memopt.planner.exact import minimise_peak
-from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.plan import Plan
 
 ALIGNMENT = 64
 """A cache line, and what vector instructions want."""
-SIGNATURES = 64
-"""Fittings that are kept; the one not used for longest goes first."""
-ORDERS = 4
-"""Orders, and machines over the same thunks, that are kept."""
-FAMILIAR = 3
-"""Calls after which a new signature is worth a search; before that it gets the best known order and one-pass offsets."""
 SPARE = 8
 """Calls with a block more than twice too large after which it is made smaller."""
 STRETCH = 1.25
@@ -78,9 +72,6 @@ FIELDS = 2**31
 OVERWRITES = (DimShuffle, Elemwise, GemmRelated, IncSubtensor, Rebroadcast, Subtensor, tensor.Reshape, ViewOp)
 """Ops whose view or in-place result replaces what the cell held. Other ops' cells are emptied first: one might write there."""
 
-Order = Tuple[int, ...]
-Span = Tuple[int, int]
-Cell = List[Any]
 Layout = Tuple[Any, ...]
 
 
@@ -234,25 +225,13 @@ class Fitting:
     searched: bool
 
 
-class House:
-    """What does not change from call to call: the graph, its cells, who may lie in a block, and the machines."""
+class House(Machines):
+    """What does not change from call to call: beside the machines the cells, and who may lie in a block."""
 
     def __init__(self, make: Callable[..., Any], feature: MemReuse, annotation: Annotation, linker: Any, thunks: Sequence[Any], storage_map: Any):
-        self._make = make
-        self.feature, self.linker, self.storage_map = feature, linker, storage_map
-        self.fgraph = linker.fgraph
-        self.allow_gc = linker.allow_gc
-        self.annotation = annotation
-        self.reading = annotation.reading
-        self.graph = self.reading.cautious
-        self.orders: List[Order] = [annotation.schedule.order]
-        self.order = annotation.schedule.order
-        """The order in use."""
-        self._spans: Dict[Order, Tuple[Span, ...]] = {}
+        super().__init__(make, feature, annotation, linker, thunks, storage_map, annotation.reading.cautious)
         self._last: Any = None
         """Order, buffers, their aligned sizes, and the arena that was packed for them last."""
-        self._machines: Dict[Order, Any] = {}
-        self._thunk = dict(zip(annotation.nodes, thunks))
         self.candidates = may_lie(annotation, linker)
         self.cells = {b: storage_map[self.reading.roots[b]] for b in self.candidates}
         names = [v for b in self.candidates for v in self.reading.names[b]]
@@ -265,51 +244,21 @@ class House:
                 self.buffers_of.setdefault(v, set()).add(b)
         self.given = [storage_map[v] for v in self.fgraph.inputs if isinstance(v.type, tensor.TensorType) and not all(v.type.broadcastable)]
         self.seen: Dict[Any, Seen] = {}
-        self.turning = {b for b in self.candidates if b not in self.reading.steady and not isinstance(self.reading.roots[b].owner.op, Elemwise)}
-        """Buffers whose order in memory follows the caller's arrays whenever another shape comes."""
-        self.outliving = self._outliving()
-        """Variables whose arrays Theano keeps, and that are no tenants."""
+        unsteady = {b: self.reading.roots[b] for b in self.candidates if b not in self.reading.steady and not self.allow_gc}
+        self.elementwise = {root: b for b, root in unsteady.items() if isinstance(root.owner.op, Elemwise)}
+        self.turning = {b for b, root in unsteady.items() if not isinstance(root.owner.op, (Elemwise, ops.Copy))}
+        """Buffers that may take after the caller's arrays whenever another shape comes."""
+        self.turned: Dict[int, Tuple[Any, bool]] = {}
+        """Of each the shape now, and whether that came in the layout of the recorded call."""
+        self.outliving = {*self._outliving(), *self.elementwise}
+        """Variables whose arrays Theano keeps, and that may have no place."""
         self.outlived: Dict[Any, np.ndarray] = {}
         self.strange: Set[int] = set()
         """Buffers that an op was seen to alias without saying so."""
         self.own: Set[int] = set()
         """Buffers whose op puts an array of its own into the cell."""
-        self.shapes: Optional[TrueShapes] = None
-        self.row: List[Tuple[int, np.dtype]] = []
-        """Buffer and dtype of each shape that the formulas give."""
         self.wrong: Set[int] = set()
         """Buffers whose formula is not what happens."""
-
-    # --- machines ----------------------------------------------------------------------------------------------------
-
-    def machine(self, order: Order) -> Any:
-        if order not in self._machines:
-            if len(self._machines) >= ORDERS:
-                self._machines.pop(next(iter(self._machines)))
-            self._machines[order] = self._build(order, self.allow_gc, None)
-        return self._machines[order]
-
-    def watching(self, order: Order, allow_gc: bool, look: Callable[[Any], None]) -> Any:
-        """A machine that lets `look` see each node when it has run."""
-        return self._build(order, allow_gc, look)
-
-    def _build(self, order: Order, allow_gc: bool, look: Optional[Callable[[Any], None]]) -> Any:
-        nodes = [self.reading.nodes[t] for t in order]
-        thunks = [self._thunk[node] if look is None else _looked_at(node, self._thunk[node], look) for node in nodes]
-        before, kept = self.linker.allow_gc, self.feature.adopt(reordered(self.annotation, self.feature, order))
-        self.linker.allow_gc = allow_gc
-        try:
-            return self._make(nodes, thunks, self._clears(nodes) if allow_gc else None)
-        finally:
-            self.linker.allow_gc = before
-            self.feature.adopt(kept)
-
-    def _clears(self, nodes: Sequence[Any]) -> List[List[Cell]]:
-        """As Theano's make_all has it: after each node the cells that it reads last."""
-        computed, last_user = link.gc_helper(list(nodes))
-        return [
-            [self.storage_map[v] for v in node.inputs if v in computed and v not in self.fgraph.outputs and node == last_user[v]] for node in nodes
-        ]
 
     def _outliving(self) -> Set[Any]:
         if self.allow_gc or self.fgraph.update_mapping is None:
@@ -328,8 +277,18 @@ class House:
     def bring_back(self) -> None:
         """What Theano would have kept of the recorded call, which ran with gc."""
         for v, array in self.outlived.items():
-            self.storage_map[v][0] = array
+            if v in self.elementwise and not array.flags.c_contiguous:
+                self.own.add(self.elementwise[v])
+            if v not in self.elementwise or not array.flags.c_contiguous:
+                self.storage_map[v][0] = array
         self.outlived.clear()
+
+    def unlike(self, signature: Signature, alike: bool) -> FrozenSet[int]:
+        """The buffers that have no place with this signature, given whether the caller's arrays are laid out as in the recorded call."""
+        for (b, _), shape in zip(self.row, self.shapes_at(signature) if self.turning else ()):
+            if b in self.turning and self.turned.get(b, (None, True))[0] != shape:
+                self.turned[b] = (shape, alike)
+        return frozenset(b for b, (_, was_alike) in self.turned.items() if not was_alike)
 
     def record(self, node: Any) -> None:
         """Look at the results of a node that has just run: their shape and layout, and whose memory they are."""
@@ -346,14 +305,6 @@ class House:
                 if theirs and not theirs <= allowed and _overlap(array, self.storage_map[other][0]):
                     self.strange |= theirs | allowed
 
-    def read_formulas(self) -> Signature:
-        """Write out the formulas, for the inputs that are in their cells now."""
-        asked = [root for root in self.reading.roots if isinstance(root.type, tensor.TensorType)]
-        self.shapes = TrueShapes(self.fgraph, self.annotation.nodes, asked, lambda v: self.storage_map[v][0])
-        index = {root: b for b, root in enumerate(self.reading.roots)}
-        self.row = [(index[v], np.dtype(v.type.dtype)) for v in self.shapes.known]
-        return self.signature()
-
     def judge_formulas(self, signature: Signature) -> None:
         """Hold them against what the recorded call with this signature has shown."""
         assert self.shapes is not None
@@ -362,26 +313,21 @@ class House:
             if root in self.seen and self.seen[root].shape != shape:
                 self.wrong.add(b)
 
-    def signature(self) -> Signature:
-        assert self.shapes is not None
-        shapes = [self.storage_map[v][0].shape for v in self.shapes.shape_sources]
-        return (*shapes, *(int(self.storage_map[v][0]) for v in self.shapes.value_sources))
-
     # --- where everything lies -----------------------------------------------------------------------------------------
 
-    def fit(self, signature: Signature, alike: bool, search: bool, at_hand: int) -> Fitting:
-        """Order and offsets for the true sizes. `alike`: are the caller's arrays laid out as in the recorded call? Without `search`
-        quickly: the order in use, and offsets stretched from the last ones or by one rule. `at_hand` bytes are there already."""
+    def fit(self, signature: Signature, unlike: FrozenSet[int], search: bool, at_hand: int) -> Fitting:
+        """Order and offsets for the true sizes, for all but the buffers `unlike`. Without `search` quickly: the order in use, and
+        offsets stretched from the last ones or by one rule. `at_hand` bytes are there already."""
         lying: Dict[int, Tuple[int, ...]] = {}
         sizes = [self.seen[root].size if root in self.seen else 0 for root in self.reading.roots]
-        for (b, kind), shape in zip(self.row, self._shapes_at(signature)):
+        for (b, kind), shape in zip(self.row, self.shapes_at(signature)):
             if b not in self.wrong:
                 sizes[b] = max(0, math.prod(shape)) * kind.itemsize
                 lying[b] = shape
-        barred = self.own | self.strange | (set() if alike else self.turning)
+        barred = self.own | self.strange | unlike
         buffers = tuple(b for b in self.candidates if b in lying and b not in barred and sizes[b] > 0 and min(lying[b], default=1) >= 0)
         if search:
-            self.order = self._order(sizes)
+            self.order = self.best_order(sizes)
         arena = None if search else self._stretched(buffers, sizes, at_hand)
         if arena is None:
             spans = self.spans(self.order)
@@ -391,13 +337,6 @@ class House:
             self._last = (self.order, buffers, tuple(_aligned(size) for size in inside), arena)
         kinds, turns = zip(*[self._kind(b, lying[b]) for b in buffers]) if buffers else ((), ())
         return Fitting(self.order, buffers, tuple(kinds), tuple(turns), arena, tuple(sizes), search)
-
-    def _shapes_at(self, signature: Signature) -> Sequence[Any]:
-        assert self.shapes is not None
-        try:
-            return self.shapes.shapes(*signature)
-        except Exception:  # a formula divides by a length that is 0 now, say: this call allocates as Theano does
-            return ()
 
     def _stretched(self, buffers: Tuple[int, ...], sizes: Sequence[int], at_hand: int) -> Optional[Arena]:
         """The last packed offsets, stretched to these sizes, if that wastes little."""
@@ -410,24 +349,6 @@ class House:
         np.subtract.at(changes, [spans[b][1] for b in buffers], blocks)
         found = stretched(self._last[3].offsets, self._last[2], blocks, int(changes.cumsum().max()))
         return found if found.height <= max(at_hand, STRETCH * found.floor) else None
-
-    def _order(self, sizes: Sequence[int]) -> Order:
-        """For a new order a new machine has to be made: only if it gains."""
-        graph = self.graph.resized(sizes)
-        best = min(self.orders, key=lambda order: timeline(graph, order).peak)
-        if self.annotation.options.effort and self.feature.settings.order == "auto":
-            schedule = minimise_peak(graph, self.annotation.options, [("order until now", best)])
-            if schedule.peak < timeline(graph, best).peak:
-                best = schedule.order
-                self.orders = [*self.orders, best][-ORDERS:]
-        return best
-
-    def spans(self, order: Order) -> Tuple[Span, ...]:
-        if order not in self._spans:
-            if len(self._spans) >= 2 * ORDERS:
-                self._spans.clear()
-            self._spans[order] = lives(self.graph, order)
-        return self._spans[order]
 
     def _kind(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
         root = self.reading.roots[b]
@@ -483,48 +404,32 @@ def may_lie(annotation: Annotation, linker: Any) -> Tuple[int, ...]:
 # --- the machine -------------------------------------------------------------------------------------------------------
 
 
-class ArenaVM:
-    """Theano's machine, with the cells filled before each call. In everything else it is that machine."""
+class ArenaVM(Around):
+    """Theano's machine, with the cells filled before each call."""
 
     def __init__(self, house: House, vm: Any) -> None:
+        super().__init__(house, vm)
         self.house = house
-        self.vm = vm
-        house._machines[house.orders[0]] = vm
         self.lender = _lender()
-        self.lender.tenants.add(self)
-        self.storage_map, self.compute_map = house.storage_map, None
-        self.allow_gc = house.allow_gc
-        self.need_update_inputs = getattr(vm, "need_update_inputs", True)
-        self.follow: Optional[Callable[[Order], None]] = None
         self.recorded: Optional[Layout] = None
         """The layout of the recorded call."""
         self.came: Optional[Signature] = None
         """What the last call came with."""
-        self.alike = True
-        """Had it the layout of the recorded one, the first of the calls with this signature?"""
+        self.unlike: FrozenSet[int] = frozenset()
+        """Buffers that have no place with it."""
         self.tried: Set[int] = set()
         self.aside = ""
         """Why there is no arena, once that is settled."""
-        self.fittings: OrderedDict[Tuple[Signature, bool], Fitting] = OrderedDict()
+        self.fittings: OrderedDict[Tuple[Signature, FrozenSet[int]], Fitting] = OrderedDict()
         self.fitting: Optional[Fitting] = None
-        self.signature: Optional[Signature] = None
-        self.calls = 0
         self.beside = False
         """Is a call under way that allocates as Theano does, because another has the block?"""
         self.block: Optional[Block] = None
         self.filling: Tuple[Tuple[Cell, Any], ...] = ()
         self.places: Tuple[Tuple[Cell, Any, int, Any], ...] = ()
-        self._look_at_everything()
-
-    def _look_at_everything(self) -> None:
-        """The next call takes the slow way."""
-        self.shapes_now: Tuple[Tuple[Cell, Any], ...] = (([None], ()),)
-        self.values_now: Tuple[Tuple[Cell, int], ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("vm", "house", "lender"):
-            raise AttributeError(name)
-        return getattr(self.vm, name)
+        self.placed: Set[int] = set()
+        """Buffers whose cells hold places, if they hold anything."""
+        self.lender.tenants.add(self)
 
     def __call__(self, output_subset: Any = None) -> Any:
         lender = self.lender
@@ -562,21 +467,6 @@ class ArenaVM:
         finally:
             lender.running = False
 
-    def _as_before(self) -> bool:
-        try:
-            for cell, shape in self.shapes_now:
-                if cell[0].shape != shape:
-                    return False
-            for cell, value in self.values_now:
-                if cell[0] != value:
-                    return False
-        except AttributeError:
-            return False
-        return True
-
-    def _run(self, output_subset: Any) -> Any:
-        return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
-
     def plan(self) -> Optional[Plan]:
         """What lies where, for the sizes of the last call; None before there is an arena."""
         fitting, house = self.fitting, self.house
@@ -595,8 +485,11 @@ class ArenaVM:
     def let_go(self) -> None:
         """No cell refers to the block any more. While a call runs beside, none does, and its own results lie there."""
         if not self.beside:
-            for cell in self.house.tenant_cells:
-                cell[0] = None
+            house = self.house
+            own = {id(house.cells[b]) for b in (house.own | self.unlike) - self.placed}
+            for cell in house.tenant_cells:
+                if id(cell) not in own:
+                    cell[0] = None
         self.filling = ()
         self.block = None
 
@@ -690,6 +583,7 @@ class ArenaVM:
             return self._run(None)
         result = self._with(machine, house.orders[0])
         self.recorded, self.came = layout, signature
+        house.unlike(signature, True)
         house.bring_back()
         house.judge_formulas(signature)
         return result
@@ -704,13 +598,13 @@ class ArenaVM:
     def _adopt(self, signature: Signature) -> bool:
         house = self.house
         if signature != self.came:
-            self.came, self.alike = signature, self.allow_gc or house.layout() == self.recorded
-        key = (signature, self.alike)
+            self.came, self.unlike = signature, house.unlike(signature, house.layout() == self.recorded)
+        key = (signature, self.unlike)
         fitting = self.fittings.get(key)
         self.calls = self.calls + 1 if signature == self.signature else 1
         if fitting is None or (not fitting.searched and self.calls >= FAMILIAR):
             at_hand = 0 if self.lender.block is None else self.lender.block.height
-            fitting = house.fit(signature, self.alike, not self.fittings or self.calls >= FAMILIAR, at_hand)
+            fitting = house.fit(signature, self.unlike, not self.fittings or self.calls >= FAMILIAR, at_hand)
             self.fittings[key] = fitting
             if len(self.fittings) > SIGNATURES:
                 self.fittings.popitem(last=False)
@@ -723,8 +617,9 @@ class ArenaVM:
                 self.let_go()
             return False
         if fitting is not self.fitting or self.signature != signature:
-            for b in set(house.candidates if self.fitting is None else self.fitting.buffers).difference(fitting.buffers):
-                house.cells[b][0] = None  # a place until now
+            for b in self.placed.difference(fitting.buffers):
+                house.cells[b][0] = None
+            self.placed = set(fitting.buffers)
             self.fitting, self.signature, self.block = fitting, signature, None
             self.vm = house.machine(fitting.order)
             if self.follow is not None:
@@ -753,15 +648,6 @@ class ArenaVM:
         if self.calls > SPARE and self._too_large(fitting):
             self.lender.give_back()
 
-    def _settle(self, signature: Signature) -> None:
-        """From now on a few comparisons are enough."""
-        shapes = self.house.shapes
-        assert shapes is not None
-        cells = [self.storage_map[v] for v in [*shapes.shape_sources, *shapes.value_sources]]
-        pairs = list(zip(cells, signature))
-        self.shapes_now = tuple(pairs[: len(shapes.shape_sources)])
-        self.values_now = tuple(pairs[len(shapes.shape_sources) :])
-
     def _try(self) -> Any:
         """Run with everything in its place, and see who wrote there."""
         fitting, block = self.fitting, self.block
@@ -788,6 +674,7 @@ class ArenaVM:
             return self._gone_astray(result, astray, block)
         if found:
             house.own |= found
+            self.placed -= found
             self.fittings.clear()
             self.fitting = self.signature = None
         return result
@@ -820,28 +707,11 @@ def with_arena(
     """
     machine = ArenaVM(House(make, feature, annotation, linker, thunks, storage_map), vm)
     machine.follow = follow
-    weak = weakref.ref(machine)
-
-    def plan() -> Optional[Plan]:
-        alive = weak()
-        return None if alive is None else alive.plan()
-
-    feature.true_plan = plan
+    feature.true_plan = asked_of(machine)
     return machine
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
-
-
-def _looked_at(node: Any, thunk: Any, look: Callable[[Any], None]) -> Any:
-    def run() -> Any:
-        asked_for = thunk()
-        if not asked_for:
-            look(node)
-        return asked_for
-
-    run.lazy, run.inputs, run.outputs = thunk.lazy, thunk.inputs, thunk.outputs  # type: ignore[attr-defined]
-    return run
 
 
 def _with_what_it_may_lie_in(variables: Sequence[Any]) -> Set[Any]:
