@@ -35,7 +35,7 @@ class Copy(gof.Op):
         return _filled(_COPY, X=inputs[0], Z=outputs[0], FAIL=sub["fail"])
 
     def c_code_cache_version(self) -> Any:
-        return (5,)
+        return (7,)
 
     def c_support_code(self) -> str:
         return _SAME_MEMORY
@@ -54,7 +54,7 @@ class CopyToReshape(Copy):
     def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
         x, shape = inputs
         keep = np.shares_memory(np.reshape(x, shape), x)
-        if keep and x.strides != np.empty_like(x, order="K").strides:
+        if keep and not _alike(x, np.empty_like(x, order="K")):
             outputs[0][0] = _with_small_gaps(x)
         else:
             _copy_into(outputs[0], x, "K" if keep else "C")
@@ -66,20 +66,30 @@ class CopyToReshape(Copy):
 def _copy_into(cell: List[Any], x: Any, order: Any) -> None:
     """Into the array that is in the cell, if it is laid out as a new one would be: what comes after must see the same strides."""
     made = np.empty_like(x, order=order)
-    if cell[0] is not None and cell[0].shape == x.shape and cell[0].strides == made.strides:
+    if cell[0] is not None and cell[0].shape == x.shape and _alike(cell[0], made):
         made = cell[0]
     np.copyto(made, x)
     cell[0] = made
 
 
+def _alike(one: Any, other: Any) -> bool:
+    """Have two arrays of one shape the same strides? Of an axis of length 1 BLAS asks only whether it is one element."""
+    pairs = zip(one.shape, one.strides, other.strides)
+    return all(a == b if length != 1 else a > 0 and (a == one.itemsize) == (b == one.itemsize) for length, a, b in pairs)
+
+
 def _with_small_gaps(x: Any) -> Any:
     """A copy whose strides are in the same order and of the same signs, or 0, with gaps of one element where x has any."""
     strides, start, extent, expected = [0] * x.ndim, 0, x.itemsize, x.itemsize
-    for axis in sorted((axis for axis in range(x.ndim) if x.strides[axis] != 0), key=lambda axis: abs(x.strides[axis])):
+    steps = [axis for axis in range(x.ndim) if x.strides[axis] != 0]
+    for axis in sorted((axis for axis in steps if x.shape[axis] != 1), key=lambda axis: abs(x.strides[axis])):
         step = extent + x.itemsize * (abs(x.strides[axis]) > expected)
         expected, extent = abs(x.strides[axis]) * x.shape[axis], step * x.shape[axis]
         strides[axis] = step if x.strides[axis] > 0 else -step
         start += step * (x.shape[axis] - 1) * (x.strides[axis] < 0)
+    for axis in (axis for axis in steps if x.shape[axis] == 1):  # BLAS asks whether it is one element
+        step = x.itemsize if abs(x.strides[axis]) == x.itemsize else extent + x.itemsize
+        strides[axis] = step if x.strides[axis] > 0 else -step
     made = np.ndarray(x.shape, x.dtype, np.empty(extent, np.uint8), start, strides)
     made[...] = x
     return made
@@ -147,7 +157,7 @@ static int mem_reuse_same_memory(PyArrayObject* x, PyArrayObject* shape) {
 }
 
 // Has z the strides of a new array that keeps the order of x? The rule of NumPy: C order or Fortran order if x is contiguous
-// so; else without gaps, in the order of the strides of x.
+// so; else without gaps, in the order of the strides of x. Of an axis of length 1 BLAS asks only whether it is one element.
 static int mem_reuse_same_layout(PyArrayObject* z, PyArrayObject* x) {
     int axes[NPY_MAXDIMS], n = PyArray_NDIM(x), i, j;
     npy_intp step = PyArray_ITEMSIZE(x);
@@ -163,7 +173,8 @@ static int mem_reuse_same_layout(PyArrayObject* z, PyArrayObject* x) {
         }
     }
     for (i = 0; i < n; i++) {
-        if (PyArray_STRIDE(z, axes[i]) != step) return 0;
+        npy_intp is = PyArray_STRIDE(z, axes[i]), item = PyArray_ITEMSIZE(z);
+        if (PyArray_DIM(x, axes[i]) != 1 ? is != step : is <= 0 || (is == item) != (step == item)) return 0;
         if (PyArray_DIM(x, axes[i]) > 1) step *= PyArray_DIM(x, axes[i]);
     }
     return 1;
@@ -175,7 +186,7 @@ static PyArrayObject* mem_reuse_with_small_gaps(PyArrayObject* x) {
     int axes[NPY_MAXDIMS], n = 0, i, j;
     for (i = 0; i < PyArray_NDIM(x); i++) {
         steps[i] = 0;
-        if (PyArray_STRIDE(x, i) == 0) continue;
+        if (PyArray_STRIDE(x, i) == 0 || PyArray_DIM(x, i) == 1) continue;
         for (j = n++; j > 0 && labs(PyArray_STRIDE(x, axes[j - 1])) > labs(PyArray_STRIDE(x, i)); j--) axes[j] = axes[j - 1];
         axes[j] = i;
     }
@@ -186,6 +197,11 @@ static PyArrayObject* mem_reuse_with_small_gaps(PyArrayObject* x) {
         extent = step * length;
         steps[axes[j]] = PyArray_STRIDE(x, axes[j]) < 0 ? -step : step;
         if (PyArray_STRIDE(x, axes[j]) < 0) start += step * (length - 1);
+    }
+    for (i = 0; i < PyArray_NDIM(x); i++) { // BLAS asks whether it is one element
+        if (PyArray_STRIDE(x, i) == 0 || PyArray_DIM(x, i) != 1) continue;
+        npy_intp step = labs(PyArray_STRIDE(x, i)) == item ? item : extent + item;
+        steps[i] = PyArray_STRIDE(x, i) < 0 ? -step : step;
     }
     PyObject* room = PyArray_SimpleNew(1, &extent, NPY_UINT8);
     if (!room) return NULL;

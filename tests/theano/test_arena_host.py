@@ -30,7 +30,7 @@ import theano_memopt_ops
 from tests.theano import both
 from tests.theano.both import LINKERS, same, with_pass, without_pass
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano import arena, probe, told
+from theano_memopt.hosts.theano import arena, orders, probe, told
 from theano_memopt.hosts.theano.verify import Corrupted
 from theano_memopt.planner.arena import Arena, check_packing, pack
 from theano_memopt.planner.plan import check_plan
@@ -694,7 +694,7 @@ def test_an_overlapping_plan_that_nobody_checks_is_caught_by_verify(linker: str,
 
 
 def test_lives_that_end_too_early_are_caught_by_verify(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "lives", lambda graph, order: tuple((t, t + 1) for t in (order.index(b.producer) for b in graph.buffers)))
+    monkeypatch.setattr(orders, "lives", lambda graph, order: tuple((t, t + 1) for t in (order.index(b.producer) for b in graph.buffers)))
     ours, _ = square(verify=True)
     ours(floats(5, 4))
     with pytest.raises(Corrupted):

@@ -89,6 +89,41 @@ def test_places_take_after_what_the_caller_gives_as_theanos_arrays_do(linker: st
         same(_over_changing_shapes(with_pass(linker, storage="arena")), stock)
 
 
+def _reshaped_row(mode: Any) -> Any:
+    x, w = tt.matrix("x"), tt.matrix("w")
+    y = x[:, ::2].reshape((x.shape[0], w.shape[0]))
+    return theano.function([x, w], [tt.dot(y, w)], mode=mode), lambda k: (floats(1 + k % 2, 106, seed=k), floats(53, 41, seed=k + 50))
+
+
+def _reversed_rows(mode: Any) -> Any:
+    x, v = tt.matrix("x"), tt.vector("v")
+    y = x[:1:-1].reshape((x.shape[0] - 2, x.shape[1]))
+    return theano.function([x, v], [tt.dot(tt.exp(y), v), tt.dot(y, v)], mode=mode), lambda k: (np.asfortranarray(floats(39, 37, seed=k)), floats(37))
+
+
+def _through_one_row(mode: Any) -> Any:
+    x, v = tt.matrix("x"), tt.vector("v")
+    rows = [37, 37, 37, 1, 37, 0, 37, 37]
+    return theano.function([x, v], tt.dot(tt.tanh(x) * 2, v), mode=mode), lambda k: (np.asfortranarray(floats(rows[k], 53, seed=k)), floats(53))
+
+
+def _beside_another_length(mode: Any) -> Any:
+    """The array whose layout changes is not the one whose shape does."""
+    x, y, v = tt.matrix("x"), tt.vector("y"), tt.vector("v")
+    function = theano.function([x, y, v], [tt.dot(deep_copy_op(x), v), tt.exp(y * 2).sum()], mode=mode)
+    order = "FFFCCCCF"
+    return function, lambda k: (np.array(floats(37, 53, seed=k), order=order[k]), floats(5 + k // 5), floats(53))
+
+
+@pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.parametrize("made", [_reshaped_row, _reversed_rows, _through_one_row, _beside_another_length])
+def test_strides_that_blas_tells_apart(made: Any, linker: str) -> None:
+    (ours, arguments), (stock, _) = made(with_pass(linker, storage="arena")), made(without_pass(linker))
+    for k in range(8):
+        one, other = ours(*arguments(k)), stock(*arguments(k))
+        same(one if isinstance(one, list) else [one], other if isinstance(other, list) else [other])
+
+
 class Turned(theano.gof.Op):
     """A view that turns its matrix, and says only that it is a view."""
 

@@ -28,10 +28,10 @@ never need their places at once, whatever the machine; that is checked for every
 shared variables and constants; what an untrusted or lazy op touches; what was seen to alias where nothing declares it.
 A wrong size costs memory: the thunk finds that the place does not fit and allocates.
 
-Without gc Theano keeps an array, and with it its order in memory, and the last bit of a product can hang on that. An array of
-Elemwise that is in C order stays so whatever shape comes; one that is not has no place. What another op makes can take after
-what the caller gives when its shape comes: it has no place while that lies unlike in the recorded call. What has no place keeps
-the array of the recorded call.
+Without gc Theano keeps an array, and with it its order in memory, and the last bit of a product can hang on that. What Elemwise
+made keeps the order of the recorded call whatever shape comes; only once it was so short that it was in C and in Fortran order,
+it is in C order from then on, and has no place any more. What another op makes can take after what the caller gives when its
+shape comes: it has no place while that lies unlike in the recorded call. What is no tenant keeps the array of the recorded call.
 """
 
 from __future__ import annotations
@@ -245,13 +245,15 @@ class House(Machines):
         self.given = [storage_map[v] for v in self.fgraph.inputs if isinstance(v.type, tensor.TensorType) and not all(v.type.broadcastable)]
         self.seen: Dict[Any, Seen] = {}
         unsteady = {b: self.reading.roots[b] for b in self.candidates if b not in self.reading.steady and not self.allow_gc}
-        self.elementwise = {root: b for b, root in unsteady.items() if isinstance(root.owner.op, Elemwise)}
+        self.elementwise = {b for b, root in unsteady.items() if isinstance(root.owner.op, Elemwise)}
         self.turning = {b for b, root in unsteady.items() if not isinstance(root.owner.op, (Elemwise, ops.Copy))}
         """Buffers that may take after the caller's arrays whenever another shape comes."""
         self.turned: Dict[int, Tuple[Any, bool]] = {}
         """Of each the shape now, and whether that came in the layout of the recorded call."""
-        self.outliving = {*self._outliving(), *self.elementwise}
-        """Variables whose arrays Theano keeps, and that may have no place."""
+        self.flattened: List[Tuple[Cell, np.ndarray]] = []
+        """Cells of arrays that have become too short for an order, and what Elemwise is to find there."""
+        self.outliving = self._outliving()
+        """Variables whose arrays Theano keeps, and that are no tenants."""
         self.outlived: Dict[Any, np.ndarray] = {}
         self.strange: Set[int] = set()
         """Buffers that an op was seen to alias without saying so."""
@@ -277,17 +279,17 @@ class House(Machines):
     def bring_back(self) -> None:
         """What Theano would have kept of the recorded call, which ran with gc."""
         for v, array in self.outlived.items():
-            if v in self.elementwise and not array.flags.c_contiguous:
-                self.own.add(self.elementwise[v])
-            if v not in self.elementwise or not array.flags.c_contiguous:
-                self.storage_map[v][0] = array
+            self.storage_map[v][0] = array
         self.outlived.clear()
 
     def unlike(self, signature: Signature, alike: bool) -> FrozenSet[int]:
         """The buffers that have no place with this signature, given whether the caller's arrays are laid out as in the recorded call."""
-        for (b, _), shape in zip(self.row, self.shapes_at(signature) if self.turning else ()):
+        for (b, dtype), shape in zip(self.row, self.shapes_at(signature) if self.turning or self.elementwise else ()):
             if b in self.turning and self.turned.get(b, (None, True))[0] != shape:
                 self.turned[b] = (shape, alike)
+            if b in self.elementwise - self.own and self._layout_of(b) is not None and (0 in shape or sum(length > 1 for length in shape) < 2):
+                self.own.add(b)
+                self.flattened.append((self.cells[b], np.empty((2,) * len(shape), dtype, order="F")))  # Elemwise resizes it
         return frozenset(b for b, (_, was_alike) in self.turned.items() if not was_alike)
 
     def record(self, node: Any) -> None:
@@ -351,12 +353,15 @@ class House(Machines):
         return found if found.height <= max(at_hand, STRETCH * found.floor) else None
 
     def _kind(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
-        root = self.reading.roots[b]
-        layout = self.seen[root].layout if root in self.seen else None
-        dtype = np.dtype(root.type.dtype)
+        layout = self._layout_of(b)
+        dtype = np.dtype(self.reading.roots[b].type.dtype)
         if layout is None:
             return _whole(dtype, shape), None
         return _whole(dtype, tuple(shape[axis] for axis in layout)), tuple(int(a) for a in np.argsort(layout))
+
+    def _layout_of(self, b: int) -> Optional[Tuple[int, ...]]:
+        root = self.reading.roots[b]
+        return self.seen[root].layout if root in self.seen else None
 
 
 def stretched(offsets: Sequence[Optional[int]], old: Sequence[int], new: Sequence[int], floor: int) -> Arena:
@@ -549,7 +554,11 @@ class ArenaVM(Around):
             self.let_go()
             return False
         try:
-            return self._adopt(signature)
+            adopted = self._adopt(signature)
+            for cell, array in self.house.flattened:
+                cell[0] = array
+            self.house.flattened.clear()
+            return adopted
         except MemoryError:  # there may be room for the parts, and for the whole another time
             self._look_at_everything()
             self.fitting = self.signature = None
@@ -599,6 +608,9 @@ class ArenaVM(Around):
         house = self.house
         if signature != self.came:
             self.came, self.unlike = signature, house.unlike(signature, house.layout() == self.recorded)
+            if house.flattened:
+                self.fittings.clear()
+                self.fitting = None
         key = (signature, self.unlike)
         fitting = self.fittings.get(key)
         self.calls = self.calls + 1 if signature == self.signature else 1

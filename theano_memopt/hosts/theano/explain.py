@@ -214,9 +214,10 @@ class _Subject:
     def notes(self, best: Optional[Schedule], sized: bool) -> Tuple[str, ...]:
         notes = []
         if best is not None and sized:
-            anew = hasattr(self.function.fn, "plan")  # a machine that plans for the true sizes of each call
-            how = "a few calls with them bring it into force" if anew else "give the sizes at compile time with theano_memopt.hint(variable, shape)"
-            notes.append(f"At these sizes an order with a peak of {best.peak:,} bytes is known: {how}.")
+            notes.append(
+                f"At these sizes an order with a peak of {best.peak:,} bytes is known: give the sizes at compile time with "
+                "theano_memopt.hint(variable, shape)."
+            )
         elif best is not None:
             notes.append(f"An order with a peak of {best.peak:,} bytes is known: more effort at compile time finds it (the flag mem_reuse.effort).")
         if len(self.reading.certain) < len(self.reading.nodes):
@@ -231,7 +232,7 @@ class _Subject:
         return getattr(self.function.fn, "plan", lambda: None)()
 
     def machine_plan(self, graph: Graph) -> Optional[Plan]:
-        """A machine that plans for the true sizes of each call: what it did last, if that was at these sizes."""
+        """With an arena the machine plans for the shapes of each call: what it did last, if that was at these sizes."""
         plan = self._last_plan
         return plan if plan is not None and [b.size for b in plan.graph.buffers] == [b.size for b in graph.buffers] else None
 
@@ -254,8 +255,7 @@ class _Subject:
             arena = self.arena(sized, schedule)
             until = "given back after the call" if gc else "kept from call to call"
             return Reserved(f"allow_gc={gc}", arena, arena.height, without, f"one block in which the intermediates lie, {until}")
-        plan = self.machine_plan(graph)
-        storage = self._cells(gc) if not in_force else self.feature.storage if plan is None else plan.storage
+        storage = self.feature.storage if in_force else self._cells(gc)
         if isinstance(storage, Slots):
             storage = resized_slots(graph, schedule.order, storage)
         if gc:

@@ -1,28 +1,14 @@
-"""Machines that run the same thunks in several orders, and the order that is best at the true sizes of a call.
+"""Machines that run the same thunks in several orders, and what is known of the sizes of a call.
 
-What is planned while a function is compiled rests on sizes that are partly assumed. With the first call they are known: the
-order is searched again, and a machine made over the thunks that there are, in milliseconds. Other sizes get the best of
-the orders known so far, and a search when they have come a few times in a row.
+What is planned while a function is compiled rests on sizes that are partly assumed. With a call they are known: the order is
+searched again, and a machine made over the thunks that there are, in milliseconds.
 
-    compiled   sizes assumed   order A
-    call 1     x is 64 x 200   order B, for it needs less at these sizes
-    call 2     as before       B
-    call 3     x is 9 x 200    A or B, whichever needs less; at the third such call a search
-
-Cells that were bound for order A stay bound. So tenants keep their sequence in every order (`tied`), and of those between
-which a gap has come up, the first is cleared when it dies: Theano's op then makes its array itself.
-
-Words
     signature  what the sizes rest on: shapes of inputs and shared variables (and whole numbers among the inputs)
-    familiar   a signature that has come several times in a row
 """
 
 from __future__ import annotations
 
-import math
 import weakref
-from collections import OrderedDict
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -30,7 +16,7 @@ import numpy as np
 from theano import tensor
 from theano.gof import link
 
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain, cvm_order, others_demands, reordered
+from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, reordered
 from theano_memopt.hosts.theano.true_shapes import Signature, TrueShapes
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives
@@ -43,8 +29,6 @@ SIGNATURES = 64
 """Signatures of which it is kept what was decided; the one not used for longest goes first."""
 FAMILIAR = 3
 """Calls after which a new signature is worth a search; before that it gets what is best of what is known."""
-MOST = 2000
-"""Tasks for which a call may wait for an order: about a second."""
 
 Order = Tuple[int, ...]
 Span = Tuple[int, int]
@@ -66,8 +50,6 @@ class Machines:
         self.graph = graph
         """That orders are searched for, and lives are counted on."""
         self.orders: List[Order] = [annotation.schedule.order]
-        self.hosts: Sequence[Order] = ()
-        """Orders that compete wherever one is chosen."""
         self.order = annotation.schedule.order
         """The order in use."""
         self._spans: Dict[Order, Tuple[Span, ...]] = {}
@@ -151,7 +133,7 @@ class Machines:
         return self._spans[order]
 
     def best_known_order(self, sizes: Sequence[int]) -> Order:
-        return min([*self.orders, *self.hosts], key=lambda order: self.peak(order, sizes))
+        return min(self.orders, key=lambda order: self.peak(order, sizes))
 
     def peak(self, order: Order, sizes: Sequence[int]) -> int:
         changes = [0] * (len(order) + 1)
@@ -213,102 +195,6 @@ class Around:
         return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
 
 
-class OrderVM(Around):
-    """Theano's machine, in the order that is best at the true sizes."""
-
-    def __init__(self, machines: Machines, vm: Any, storage: Callable[[Graph, Order], Any]) -> None:
-        super().__init__(machines, vm)
-        self.storage = storage
-        self.aside = ""
-        """Why nothing is looked at any more, once that is settled."""
-        self.chosen: OrderedDict[Signature, Tuple[Order, bool]] = OrderedDict()
-        """The order for a signature, and whether it was searched for."""
-        self.sizes: Sequence[int] = ()
-
-    def __call__(self, output_subset: Any = None) -> Any:
-        if not self._as_before() and not self.aside:
-            try:
-                self._choose()
-            except Exception as trouble:
-                self._stand_aside(trouble)
-        return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
-
-    def _choose(self) -> None:
-        machines = self.machines
-        try:
-            signature = machines.read_formulas() if machines.shapes is None else machines.signature()
-        except (AttributeError, TypeError):  # an input that was not given: with output_subset it may not be needed
-            return
-        self.calls = self.calls + 1 if signature == self.signature else 1
-        order, searched = self.chosen.get(signature, (None, False))
-        if order is None or (not searched and self.calls >= FAMILIAR):
-            sizes = self._sizes_at(signature)
-            searched = not self.chosen or self.calls >= FAMILIAR
-            order = machines.best_order(sizes) if searched else machines.best_known_order(sizes)
-            self.chosen[signature] = (order, searched)
-            if len(self.chosen) > SIGNATURES:
-                self.chosen.popitem(last=False)
-        self.chosen.move_to_end(signature)
-        self.signature = signature
-        self.vm, machines.order = machines.machine(order), order
-        if self.follow is not None:
-            self.follow(order)
-        if searched:
-            self._settle(signature)
-        else:
-            self._look_at_everything()
-
-    def _sizes_at(self, signature: Signature) -> List[int]:
-        """Bytes of every buffer; as they were assumed where a shape depends on data."""
-        sizes = [buffer.size for buffer in self.machines.graph.buffers]
-        for (b, kind), shape in zip(self.machines.row, self.machines.shapes_at(signature)):
-            sizes[b] = max(0, math.prod(shape)) * kind.itemsize
-        return sizes
-
-    def _stand_aside(self, trouble: Exception) -> None:
-        """The order until now, from now on."""
-        self.aside = "the order for the true sizes could not be planned"
-        self.chosen.clear()
-        complain(StoodAside(self.aside, f"{type(trouble).__name__}: {trouble}"), trouble)
-
-    def plan(self) -> Optional[Plan]:
-        """For the sizes of the last call; None before there was one."""
-        machines = self.machines
-        if self.signature is None or self.aside:
-            return None
-        graph = machines.reading.graph.resized(self._sizes_at(self.signature))
-        options = machines.annotation.options
-        schedule = along(minimise_peak(graph, options, [("order in use", machines.order)]), graph, machines.order)
-        return Plan(graph, schedule, self.storage(graph, machines.order), options, machines.feature.sharing)
-
-
-def with_true_orders(
-    vm: Any,
-    make: Callable[..., Any],
-    feature: MemReuse,
-    annotation: Annotation,
-    linker: Any,
-    thunks: Any,
-    storage_map: Any,
-    tenants: Sequence[Sequence[int]],
-    storage: Callable[[Graph, Order], Any],
-    follow: Optional[Callable[[Order], None]],
-) -> Any:
-    """The machine `vm`, which `make(nodes, thunks, clears)` can make again over another order, in the best order at the true sizes.
-
-    `tenants` are the buffers of each cell; `storage` says what they are in another order; `follow` as in Around.
-    """
-    machines = Machines(make, feature, annotation, linker, thunks, storage_map, tied(annotation.reading.graph, tenants))
-    index = {node: t for t, node in enumerate(annotation.reading.nodes)}
-    cvm = cvm_order(annotation.reading.nodes, linker.fgraph.outputs, others_demands(linker.fgraph))
-    hosts = [annotation.reading.graph.natural_order, tuple(index[node] for node in cvm)]
-    machines.hosts = [order for order in hosts if machines.graph.is_legal(order)]
-    machine = OrderVM(machines, vm, storage)
-    machine.follow = follow
-    feature.true_plan = asked_of(machine)
-    return machine
-
-
 def asked_of(machine: Any) -> Callable[[], Optional[Plan]]:
     """Its plan, as long as it is there."""
     weak = weakref.ref(machine)
@@ -318,17 +204,6 @@ def asked_of(machine: Any) -> Callable[[], Optional[Plan]]:
         return None if alive is None else alive.plan()
 
     return plan
-
-
-def tied(graph: Graph, tenants: Sequence[Sequence[int]]) -> Graph:
-    """The graph in which buffers of one cell have to come in this sequence: each is made when the one before it is read no more."""
-    waits: Dict[int, set] = {}
-    for before, after in ((pair[0], pair[1]) for inside in tenants for pair in zip(inside, inside[1:])):
-        first, second = graph.buffers[before], graph.buffers[after]
-        assert first.producer is not None and second.producer is not None
-        waits.setdefault(second.producer, set()).update([first.producer, *first.readers])
-    tasks = [replace(task, after=tuple(sorted({*task.after, *waits.get(t, ())} - {t}))) for t, task in enumerate(graph.tasks)]
-    return replace(graph, tasks=tuple(tasks))
 
 
 def looked_at(node: Any, thunk: Any, look: Callable[[Any], None]) -> Any:

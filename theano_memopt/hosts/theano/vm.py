@@ -22,7 +22,7 @@ Outputs and whatever may be a view of them never share: Theano empties their cel
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from theano.compile import function_module
@@ -33,7 +33,6 @@ from theano.tensor.elemwise import Elemwise
 
 from theano_memopt.hosts.theano.arena import making, may_lie, with_arena
 from theano_memopt.hosts.theano.layout import IN_C_ORDER
-from theano_memopt.hosts.theano.orders import MOST, with_true_orders
 from theano_memopt.hosts.theano.reader import is_lazy
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of
 from theano_memopt.hosts.theano.verify import VerifiedVM, Watch, watched
@@ -60,7 +59,6 @@ class Binding:
     next_tenant: Dict[Any, Any]
     """Tenant -> the one that comes after it in the cell."""
     verify: bool
-    slots: Optional[Slots] = None
     watch: Optional[Watch] = None
     arena: bool = False
     """Do variables lie in a block, in place of shared cells?"""
@@ -142,47 +140,14 @@ def _make_vm(
         binding.watch = Watch(binding, storage_map)
         thunks = watched(binding.watch, nodes, thunks)
     made = original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
-    feature, reading, slots = feature_of(linker.fgraph), binding.annotation.reading, binding.slots
-    if not binding.arena and not _is_planned_anew(binding, linker, feature):
+    if not binding.arena:
         return made
-    index = {node: t for t, node in enumerate(reading.nodes)}
 
     def make(nodes: Any, thunks: Any, clears: Any) -> Any:
-        linker.mem_reuse_binding = now = _in_another_order(binding, tuple(index[node] for node in nodes))
-        try:
-            if clears is not None:
-                clears = _without_withheld(now, nodes, clears, storage_map)
-            return original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
-        finally:
-            linker.mem_reuse_binding = binding
-
-    def storage(graph: Graph, order: Tuple[int, ...]) -> Optional[Slots]:
-        return None if slots is None else _without_gaps(graph, order, slots)
+        return original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
 
     follow = binding.watch.follow if binding.watch is not None else None
-    if binding.arena:
-        return with_arena(made, make, feature, binding.annotation, linker, thunks, storage_map, follow)
-    tenants = [] if slots is None else _tenants(reading.graph, binding.annotation.schedule.order, slots)
-    return with_true_orders(made, make, feature, binding.annotation, linker, thunks, storage_map, tenants, storage, follow)
-
-
-def _is_planned_anew(binding: Binding, linker: Any, feature: MemReuse) -> bool:
-    """Is there an order to be chosen when the true sizes are known? Without gc all cells are held whatever the order."""
-    reading, options = binding.annotation.reading, binding.annotation.options
-    assumed = bool(reading.scenarios) and len(reading.nodes) <= MOST
-    return assumed and linker.allow_gc and bool(options.effort) and feature.settings.order == "auto"
-
-
-def _in_another_order(binding: Binding, order: Tuple[int, ...]) -> Binding:
-    """Of tenants between which there is a gap in that order, the first is cleared when it dies."""
-    if binding.slots is None or order == binding.annotation.schedule.order:
-        return binding
-    reading = binding.annotation.reading
-    slots = _without_gaps(reading.graph, order, binding.slots)
-    following: Dict[Any, Any] = {}
-    for buffers in _tenants(reading.graph, order, slots):
-        following.update(zip([reading.roots[b] for b in buffers], [reading.roots[b] for b in buffers[1:]]))
-    return replace(binding, next_tenant=following)
+    return with_arena(made, make, feature_of(linker.fgraph), binding.annotation, linker, thunks, storage_map, follow)
 
 
 def _verified(linker: Any, watch: Watch, made: Any) -> Any:
@@ -334,7 +299,7 @@ def _bind(annotation: Annotation, slots: Optional[Slots], given: Dict[Any, List[
             cell = next((given[v] for v in variables if v in given), [None])
             cells.update((v, cell) for v in variables)
             following.update(zip(variables, variables[1:]))
-    return Binding(annotation, cells, following, verify, slots)
+    return Binding(annotation, cells, following, verify)
 
 
 def _without_withheld(binding: Binding, nodes: Any, post_thunk_clear: Any, storage_map: Any) -> Any:
