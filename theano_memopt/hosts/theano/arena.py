@@ -284,10 +284,11 @@ class House(Machines):
 
     def unlike(self, signature: Signature, alike: bool) -> FrozenSet[int]:
         """The buffers that have no place with this signature, given whether the caller's arrays are laid out as in the recorded call."""
-        for (b, dtype), shape in zip(self.row, self.shapes_at(signature) if self.turning or self.elementwise else ()):
+        in_fortran_order = {b for b in self.elementwise - self.own if self._layout_of(b) is not None}
+        for (b, dtype), shape in zip(self.row, self.shapes_at(signature) if self.turning or in_fortran_order else ()):
             if b in self.turning and self.turned.get(b, (None, True))[0] != shape:
                 self.turned[b] = (shape, alike)
-            if b in self.elementwise - self.own and self._layout_of(b) is not None and (0 in shape or sum(length > 1 for length in shape) < 2):
+            if b in in_fortran_order and (0 in shape or sum(length > 1 for length in shape) < 2):
                 self.own.add(b)
                 self.flattened.append((self.cells[b], np.empty((2,) * len(shape), dtype, order="F")))  # Elemwise resizes it
         return frozenset(b for b, (_, was_alike) in self.turned.items() if not was_alike)
