@@ -894,7 +894,8 @@ def tell(program: Program, mode: Any) -> Story:
     story: Story = []
     kept: List[Tuple[str, Any, Any]] = []
     extras = [(w, w.get_value()) for w in [*(w for w in built.shared if w.name.startswith("extra")), *built.states]]
-    failed = False
+    # Of the branches of a lazy op an arena does not know what Theano would keep: their layouts are not compared.
+    unsure = any(node["kind"] == "branch" for node in nodes)
     before: Any = lengths_of("nm", program["calls"][0])
     for number, call in enumerate(program["calls"]):
         if lengths_of("nm", call) != before:
@@ -913,7 +914,7 @@ def tell(program: Program, mode: Any) -> Story:
             told: Any = ("raised", str(error) if type(error).__name__ == "Corrupted" else "an error")
         else:
             result = result if isinstance(result, list) else [result]
-            told = ("gave", [bits(r) + (() if failed else (strides(r),)) for r in result])
+            told = ("gave", [bits(r) + (() if unsure else (strides(r),)) for r in result])
             kept += [(f"output {k} of call {number}", r, bits(r)) for k, r in enumerate(result) if k not in program["borrow"]]
         kept += [
             (f"argument {k} of call {number}", a, bits(_given(nodes[i], i, call, number)))
@@ -923,7 +924,7 @@ def tell(program: Program, mode: Any) -> Story:
         if told[0] == "raised":
             # How far in-place updates had come depends on the order, in Theano itself too: begin anew. And so does what is
             # left in cells, which later arrays take after.
-            before, failed = None, True
+            before, unsure = None, True
         story.append((told, [bits(w.get_value()) for w in built.shared] if before is not None else []))
     story.append([name for name, value, was in kept if bits(value) != was])
     return story
