@@ -54,13 +54,18 @@ from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.orders import FAMILIAR, SIGNATURES, Around, Cell, Machines, Order, asked_of
+from theano_memopt.hosts.theano.layout import lies_in
+from theano_memopt.hosts.theano.orders import Cell, Machines, Order
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain
 from theano_memopt.hosts.theano.true_shapes import Signature
 from theano_memopt.planner.arena import Arena, check_packing, pack
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.plan import Plan
 
+SIGNATURES = 64
+"""Fittings that are kept; the one not used for longest goes first."""
+FAMILIAR = 3
+"""Calls after which a new signature is worth a search; before that it gets the best known order and one-pass offsets."""
 ALIGNMENT = 64
 """A cache line, and what vector instructions want."""
 SPARE = 8
@@ -410,12 +415,22 @@ def may_lie(annotation: Annotation, linker: Any) -> Tuple[int, ...]:
 # --- the machine -------------------------------------------------------------------------------------------------------
 
 
-class ArenaVM(Around):
-    """Theano's machine, with the cells filled before each call."""
+class ArenaVM:
+    """Theano's machine, with the cells filled before each call. In everything else it is that machine."""
 
     def __init__(self, house: House, vm: Any) -> None:
-        super().__init__(house, vm)
         self.house = house
+        self.vm = vm
+        house._machines[house.orders[0]] = vm
+        self.storage_map, self.compute_map = house.storage_map, None
+        self.allow_gc = house.allow_gc
+        self.need_update_inputs = getattr(vm, "need_update_inputs", True)
+        self.follow: Optional[Callable[[Order], None]] = None
+        """Is told the order of every machine that is about to run."""
+        self.signature: Optional[Signature] = None
+        self.calls = 0
+        """With this signature, in a row."""
+        self._look_at_everything()
         self.lender = _lender()
         self.recorded: Optional[Layout] = None
         """The layout of the recorded call."""
@@ -436,6 +451,16 @@ class ArenaVM(Around):
         self.placed: Set[int] = set()
         """Buffers whose cells hold places, if they hold anything."""
         self.lender.tenants.add(self)
+
+    def _look_at_everything(self) -> None:
+        """The next call takes the slow way."""
+        self.shapes_now: Tuple[Tuple[Cell, Any], ...] = (([None], ()),)
+        self.values_now: Tuple[Tuple[Cell, int], ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("vm", "house", "lender"):
+            raise AttributeError(name)
+        return getattr(self.vm, name)
 
     def __call__(self, output_subset: Any = None) -> Any:
         lender = self.lender
@@ -472,6 +497,21 @@ class ArenaVM(Around):
             raise
         finally:
             lender.running = False
+
+    def _as_before(self) -> bool:
+        try:
+            for cell, shape in self.shapes_now:
+                if cell[0].shape != shape:
+                    return False
+            for cell, value in self.values_now:
+                if cell[0] != value:
+                    return False
+        except AttributeError:
+            return False
+        return True
+
+    def _run(self, output_subset: Any) -> Any:
+        return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
 
     def plan(self) -> Optional[Plan]:
         """What lies where, for the sizes of the last call; None before there is an arena."""
@@ -661,6 +701,15 @@ class ArenaVM(Around):
         if self.calls > SPARE and self._too_large(fitting):
             self.lender.give_back()
 
+    def _settle(self, signature: Signature) -> None:
+        """From now on a few comparisons are enough."""
+        shapes = self.house.shapes
+        assert shapes is not None
+        cells = [self.storage_map[v] for v in [*shapes.shape_sources, *shapes.value_sources]]
+        pairs = list(zip(cells, signature))
+        self.shapes_now = tuple(pairs[: len(shapes.shape_sources)])
+        self.values_now = tuple(pairs[len(shapes.shape_sources) :])
+
     def _try(self) -> Any:
         """Run with everything in its place, and see who wrote there."""
         fitting, block = self.fitting, self.block
@@ -720,7 +769,13 @@ def with_arena(
     """
     machine = ArenaVM(House(make, feature, annotation, linker, thunks, storage_map), vm)
     machine.follow = follow
-    feature.true_plan = asked_of(machine)
+    weak = weakref.ref(machine)
+
+    def plan() -> Optional[Plan]:
+        alive = weak()
+        return None if alive is None else alive.plan()
+
+    feature.true_plan = plan
     return machine
 
 
@@ -733,8 +788,7 @@ def _with_what_it_may_lie_in(variables: Sequence[Any]) -> Set[Any]:
     while waiting:
         v = waiting.pop()
         found.add(v)
-        for declared in (getattr(v.owner.op, name, None) or {} for name in ("view_map", "destroy_map") if v.owner is not None):
-            waiting += [v.owner.inputs[j] for j in declared.get(v.index, ())]
+        waiting += lies_in(v)
     return found
 
 

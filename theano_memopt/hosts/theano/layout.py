@@ -16,7 +16,7 @@ reductions and the like always make C arrays. What a caller gives may be anythin
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Sequence, Set, Tuple
+from typing import Any, Callable, List, Sequence, Set, Tuple
 
 from theano import gof, scalar, tensor
 from theano.compile.ops import SpecifyShape, ViewOp
@@ -74,10 +74,10 @@ def steady(nodes: Sequence[Any]) -> Set[Any]:
         return v in plain or _long(v) <= 1 or (isinstance(v, gof.Constant) and not v.data.flags.fnc)
 
     for node in nodes:
-        for i, output in enumerate(node.outputs):
+        for output in node.outputs:
             if not isinstance(output.type, tensor.TensorType):
                 continue
-            source = _lies_in(node, i)
+            source = next(iter(lies_in(output)), None)
             if source is not None:  # a view, or made in place
                 if isinstance(node.op, subtensor.Subtensor):
                     sliced.update([output] if source in sliced else [])
@@ -113,12 +113,13 @@ def _has_c_code(scalar_op: Any, dtypes: Tuple[str, ...]) -> bool:
     return bool(scalar_op.supports_c_code([scalar.get_scalar_type(dtype)() for dtype in dtypes], [None] * scalar_op.nout))
 
 
-def _lies_in(node: Any, i: int) -> Any:
-    """The input in whose memory a result lies, as far as declared."""
-    for declared in (getattr(node.op, "destroy_map", None) or {}, getattr(node.op, "view_map", None) or {}):
-        if declared.get(i):
-            return node.inputs[declared[i][0]]
-    return None
+def lies_in(result: Any) -> List[Any]:
+    """The inputs in whose memory a result lies, as far as declared: what it overwrites before what it is a view of."""
+    node = result.owner
+    if node is None:
+        return []
+    maps = [getattr(node.op, name, None) or {} for name in ("destroy_map", "view_map")]
+    return [node.inputs[j] for declared in maps for j in declared.get(result.index, ())]
 
 
 def _long(variable: Any) -> int:

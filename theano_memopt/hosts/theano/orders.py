@@ -8,8 +8,6 @@ searched again, and a machine made over the thunks that there are, in millisecon
 
 from __future__ import annotations
 
-import weakref
-from itertools import accumulate
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -19,16 +17,11 @@ from theano.gof import link
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, reordered
 from theano_memopt.hosts.theano.true_shapes import Signature, TrueShapes
 from theano_memopt.planner.exact import minimise_peak
-from theano_memopt.planner.liveness import lives
+from theano_memopt.planner.liveness import lives, peaks, timeline
 from theano_memopt.planner.model import Graph
-from theano_memopt.planner.plan import Plan
 
 ORDERS = 4
 """Orders, and machines over the same thunks, that are kept."""
-SIGNATURES = 64
-"""Signatures of which it is kept what was decided; the one not used for longest goes first."""
-FAMILIAR = 3
-"""Calls after which a new signature is worth a search; before that it gets what is best of what is known."""
 
 Order = Tuple[int, ...]
 Span = Tuple[int, int]
@@ -117,10 +110,10 @@ class Machines:
     def best_order(self, sizes: Sequence[int]) -> Order:
         """For a new order a new machine has to be made: only if it gains."""
         graph = self.graph.resized(sizes)
-        best = self.best_known_order(sizes)
+        best = min(self.orders, key=lambda order: peaks(self.graph, order, [sizes]))
         if self.annotation.options.effort and self.feature.settings.order == "auto":
             schedule = minimise_peak(graph, self.annotation.options, [("order until now", best)])
-            if schedule.peak < self.peak(best, sizes):
+            if schedule.peak < timeline(graph, best).peak:
                 best = schedule.order
                 self.orders = [*self.orders, best][-ORDERS:]
         return best
@@ -131,79 +124,6 @@ class Machines:
                 self._spans.clear()
             self._spans[order] = lives(self.graph, order)
         return self._spans[order]
-
-    def best_known_order(self, sizes: Sequence[int]) -> Order:
-        return min(self.orders, key=lambda order: self.peak(order, sizes))
-
-    def peak(self, order: Order, sizes: Sequence[int]) -> int:
-        changes = [0] * (len(order) + 1)
-        for size, (born, dead) in zip(sizes, self.spans(order)):
-            changes[born] += size * (born < dead)
-            changes[dead] -= size * (born < dead)
-        return max(accumulate(changes))
-
-
-class Around:
-    """A machine around Theano's, which looks at the inputs before each call. In everything else it is that machine."""
-
-    def __init__(self, machines: Machines, vm: Any) -> None:
-        self.machines = machines
-        self.vm = vm
-        machines._machines[machines.orders[0]] = vm
-        self.storage_map, self.compute_map = machines.storage_map, None
-        self.allow_gc = machines.allow_gc
-        self.need_update_inputs = getattr(vm, "need_update_inputs", True)
-        self.follow: Optional[Callable[[Order], None]] = None
-        """Is told the order of every machine that is about to run."""
-        self.signature: Optional[Signature] = None
-        self.calls = 0
-        """With this signature, in a row."""
-        self._look_at_everything()
-
-    def _look_at_everything(self) -> None:
-        """The next call takes the slow way."""
-        self.shapes_now: Tuple[Tuple[Cell, Any], ...] = (([None], ()),)
-        self.values_now: Tuple[Tuple[Cell, int], ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("vm", "machines", "house", "lender"):
-            raise AttributeError(name)
-        return getattr(self.vm, name)
-
-    def _as_before(self) -> bool:
-        try:
-            for cell, shape in self.shapes_now:
-                if cell[0].shape != shape:
-                    return False
-            for cell, value in self.values_now:
-                if cell[0] != value:
-                    return False
-        except AttributeError:
-            return False
-        return True
-
-    def _settle(self, signature: Signature) -> None:
-        """From now on a few comparisons are enough."""
-        shapes = self.machines.shapes
-        assert shapes is not None
-        cells = [self.storage_map[v] for v in [*shapes.shape_sources, *shapes.value_sources]]
-        pairs = list(zip(cells, signature))
-        self.shapes_now = tuple(pairs[: len(shapes.shape_sources)])
-        self.values_now = tuple(pairs[len(shapes.shape_sources) :])
-
-    def _run(self, output_subset: Any) -> Any:
-        return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
-
-
-def asked_of(machine: Any) -> Callable[[], Optional[Plan]]:
-    """Its plan, as long as it is there."""
-    weak = weakref.ref(machine)
-
-    def plan() -> Optional[Plan]:
-        alive = weak()
-        return None if alive is None else alive.plan()
-
-    return plan
 
 
 def looked_at(node: Any, thunk: Any, look: Callable[[Any], None]) -> Any:

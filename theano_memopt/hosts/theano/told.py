@@ -21,6 +21,7 @@ from theano.tensor.elemwise import DimShuffle
 from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
+from theano_memopt.hosts.theano.layout import lies_in
 
 
 def bring(fgraph: Any) -> int:
@@ -87,9 +88,8 @@ def _is_handed_out(fgraph: Any, variable: Any) -> bool:
         if v in fgraph.outputs:
             return True
         seen.add(v)
-        for node, j in v.clients:
-            same_memory = {**(getattr(node.op, "view_map", None) or {}), **(getattr(node.op, "destroy_map", None) or {})}
-            waiting += [out for i, out in enumerate(node.outputs) if j in same_memory.get(i, ()) and out not in seen]
+        results = [result for node, _ in v.clients for result in node.outputs]
+        waiting += [result for result in results if v in lies_in(result) and result not in seen]
     return False
 
 
