@@ -9,7 +9,7 @@
        the floor    under it the search is sharpest, and most training graphs end here
        rules        once: the cheap ones on the whole graph, so that the answer is never worse than any of them
        dives        greedy searches without cuts, under falling budgets: thousands of tasks in a blink
-       pieces       the steps around the peak in a better order of their own (windows.py)
+       pieces       the steps around the peak in a better order of their own (improve.py)
        halving      budgets between floor and peak
 
 Effort is counted in states, so the same graph gets the same plan on every machine; a limit in seconds, if one is given,
@@ -36,7 +36,7 @@ from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import Reduced, reduce_graph
 from theano_memopt.planner.search import EXHAUSTED, FARTHEST, FOUND, LEAST_LIVE, RUNNING
-from theano_memopt.planner.windows import Piece, WalkedOrder
+from theano_memopt.planner.improve import Piece, WalkedOrder
 
 CRITICAL = 8
 """Tasks whose least live memory the search watches. More of them prune more states and make each state dearer."""
