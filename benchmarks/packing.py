@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
-from theano_memopt.planner import stacking
+from theano_memopt.planner import placing
 from theano_memopt.planner.arena import check_arena, check_packing, pack, pack_graph
 from theano_memopt.planner.lives_csv import read_lives
 from theano_memopt.planner.model import graph_from_json
@@ -118,7 +118,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--files", default="", metavar="LETTERS", help="only these files, as in AEK")
     parser.add_argument("--csv", type=Path, metavar="PATH", help="write all rows there too")
     parsed = parser.parse_args(arguments)
-    print("dives:", "compiled" if stacking.dive_compiled else "Python (the compiled part is not built)")
+    print("dives:", "compiled" if placing.dive_compiled else "Python (the compiled part is not built)")
     tables = {"graphs": list(measure_graphs()), "files": []}
     print_table("Real training functions: bytes", tables["graphs"])
     for row in measure_files(parsed.effort, parsed.seconds, parsed.files):

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theano_memopt.planner import stacking
+from theano_memopt.planner import placing
 from theano_memopt.planner.arena import Arena, check_arena, check_packing, pack, pack_graph
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.lives_csv import read_lives
@@ -186,11 +186,11 @@ def test_no_seconds_left_still_gives_an_arena() -> None:
 # ---------------------------------------------------------------------------------------------------- the same everywhere
 
 TELL = """
-from theano_memopt.planner import stacking
+from theano_memopt.planner import placing
 from theano_memopt.planner.arena import pack
 from theano_memopt.planner.lives_csv import read_lives
 lives = read_lives({path!r})
-print(stacking.dive is stacking.dive_python, pack(lives.sizes, lives.spans, effort=6_000).offsets)
+print(placing.dive is placing.dive_python, pack(lives.sizes, lives.spans, effort=6_000).offsets)
 """
 
 
@@ -209,11 +209,11 @@ def test_the_same_arena_under_every_hash_seed_and_without_a_compiler() -> None:
 
 
 Columns = Tuple[List[int], List[int], List[int], List[int]]
-needs_compiled = pytest.mark.skipif(stacking.dive_compiled is None, reason="the compiled dive is not built")
+needs_compiled = pytest.mark.skipif(placing.dive_compiled is None, reason="the compiled dive is not built")
 
 
-def run_dive(dive: object, columns: Columns, sections: int, capacity: int, limit: int) -> Tuple[stacking.Dive, List[int]]:
-    memory = stacking.new_memory(10)
+def run_dive(dive: object, columns: Columns, sections: int, capacity: int, limit: int) -> Tuple[placing.Dive, List[int]]:
+    memory = placing.new_memory(10)
     result = dive(*(array("q", column) for column in columns), sections, capacity, limit, -1.0, memory)  # type: ignore[operator]
     return result, list(memory)
 
@@ -234,8 +234,8 @@ def test_the_compiled_dive_is_the_python_one_node_for_node(case: Tuple[Columns, 
     columns, sections = case
     births, deaths, sizes, _ = columns
     load = max(sum(z for b, d, z in zip(births, deaths, sizes) if b <= s < d) for s in range(sections))
-    assert run_dive(stacking.dive_python, columns, sections, load + room, limit) == run_dive(
-        stacking.dive_compiled, columns, sections, load + room, limit
+    assert run_dive(placing.dive_python, columns, sections, load + room, limit) == run_dive(
+        placing.dive_compiled, columns, sections, load + room, limit
     )
 
 
@@ -245,18 +245,18 @@ def test_a_dive_finds_what_there_is_and_exhausts_what_is_not(case: Tuple[Columns
     columns, sections = case
     births, deaths, sizes, _ = columns
     least = lowest_height(sizes, list(zip(births, deaths)))
-    for dive in (stacking.dive_python, stacking.dive_compiled):
+    for dive in (placing.dive_python, placing.dive_compiled):
         if dive is not None:
             result, _ = run_dive(dive, columns, sections, capacity, 100_000)
-            assert result.status == (stacking.FOUND if least <= capacity else stacking.EXHAUSTED)
+            assert result.status == (placing.FOUND if least <= capacity else placing.EXHAUSTED)
 
 
 def test_a_dive_stops_at_its_limit_and_at_its_seconds() -> None:
     columns: Columns = ([0] * 12, [1, 2] * 6, [3, 4, 5, 6, 7, 8] * 2, list(range(12)))
-    for dive in (stacking.dive_python, stacking.dive_compiled):
+    for dive in (placing.dive_python, placing.dive_compiled):
         if dive is not None:
             result, _ = run_dive(dive, columns, 2, 66, 5)
-            assert result == (stacking.CUT, 6, None)
+            assert result == (placing.CUT, 6, None)
 
 
 @needs_compiled
@@ -274,7 +274,7 @@ def test_a_dive_stops_at_its_limit_and_at_its_seconds() -> None:
 )
 def test_the_compiled_dive_refuses_what_would_crash_it(columns: Columns, sections: int) -> None:
     with pytest.raises(ValueError):
-        run_dive(stacking.dive_compiled, columns, sections, 10, 10)
+        run_dive(placing.dive_compiled, columns, sections, 10, 10)
 
 
 # -------------------------------------------------------------------------------------------------- negative controls

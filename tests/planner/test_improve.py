@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from tests.strategies import graphs
 from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.improve import WalkedOrder
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph, worked_example
-from theano_memopt.planner.improve import WalkedOrder
 
 
 @given(graphs(most=10), st.data())

@@ -1,4 +1,4 @@
-/* The dive of stacking.py in C: the same words, the same order of events, the same nodes. Read that file first;
+/* The dive of placing.py in C: the same words, the same order of events, the same nodes. Read that file first;
    what is said there is not said again here. One function, no numpy, no state between calls but the memory passed in.
 
        dive(births, deaths, sizes, ranks, sections, capacity, limit, seconds, memory) -> (status, nodes, offsets or None)
@@ -396,6 +396,6 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_packing", "The dive of stacking.py, compiled.", -1, methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_packing", "The dive of placing.py, compiled.", -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__packing(void) { return PyModule_Create(&definition); }

@@ -30,7 +30,7 @@ from typing import Any, Callable, Collection, Iterator, List, Optional, Sequence
 
 import numpy
 
-from theano_memopt.planner import stacking
+from theano_memopt.planner import placing
 from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import StorageRejected
@@ -261,7 +261,7 @@ class _Search:
         if sum(self.sizes) >= 2**61:  # the dives count in 64 bits
             return
         weight = max(1, (sum(self.deaths) - sum(self.births)) // CROWDED)
-        memory = stacking.new_memory()
+        memory = placing.new_memory()
         shortest = max(DIVE_NODES, 2 * len(self.sizes))
         straight, stepping = _Stream(), _Stream()
         turn = 0
@@ -271,7 +271,7 @@ class _Search:
                 return
             stream = (straight, stepping)[turn % 2]
             capacity = self.goal if stream is straight else self.goal + stream.step(least - self.goal)
-            dive = stacking.dive(
+            dive = placing.dive(
                 array("q", self.births),
                 array("q", self.deaths),
                 array("q", self.sizes),
@@ -288,7 +288,7 @@ class _Search:
             if dive.offsets is not None:
                 self._keep(dive.offsets)
                 stepping = _Stream()
-            elif dive.status == stacking.EXHAUSTED:
+            elif dive.status == placing.EXHAUSTED:
                 self.goal = max(self.goal, capacity + 1)
 
     def _keep(self, offsets: Sequence[int]) -> None:
@@ -319,7 +319,7 @@ class _Search:
         """The place of each buffer in the order of one key, which is shaken from the second round on."""
         keys = self.keys[dives % len(self.keys)]
         if dives >= len(self.keys):
-            keys = [key * (SHAKE + stacking.scatter((turn << 32) + b) % (2 * SHAKE)) for b, key in enumerate(keys)]
+            keys = [key * (SHAKE + placing.scatter((turn << 32) + b) % (2 * SHAKE)) for b, key in enumerate(keys)]
         ranks = [0] * len(keys)
         for rank, b in enumerate(sorted(range(len(keys)), key=lambda b: (-keys[b], b))):
             ranks[b] = rank

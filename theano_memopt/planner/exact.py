@@ -31,12 +31,12 @@ from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Exhausted, Open, Proof, Proven, Schedule
 from theano_memopt.planner.floors import best_footprint, best_of_sets, witness
 from theano_memopt.planner.heuristics import RULES
+from theano_memopt.planner.improve import Piece, WalkedOrder
 from theano_memopt.planner.kernel import Kernel, Search, kernel_for
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import Reduced, reduce_graph
 from theano_memopt.planner.search import EXHAUSTED, FARTHEST, FOUND, LEAST_LIVE, RUNNING
-from theano_memopt.planner.improve import Piece, WalkedOrder
 
 CRITICAL = 8
 """Tasks whose least live memory the search watches. More of them prune more states and make each state dearer."""
