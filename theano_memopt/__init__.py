@@ -3,7 +3,7 @@
     FunctionGraph --read--> Graph --order--> Schedule --share--> Storage --> Plan --annotate--> FunctionGraph --> the standard VM
 
 Importing this package registers the optimization `mem_reuse`: at once where Theano is imported already, otherwise right
-after somebody imports it. The import itself needs no Theano, so the planner works without.
+after somebody imports it. The import itself needs no Theano, so the planner works without; the names below ask for it.
 
     mode(base, order=..., storage=..., ...)   a Mode that compiles one function with settings of its own
     plan_of(function)                         the plan that a compiled function runs
@@ -11,6 +11,7 @@ after somebody imports it. The import itself needs no Theano, so the planner wor
     hint(variable, shape)                     the likely shape of an input, for sizes at compile time
     explain(function, *arguments)             a Report: what the peak is, what makes it, how low it can go
     profile(function, *arguments)             a Comparison: one measured call beside the plan
+    use_scipy_blas()                          link with the BLAS inside SciPy's wheel, where Theano found none
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, List
 
-from theano_memopt.hosts.theano import on_import
+from theano_memopt.hosts.theano import compat, on_import
 
 _PUBLIC = {
     "mode": "theano_memopt.hosts.theano.rewrite",
@@ -29,6 +30,8 @@ _PUBLIC = {
     "explain": "theano_memopt.hosts.theano.explain",
     "BadUse": "theano_memopt.hosts.theano.explain",
     "profile": "theano_memopt.hosts.theano.measure",
+    "use_scipy_blas": "theano_memopt.hosts.theano.blas",
+    "BlasRefused": "theano_memopt.hosts.theano.blas",
 }
 """Public name -> the module that has it; imported when first asked for, and Theano with it."""
 
@@ -36,7 +39,10 @@ _PUBLIC = {
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module("theano")  # through the watcher, so that everything is registered
+    if not compat.theano_is_there():
+        raise ImportError(f"theano_memopt.{name}: {compat.NO_THEANO}", name="theano")
+    if not _PUBLIC[name].endswith(".blas"):  # which imports Theano by itself, and keeps it from complaining that there is no BLAS
+        importlib.import_module("theano")  # through the watcher, so that everything is registered
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 

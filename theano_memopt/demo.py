@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, List, Sequence, Tuple
 
-from theano_memopt.verb import BadInput, Verb, require_python
+from theano_memopt.verb import BadInput, Verb, declare_blas, require_theano, take_blas
 
 MODELS = ("mlp_adam", "lenet", "lstm", "attention")
 STEPS = 10
@@ -30,12 +30,13 @@ class DemoVerb(Verb):
         parser.add_argument("--models", default=",".join(MODELS), metavar="NAMES", help="which models (default %(default)s)")
         parser.add_argument("--size", type=_steps, default=1, metavar="N", help="divide batch and width by this, for a quick look")
         parser.add_argument("--html", default=os.path.join("out", "demo.html"), metavar="FILE", help="the picture (default %(default)s)")
+        declare_blas(parser)
 
     def run(self, parsed: argparse.Namespace) -> int:
         from theano_memopt import demo_models
         from theano_memopt.report import files
 
-        require_python()
+        require_theano()
         names = [name for name in parsed.models.split(",") if name]
         for name in names:
             if name not in demo_models.MODELS:
@@ -48,6 +49,7 @@ class DemoVerb(Verb):
             files.check_writable(parsed.html)
         except files.CannotWrite as trouble:
             raise BadInput(str(trouble)) from None
+        take_blas(parsed.blas)
         return _demonstrate(names, parsed.steps, parsed.size, parsed.html)
 
 
@@ -71,6 +73,7 @@ class Shown:
 
 
 def _demonstrate(names: Sequence[str], steps: int, size: int, html: str) -> int:
+    from theano_memopt.hosts.theano import blas
     from theano_memopt.report import page
 
     start = time.monotonic()
@@ -80,6 +83,9 @@ def _demonstrate(names: Sequence[str], steps: int, size: int, html: str) -> int:
     page.write([s.report for s in shown], html, table)
     print(table)
     print(f"Every step took the same loss on both sides: {'yes' if not any(s.difference for s in shown) else 'NO'}.")
+    print(f"BLAS: {blas.in_words()}.")
+    if blas.offer():
+        print(blas.offer())
     print(f"The picture: {os.path.abspath(html)}")
     _say(f"{time.monotonic() - start:.0f} s in all")
     return DIFFERENT if any(s.difference for s in shown) else 0

@@ -15,7 +15,7 @@ import sys
 import types
 from typing import Any, List, Optional, Sequence
 
-from theano_memopt.verb import BadInput, Verb, complain, require_python
+from theano_memopt.verb import BadInput, Verb, complain, declare_blas, require_theano, take_blas
 
 FAILED, STOPPED = 1, 130
 
@@ -30,14 +30,15 @@ class RunVerb(Verb):
         parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace, which ui.perfetto.dev opens")
         parser.add_argument("--order", choices=("auto", "host"), help="host: keep the order that Theano would run anyway")
         parser.add_argument("--storage", choices=("auto", "share", "arena", "off"), help="off: no variable shares storage with another")
+        declare_blas(parser)
         parser.add_argument("script", metavar="SCRIPT", help="a Python file")
         parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
 
     def run(self, parsed: argparse.Namespace) -> int:
-        from theano_memopt.hosts.theano import on_import
+        from theano_memopt.hosts.theano import blas, on_import
         from theano_memopt.report import files
 
-        require_python()
+        require_theano()
         code = _read_script(parsed.script)
         for path in (parsed.html, parsed.json, parsed.trace):
             if path is not None:
@@ -57,10 +58,13 @@ class RunVerb(Verb):
             watched.append(observe.Observer())
             watched[0].install()
 
+        take_blas(parsed.blas)
         on_import.then(begin)
         status = run_script(parsed.script, code, parsed.arguments)
         sys.stdout.flush()
         report(watched[0].finish() if watched else [], parsed.html, parsed.json, parsed.trace)
+        if blas.offer():
+            complain(blas.offer())
         return status
 
 

@@ -7,10 +7,12 @@ import contextlib
 import sys
 import threading
 import time
-from typing import Iterator
+from typing import Iterator, Optional
 
 from rich.console import Console
 from rich.text import Text
+
+from theano_memopt.hosts.theano import blas, compat, on_import
 
 
 class BadInput(Exception):
@@ -37,10 +39,29 @@ def complain(message: str) -> None:
         print(f"theano_memopt: {line}", file=sys.stderr, flush=True)
 
 
-def require_python() -> None:
-    """Theano 1.0.5 neither builds nor runs outside these versions."""
+def require_theano() -> None:
+    """Theano 1.0.5 neither builds nor runs outside these versions, and it is an extra of this package."""
     if not (3, 8) <= sys.version_info[:2] < (3, 12):
         raise BadInput(f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported: Theano 1.0.5 runs on Python 3.8 to 3.11")
+    if not compat.theano_is_there():
+        raise BadInput(compat.NO_THEANO)
+
+
+def declare_blas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--blas", choices=("scipy",), help="scipy: link with the BLAS inside SciPy's wheel, for those who have none")
+
+
+def take_blas(wanted: Optional[str]) -> None:
+    """As soon as Theano is there, before anything is compiled. Where it cannot be had, one line, and things go on without it."""
+
+    def take() -> None:
+        try:
+            blas.use_scipy_blas()
+        except blas.BlasRefused as no:
+            complain(f"--blas {wanted}: {no}")
+
+    if wanted is not None:
+        on_import.then(take)
 
 
 class Progress:

@@ -1,6 +1,7 @@
 """Theano 1.0.5 as a host.
 
     compat      what must be in place before and right after `import theano`
+    blas        the OpenBLAS inside SciPy's wheel, for those who have no BLAS
     on_import   registers the pass as soon as Theano is imported, by whomever
     settings    the switches, by Theano's own convention
     sizes       bytes of every variable, before anything ran
@@ -10,5 +11,5 @@
     verify      a machine that catches a plan which corrupts
     probe       runs a function and measures it
 
-Importing this package imports no Theano; its modules do, except `compat` and `on_import`.
+Importing this package imports no Theano; its modules do, except `compat`, `blas` and `on_import`.
 """

@@ -6,8 +6,15 @@ Nothing is touched where nothing is wrong, and this file imports Theano only in 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 from typing import Any, Iterator, List
+
+NO_THEANO = 'Theano 1.0.5 is not installed here; on Python 3.8 to 3.11 `pip install "theano-memopt[theano]"` brings it'
+
+
+def theano_is_there() -> bool:
+    return "theano" in sys.modules or importlib.util.find_spec("theano") is not None
 
 
 def prepare() -> None:

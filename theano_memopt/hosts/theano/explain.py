@@ -24,7 +24,7 @@ from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 from theano.scan_module.scan_utils import scan_args
 
-from theano_memopt.hosts.theano import vm
+from theano_memopt.hosts.theano import blas, vm
 from theano_memopt.hosts.theano.arena import may_lie
 from theano_memopt.hosts.theano.reader import Reading, _op_name, describe
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of, others_demands
@@ -223,6 +223,8 @@ class _Subject:
         if len(self.reading.certain) < len(self.reading.nodes):
             lazy = len(self.reading.nodes) - len(self.reading.certain)
             notes.append(f"{lazy} tasks run only if a lazy op asks for them; they are counted as if they all ran.")
+        if blas.offer():
+            notes.append(blas.offer())
         return tuple(notes)
 
     # --- storage -------------------------------------------------------------------------------------------------

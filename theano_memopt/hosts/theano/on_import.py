@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Any, Callable, List, Optional, Sequence
 
-from theano_memopt.hosts.theano import compat
+from theano_memopt.hosts.theano import blas, compat
 
 
 def watch() -> None:
@@ -47,6 +47,7 @@ def _register() -> None:
     rewrite.register()
     vm.install()
     profiling.install()
+    blas.obey_flag()
     _call_waiting()
 
 
@@ -83,7 +84,8 @@ class _ThenRegister(importlib.abc.Loader):
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self.loader
         compat.prepare()
-        self.loader.exec_module(module)  # if it fails the watcher stays: a later attempt may succeed
-        if self.watcher in sys.meta_path:
-            sys.meta_path.remove(self.watcher)
-        _register()
+        with blas.blas_warning_comes_last():
+            self.loader.exec_module(module)  # if it fails the watcher stays: a later attempt may succeed
+            if self.watcher in sys.meta_path:
+                sys.meta_path.remove(self.watcher)
+            _register()

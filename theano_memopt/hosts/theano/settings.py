@@ -50,8 +50,9 @@ def storage_for(chosen: Settings, allow_gc: bool) -> str:
 
 def check(name: str, value: Any) -> None:
     """Theano's own error for a value that the flag of this name would not take."""
-    if name not in _PARAMETERS:
-        raise TypeError(f"mem_reuse has no setting {name!r}; it has {', '.join(sorted(_PARAMETERS))}")
+    names = sorted(f.name for f in fields(Settings))
+    if name not in names:
+        raise TypeError(f"mem_reuse has no setting {name!r}; it has {', '.join(names)}")
     parameter = _PARAMETERS[name]
     if parameter.filter is not None:
         parameter.filter(value)
@@ -70,6 +71,11 @@ def declare() -> None:
         ("effort", "how many states the search for an order may visit before it answers with the best found", IntParam(2000, lambda n: n >= 0)),
         ("default_dim", "the length assumed for a dimension of which nothing is known at compile time", IntParam(128, lambda n: n > 0)),
         ("max_nodes", "a graph with more nodes keeps Theano's own order and storage", IntParam(20000, lambda n: n >= 0)),
+        (
+            "blas",
+            "scipy: link with the OpenBLAS inside SciPy's wheel; read once, when Theano is imported, and the same for all functions",
+            EnumStr("off", "scipy", allow_override=False),
+        ),
         ("verify", "check at run time that no variable is overwritten while alive, and compare with a run without the pass", BoolParam(False)),
     ):
         if name not in _PARAMETERS:
