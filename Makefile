@@ -10,7 +10,7 @@ WORKERS ?= 2
 FRESH_PYTHONS ?= python3.11 python3.9
 STAMP  := $(VENV)/.made
 RUN    := $(VENV)/bin/python
-LINTED := setup.py theano_memopt theano_memopt_ops.py tests benchmarks clients conftest.py
+LINTED := setup.py theano_memopt theano_memopt_ops tests benchmarks clients conftest.py
 CLIENTS_VENV ?= .venv-clients
 KERAS  := keras==2.3.1 keras-applications==1.0.8 keras-preprocessing==1.1.2 h5py==3.11.0 pyyaml==6.0.2 \
           numpy==1.23.5 'scipy>=1.10.1,<1.12' six==1.17.0 rich==13.9.4

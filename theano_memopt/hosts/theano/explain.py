@@ -30,6 +30,7 @@ from theano_memopt.hosts.theano.reader import Reading, _op_name, describe
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of, others_demands
 from theano_memopt.hosts.theano.settings import storage_for
 from theano_memopt.hosts.theano.sizes import GUESS, Sizes, _known
+from theano_memopt.hosts.theano.told import writes_where_told
 from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
@@ -303,7 +304,7 @@ class _Subject:
         if not isinstance(storage, Arena):
             if not self.linker.c_thunks:
                 return "without C code each op puts an array of its own into the storage"
-            if not isinstance(root.owner.op, vm.WRITES_WHERE_TOLD):
+            if not writes_where_told(root.owner):
                 return f"{type(root.owner.op).__name__} puts an array of its own into its storage, so nothing would be saved"
         if gc and b in self.reading.doubtful:
             return "a reshape may copy it or not, so its end is not certain"

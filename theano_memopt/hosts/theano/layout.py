@@ -33,8 +33,9 @@ IN_C_ORDER = (
     blas.Dot22,
     blas.Dot22Scalar,
     blas.GemmRelated,
-    blas_c.CGemv,
+    blas.Gemv,
     blas_c.CGer,
+    ops.PRODUCTS[blas.Ger],
     corr.BaseCorrMM,
     corr3d.BaseCorr3dMM,
     elemwise.CAReduce,
@@ -45,6 +46,7 @@ IN_C_ORDER = (
     nnet.SoftmaxGrad,
     nnet.SoftmaxWithBias,
     subtensor.AdvancedSubtensor1,
+    tensor.Dot,
 )
 """Ops that write where they are told, or else make an array in C order, whatever the layout of their inputs."""
 

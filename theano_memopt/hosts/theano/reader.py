@@ -151,7 +151,7 @@ def is_trusted(op: Any) -> bool:
 
 def _from_theano(op: Any) -> bool:
     module = type(op).__module__
-    if module == "theano_memopt_ops":
+    if module.partition(".")[0] == "theano_memopt_ops":
         return True
     return module.startswith("theano.") and ".tests" not in module and (".sandbox" not in module or module == "theano.sandbox.rng_mrg")
 

@@ -167,13 +167,14 @@ class MemReuseOptimizer(gof.Optimizer):
         if feature_of(fgraph) is None:
             chosen = settings(self.overrides)
             allow_gc = theano.config.allow_gc if self.allow_gc is None else self.allow_gc
-            if storage_for(chosen, allow_gc) == "arena":
-                self._bring(fgraph)
+            uses = storage_for(chosen, allow_gc)
+            if uses != "off":
+                self._bring(fgraph, uses == "arena")
             fgraph.attach_feature(MemReuse(chosen))
 
-    def _bring(self, fgraph: Any) -> None:
+    def _bring(self, fgraph: Any, for_arena: bool) -> None:
         try:
-            bring(fgraph)
+            bring(fgraph, for_arena)
         except Exception as trouble:  # these ops will put arrays of their own into their cells: more memory, nothing else
             complain(StoodAside("ops could not be brought to write where they are told", repr(trouble)), trouble)
 

@@ -6,8 +6,11 @@
                             and the writing is in place; where the input is a fill (Alloc), another fill takes its place
     Reshape                 of what is not contiguous: copies. Here the copy is an op with a cell, and Reshape a view of it;
                             not where it is handed out, for what is handed out has no place in an arena
+    products in Python      (no BLAS to link with, no compiler, or a type that the C code does not know) allocate in each call:
+                            the same op with a `perform` that hands its cell to NumPy
 
-Numbers and memory traffic are the same as before. The rewrite is done where an arena is asked for, after all others.
+Numbers and memory traffic are the same as before. The rewrite is done after all others. Products are replaced wherever storage is
+planned, the rest only where an arena is asked for.
 """
 
 from __future__ import annotations
@@ -17,21 +20,23 @@ from typing import Any, Callable, Optional
 
 from theano import gof, tensor
 from theano.gof.opt import copy_stack_trace
-from theano.tensor.elemwise import DimShuffle
+from theano.tensor.blas import Gemm
+from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.layout import lies_in
+from theano_memopt.hosts.theano.implementation import lacks_c_for_its_types, runs_in_python
+from theano_memopt.hosts.theano.layout import IN_C_ORDER, lies_in
 
 
-def bring(fgraph: Any) -> int:
-    """Replace such ops; answers how many.
+def bring(fgraph: Any, for_arena: bool = True) -> int:
+    """Replace such ops; answers how many. Without an arena only products are replaced.
 
     To validate a graph is to sort it, so that is done once for all; where it fails, one replacement after the other.
     """
     before = fgraph.checkpoint()
     try:
-        count = sum(_bring_node(fgraph, node, fgraph.replace_all) for node in fgraph.toposort())
+        count = sum(_bring_node(fgraph, node, for_arena, fgraph.replace_all) for node in fgraph.toposort())
         fgraph.validate()
     except Exception:  # nothing stays that was not validated; what went wrong goes wrong again below, or does not matter
         fgraph.revert(before)
@@ -39,12 +44,12 @@ def bring(fgraph: Any) -> int:
         for node in fgraph.toposort():
             # A Scan, say, wants no result of its body to be made in place: there a node stays as it was.
             with contextlib.suppress(gof.InconsistencyError):
-                count += _bring_node(fgraph, node, fgraph.replace_all_validate)
+                count += _bring_node(fgraph, node, for_arena, fgraph.replace_all_validate)
     return count
 
 
-def _bring_node(fgraph: Any, node: Any, replace: Callable[..., Any]) -> bool:
-    replacement = _replacement(fgraph, node)
+def _bring_node(fgraph: Any, node: Any, for_arena: bool, replace: Callable[..., Any]) -> bool:
+    replacement = _product(node) or (_replacement(fgraph, node) if for_arena else None)
     if replacement is None or any(old.type != new.type for old, new in zip(node.outputs, replacement.outputs)):
         return False
     for old, new in zip(node.outputs, replacement.outputs):
@@ -54,6 +59,13 @@ def _bring_node(fgraph: Any, node: Any, replace: Callable[..., Any]) -> bool:
     copy_stack_trace(node.outputs, [*replacement.outputs, *made])
     replace(list(zip(node.outputs, replacement.outputs)), reason="mem_reuse")
     return True
+
+
+def _product(node: Any) -> Optional[Any]:
+    """The same product by an op that writes into its cell. In place of an input there is nothing to gain, but for Gemm's workspace."""
+    if type(node.op) not in ops.PRODUCTS or (getattr(node.op, "destroy_map", None) and not isinstance(node.op, Gemm)):
+        return None
+    return ops.in_place(node)[0].owner if runs_in_python(node) else None
 
 
 def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
@@ -70,6 +82,15 @@ def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
     if isinstance(op, tensor.Reshape) and _is_scattered_view(node.inputs[0]) and not _is_handed_out(fgraph, node.outputs[0]):
         return op.make_node(ops.CopyToReshape()(*node.inputs), node.inputs[1])
     return None
+
+
+def writes_where_told(node: Any) -> bool:
+    """Does the op use the array in its output cell if the shape fits? Only what is known to do so counts."""
+    if isinstance(node.op, tuple(ops.PRODUCTS.values())):
+        return True
+    if type(node.op) in ops.PRODUCTS:
+        return not runs_in_python(node)
+    return isinstance(node.op, (*IN_C_ORDER, Elemwise, tensor.Join)) and not lacks_c_for_its_types(node)
 
 
 def _another(variable: Any) -> Any:

@@ -28,21 +28,15 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from theano.compile import function_module
 from theano.gof import DestroyHandler, link
 from theano.gof import vm as host
-from theano.tensor import Join
-from theano.tensor.elemwise import Elemwise
 
 from theano_memopt.hosts.theano.arena import making, may_lie, with_arena
-from theano_memopt.hosts.theano.layout import IN_C_ORDER
 from theano_memopt.hosts.theano.reader import is_lazy
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of
+from theano_memopt.hosts.theano.told import writes_where_told
 from theano_memopt.hosts.theano.verify import VerifiedVM, Watch, watched
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import Slots, share_cells
-
-WRITES_WHERE_TOLD = (*IN_C_ORDER, Elemwise, Join)
-"""Ops whose C code uses what lies in its output cell if the shape fits. Others put an array of their own there, so that
-a cell held open for them would cost memory instead of saving it."""
 
 
 class Trouble(Exception):
@@ -254,8 +248,8 @@ def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
     for b, root in enumerate(reading.roots):
         if reading.cautious.buffers[b].pinned or b in reading.loose or any(v in returned for v in reading.names[b]):
             continue
-        if not linker.c_thunks or not isinstance(root.owner.op, WRITES_WHERE_TOLD) or (linker.allow_gc and b in reading.doubtful):
-            continue
+        if not linker.c_thunks or not writes_where_told(root.owner) or (linker.allow_gc and b in reading.doubtful):
+            continue  # another op puts an array of its own there: a cell held open for it would cost memory
         if b not in reading.steady:
             continue  # the other tenant's array may lie in another order than the one that stock Theano would make
         sharing.add(b)

@@ -14,6 +14,10 @@ import numpy as np
 from theano import gof
 from theano.tensor.signal import pool
 
+from theano_memopt_ops.products import PRODUCTS, in_place
+
+__all__ = ["POOLS", "PRODUCTS", "Copy", "CopyToReshape", "in_place"]
+
 
 class Copy(gof.Op):
     """A copy in a cell of its own, laid out like what is copied."""
