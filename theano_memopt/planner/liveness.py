@@ -23,10 +23,9 @@ Proof: a buffer counts [producer in S] - [producer and all readers in S]. The fi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import add, sub
 from typing import AbstractSet, List, Sequence, Tuple
 
+from theano_memopt.planner.load import loads
 from theano_memopt.planner.model import Graph
 
 
@@ -86,13 +85,13 @@ class Walk:
 
 def timeline(graph: Graph, order: Sequence[int]) -> Timeline:
     """The bytes along a legal order, from the lives of its buffers; the same numbers as a Walk."""
-    born, freed = [0] * len(order), [0] * (len(order) + 1)
-    for buffer, (begin, end) in zip(graph.buffers, lives(graph, order)):
-        if buffer.producer is not None:
-            born[begin] += buffer.size
-            freed[len(order) if buffer.pinned else end - 1] += buffer.size
-    resting = list(accumulate(map(sub, born, freed)))
-    heights = list(map(add, resting, freed))
+    spans = lives(graph, order)
+    sizes = [buffer.size for buffer in graph.buffers]
+    heights = loads(sizes, spans, len(order))
+    # After a step, what dies with it is gone already. Inputs have the empty span (0, 0).
+    resting = loads(
+        sizes, ((born, dead if buffer.pinned or born == dead else dead - 1) for buffer, (born, dead) in zip(graph.buffers, spans)), len(order)
+    )
     peak = max(heights, default=0)
     return Timeline(tuple(heights), tuple(resting), peak, heights.index(peak) if heights else 0)
 
@@ -122,12 +121,5 @@ def peaks(graph: Graph, order: Sequence[int], sizes: Sequence[Sequence[int]]) ->
     >>> peaks(graph, graph.natural_order, [[b.size for b in graph.buffers], [2 * b.size for b in graph.buffers]])
     (13, 26)
     """
-    spans = [(b, born, dead) for b, (born, dead) in enumerate(lives(graph, order)) if born < dead]
-    found = []
-    for row in sizes:
-        changes = [0] * (len(order) + 1)
-        for b, born, dead in spans:
-            changes[born] += row[b]
-            changes[dead] -= row[b]
-        found.append(max(accumulate(changes)))
-    return tuple(found)
+    spans = lives(graph, order)
+    return tuple(max(loads(row, spans, len(order)), default=0) for row in sizes)

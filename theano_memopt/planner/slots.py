@@ -29,9 +29,8 @@ from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 import numpy
 
 from theano_memopt.planner.liveness import lives
+from theano_memopt.planner.load import Span, loads
 from theano_memopt.planner.model import Graph
-
-Span = Tuple[int, int]
 
 
 class StorageRejected(ValueError):
@@ -209,12 +208,5 @@ def _cells_under_limit(graph: Graph, spans: Sequence[Span], steps: int, sharing:
 
 def _load(graph: Graph, spans: Sequence[Span], steps: int) -> Any:
     """Live bytes per step, as whole numbers of any size where 64 bits could overflow."""
-    change = [0] * (steps + 1)
-    for buffer, (born, dead) in zip(graph.buffers, spans):
-        change[born] += buffer.size
-        change[dead] -= buffer.size
-    heights: List[int] = []
-    for step in range(steps):
-        heights.append(change[step] + (heights[-1] if heights else 0))
-    total = 2 * sum(buffer.size for buffer in graph.buffers)
-    return numpy.array(heights, dtype=numpy.int64 if total < 2**62 else object)
+    sizes = [buffer.size for buffer in graph.buffers]
+    return numpy.array(loads(sizes, spans, steps), dtype=numpy.int64 if 2 * sum(sizes) < 2**62 else object)
