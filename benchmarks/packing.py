@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
+from theano_memopt.options import PackOptions
 from theano_memopt.planner import placing
-from theano_memopt.planner.arena import check_arena, check_packing, pack, pack_graph
+from theano_memopt.planner.arena import Packing, check_arena, check_packing, pack, pack_graph
 from theano_memopt.planner.lives_csv import read_lives
 from theano_memopt.planner.model import graph_from_json
 
@@ -43,11 +44,11 @@ def measure_files(effort: int = EFFORT, seconds: Optional[float] = SECONDS, only
             continue
         lives = read_lives(path)
         began = time.perf_counter()
-        fitting = pack(lives.sizes, lives.spans, effort=effort, seconds=seconds, enough=CAPACITY)
+        fitting = pack(Packing(lives.sizes, lives.spans), PackOptions(effort, seconds, enough=CAPACITY))
         fitted = time.perf_counter() - began
         check_packing(lives.sizes, lives.spans, fitting)
         began = time.perf_counter()
-        arena = pack(lives.sizes, lives.spans, effort=effort, seconds=seconds)
+        arena = pack(Packing(lives.sizes, lives.spans), PackOptions(effort, seconds))
         took = time.perf_counter() - began
         check_packing(lives.sizes, lives.spans, arena)
         yield {

@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from theano_memopt.demo import DemoVerb
-from theano_memopt.options import PlanOptions
+from theano_memopt.options import PackOptions, PlanOptions
 from theano_memopt.planner import arena as arenas
 from theano_memopt.planner import certificate, exact, lives_csv
 from theano_memopt.planner.model import Graph, GraphError, graph_from_json
@@ -140,7 +140,8 @@ class PackVerb(Verb):
         out = _place_to_write(parsed.out, parsed.lives)
         lives = _read_lives(parsed.lives)
         with progress_of(f"packing {len(lives.ids)} buffers") as progress:
-            arena = arenas.pack(lives.sizes, lives.spans, effort=parsed.effort, seconds=parsed.time, progress=progress, enough=parsed.capacity or 0)
+            options = PackOptions(parsed.effort, parsed.time, parsed.capacity or 0, progress=progress)
+            arena = arenas.pack(arenas.Packing(lives.sizes, lives.spans), options)
         if out is not None:
             _write_placed(out, lives, arena)
         answer: Dict[str, Any] = {"height": arena.height, "floor": arena.floor, "buffers": len(lives.ids)}

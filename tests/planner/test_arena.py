@@ -9,7 +9,6 @@ import os
 import random
 import subprocess
 import sys
-from array import array
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
@@ -17,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from theano_memopt.options import ALL_PRUNINGS, PackOptions, Prunings
 from theano_memopt.planner import placing
-from theano_memopt.planner.arena import Arena, check_arena, check_packing, pack, pack_graph
+from theano_memopt.planner.arena import Arena, Packing, check_arena, check_packing, pack, pack_graph
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.lives_csv import read_lives
 from theano_memopt.planner.model import build_graph, graph_from_json, worked_example
@@ -63,7 +63,7 @@ def lowest_height(sizes: Sequence[int], spans: Sequence[Tuple[int, int]]) -> int
 @given(problems(), st.sampled_from([1, 2, 4, 64]))
 def test_floor_height_and_sum(problem: Problem, alignment: int) -> None:
     sizes, spans = problem
-    arena = pack(sizes, spans, alignment, effort=2_000)
+    arena = pack(Packing(sizes, spans, alignment), PackOptions(effort=2_000))
     check_packing(sizes, spans, arena, alignment)
     assert arena.floor <= arena.height <= sum(-(-size // alignment) * alignment for size in sizes)
 
@@ -72,7 +72,7 @@ def test_floor_height_and_sum(problem: Problem, alignment: int) -> None:
 @given(problems(), st.integers(2, 10**6))
 def test_larger_units_change_nothing(problem: Problem, unit: int) -> None:
     sizes, spans = problem
-    small, large = pack(sizes, spans, effort=2_000), pack([size * unit for size in sizes], spans, effort=2_000)
+    small, large = (pack(Packing(these, spans), PackOptions(effort=2_000)) for these in (sizes, [size * unit for size in sizes]))
     assert large == Arena(tuple(offset * unit for offset in small.offsets), small.height * unit, small.floor * unit)
 
 
@@ -83,9 +83,9 @@ def test_other_names_for_the_buffers(problem: Problem, chance: random.Random) ->
     names = list(range(len(sizes)))
     chance.shuffle(names)
     renamed = [sizes[b] for b in names], [spans[b] for b in names]
-    arena = pack(*renamed, effort=2_000)
+    arena = pack(Packing(*renamed), PackOptions(effort=2_000))
     check_packing(*renamed, arena)
-    assert arena.floor == pack(sizes, spans, effort=2_000).floor
+    assert arena.floor == pack(Packing(sizes, spans), PackOptions(effort=2_000)).floor
 
 
 @settings(deadline=None)
@@ -93,18 +93,18 @@ def test_other_names_for_the_buffers(problem: Problem, chance: random.Random) ->
 def test_small_arenas_are_as_low_as_possible(problem: Problem) -> None:
     sizes, spans = problem
     spans = [(born, max(dead, born + 1)) for born, dead in spans]
-    assert pack(sizes, spans, effort=5_000).height == lowest_height(sizes, spans)
+    assert pack(Packing(sizes, spans), PackOptions(effort=5_000)).height == lowest_height(sizes, spans)
 
 
 def test_no_buffers_and_no_lives() -> None:
-    assert pack([], []) == Arena((), 0, 0)
-    assert pack([3, 0], [(1, 1), (0, 5)]) == Arena((0, 0), 0, 0)
+    assert pack(Packing([], [])) == Arena((), 0, 0)
+    assert pack(Packing([3, 0], [(1, 1), (0, 5)])) == Arena((0, 0), 0, 0)
 
 
 def test_sizes_beyond_64_bits_are_placed_by_the_rules() -> None:
     huge = 2**70
     sizes, spans = [huge, 1, huge + 1], [(0, 2), (1, 3), (2, 4)]
-    arena = pack(sizes, spans)
+    arena = pack(Packing(sizes, spans))
     check_packing(sizes, spans, arena)
     assert arena.height == huge + 2
 
@@ -112,7 +112,7 @@ def test_sizes_beyond_64_bits_are_placed_by_the_rules() -> None:
 @pytest.mark.parametrize(("sizes", "spans", "alignment"), [([-1], [(0, 1)], 1), ([1], [(2, 1)], 1), ([1], [], 1), ([1], [(0, 1)], 0)])
 def test_senseless_problems_are_refused(sizes: List[int], spans: List[Tuple[int, int]], alignment: int) -> None:
     with pytest.raises(ValueError):
-        pack(sizes, spans, alignment)
+        Packing(sizes, spans, alignment)
 
 
 # ------------------------------------------------------------------------------------------------------- how good it is
@@ -132,7 +132,7 @@ def test_real_graphs_reserve_no_more_than_they_need(path: Path, alignment: int) 
 @pytest.mark.parametrize("name", ["A", "B", "C"])
 def test_hard_files_that_meet_their_load_soon(name: str) -> None:
     lives = read_lives(HARD[name])
-    arena = pack(lives.sizes, lives.spans, effort=5_000)
+    arena = pack(Packing(lives.sizes, lives.spans), PackOptions(effort=5_000))
     check_packing(lives.sizes, lives.spans, arena)
     assert arena.height == arena.floor
 
@@ -140,7 +140,7 @@ def test_hard_files_that_meet_their_load_soon(name: str) -> None:
 @pytest.mark.parametrize("name", ["E", "F", "I"])
 def test_hard_files_within_a_tenth_of_their_load(name: str) -> None:
     lives = read_lives(HARD[name])
-    arena = pack(lives.sizes, lives.spans, effort=15_000)
+    arena = pack(Packing(lives.sizes, lives.spans), PackOptions(effort=15_000))
     check_packing(lives.sizes, lives.spans, arena)
     assert 10 * arena.height <= 11 * arena.floor
 
@@ -149,14 +149,14 @@ def test_hard_files_within_a_tenth_of_their_load(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(HARD))
 def test_every_hard_file_fits_its_capacity(name: str) -> None:
     lives = read_lives(HARD[name])
-    arena = pack(lives.sizes, lives.spans, effort=5_000_000, enough=1048576)
+    arena = pack(Packing(lives.sizes, lives.spans), PackOptions(effort=5_000_000, enough=1048576))
     check_packing(lives.sizes, lives.spans, arena)
     assert arena.height <= 1048576
 
 
 def test_more_effort_is_never_worse() -> None:
     lives = read_lives(HARD["E"])
-    heights = [pack(lives.sizes, lives.spans, effort=effort).height for effort in (1, 1_000, 4_000, 8_000)]
+    heights = [pack(Packing(lives.sizes, lives.spans), PackOptions(effort=effort)).height for effort in (1, 1_000, 4_000, 8_000)]
     assert heights == sorted(heights, reverse=True)
     assert heights[-1] < heights[0]
 
@@ -164,7 +164,7 @@ def test_more_effort_is_never_worse() -> None:
 def test_a_height_that_is_enough_ends_the_search() -> None:
     lives = read_lives(HARD["J"])
     heights: List[str] = []
-    arena = pack(lives.sizes, lives.spans, effort=20_000, progress=heights.append, enough=1048576)
+    arena = pack(Packing(lives.sizes, lives.spans), PackOptions(effort=20_000, progress=heights.append, enough=1048576))
     check_packing(lives.sizes, lives.spans, arena)
     assert arena.floor < arena.height <= 1048576
     assert len(heights) == 1  # the first dive aims at what is enough, and finds it
@@ -174,23 +174,24 @@ def test_enough_is_kept_where_it_lies_between_two_units() -> None:
     lives = read_lives(HARD["D"])
     enough = 11 * 986112 // 10  # no multiple of 1024, as all sizes of the file are
     assert enough % 1024
-    assert pack(lives.sizes, lives.spans, effort=50_000, enough=enough).height <= enough
+    assert pack(Packing(lives.sizes, lives.spans), PackOptions(effort=50_000, enough=enough)).height <= enough
 
 
 def test_no_seconds_left_still_gives_an_arena() -> None:
     lives = read_lives(HARD["E"])
-    arena = pack(lives.sizes, lives.spans, effort=10**9, seconds=0.0)
+    arena = pack(Packing(lives.sizes, lives.spans), PackOptions(effort=10**9, seconds=0.0))
     check_packing(lives.sizes, lives.spans, arena)
 
 
 # ---------------------------------------------------------------------------------------------------- the same everywhere
 
 TELL = """
+from theano_memopt.options import PackOptions
 from theano_memopt.planner import placing
-from theano_memopt.planner.arena import pack
+from theano_memopt.planner.arena import Packing, pack
 from theano_memopt.planner.lives_csv import read_lives
 lives = read_lives({path!r})
-print(placing.dive is placing.dive_python, pack(lives.sizes, lives.spans, effort=6_000).offsets)
+print(placing.dive is placing.dive_python, pack(Packing(lives.sizes, lives.spans), PackOptions(effort=6_000)).offsets)
 """
 
 
@@ -208,13 +209,18 @@ def test_the_same_arena_under_every_hash_seed_and_without_a_compiler() -> None:
     assert first == second == third
 
 
+PRUNINGS = [field.name for field in dataclasses.fields(Prunings) if field.name.startswith("pack_")]
+
 Columns = Tuple[List[int], List[int], List[int], List[int]]
 needs_compiled = pytest.mark.skipif(placing.dive_compiled is None, reason="the compiled dive is not built")
 
 
-def run_dive(dive: object, columns: Columns, sections: int, capacity: int, limit: int) -> Tuple[placing.Dive, List[int]]:
+def run_dive(
+    dive: object, columns: Columns, sections: int, capacity: int, limit: int, prunings: Prunings = ALL_PRUNINGS
+) -> Tuple[placing.Dive, List[int]]:
+    births, deaths, sizes, ranks = columns
     memory = placing.new_memory(10)
-    result = dive(*(array("q", column) for column in columns), sections, capacity, limit, -1.0, memory)  # type: ignore[operator]
+    result = dive(placing.Crowd(births, deaths, sizes, sections, prunings), placing.Aim(capacity, ranks, limit), memory)  # type: ignore[operator]
     return result, list(memory)
 
 
@@ -229,26 +235,55 @@ def dives(draw: st.DrawFn, most: int = 10) -> Tuple[Columns, int]:
 
 @needs_compiled
 @settings(deadline=None)
-@given(dives(), st.integers(0, 4), st.integers(1, 200))
-def test_the_compiled_dive_is_the_python_one_node_for_node(case: Tuple[Columns, int], room: int, limit: int) -> None:
+@given(dives(), st.integers(0, 4), st.integers(1, 200), st.sampled_from([Prunings(), *map(Prunings().all_but, PRUNINGS)]))
+def test_the_compiled_dive_is_the_python_one_node_for_node(case: Tuple[Columns, int], room: int, limit: int, prunings: Prunings) -> None:
     columns, sections = case
     births, deaths, sizes, _ = columns
     load = max(sum(z for b, d, z in zip(births, deaths, sizes) if b <= s < d) for s in range(sections))
-    assert run_dive(placing.dive_python, columns, sections, load + room, limit) == run_dive(
-        placing.dive_compiled, columns, sections, load + room, limit
-    )
+    twins = [run_dive(dive, columns, sections, load + room, limit, prunings) for dive in (placing.dive_python, placing.dive_compiled)]
+    assert twins[0] == twins[1]
 
 
 @settings(deadline=None)
-@given(dives(most=6), st.integers(0, 20))
-def test_a_dive_finds_what_there_is_and_exhausts_what_is_not(case: Tuple[Columns, int], capacity: int) -> None:
+@given(dives(most=6), st.integers(0, 20), st.sampled_from([Prunings(), *map(Prunings().all_but, PRUNINGS)]))
+def test_a_dive_finds_what_there_is_and_exhausts_what_is_not(case: Tuple[Columns, int], capacity: int, prunings: Prunings) -> None:
     columns, sections = case
     births, deaths, sizes, _ = columns
     least = lowest_height(sizes, list(zip(births, deaths)))
     for dive in (placing.dive_python, placing.dive_compiled):
         if dive is not None:
-            result, _ = run_dive(dive, columns, sections, capacity, 100_000)
+            result, _ = run_dive(dive, columns, sections, capacity, 100_000, prunings)
             assert result.status == (placing.FOUND if least <= capacity else placing.EXHAUSTED)
+
+
+def cut_rectangle(rng: random.Random, pieces: int, sections: int, height: int) -> Columns:
+    """A full rectangle cut into pieces, one of them made a byte smaller: a packing that leaves almost nothing to choose, and is hard to find."""
+    whole = [(0, sections, height)]
+    while len(whole) < pieces:
+        born, dead, size = whole.pop(rng.randrange(len(whole)))
+        if rng.random() < 0.5 and dead - born > 1:
+            between = rng.randint(born + 1, dead - 1)
+            whole += [(born, between, size), (between, dead, size)]
+        elif size > 1:
+            low = rng.randint(1, size - 1)
+            whole += [(born, dead, low), (born, dead, size - low)]
+        else:
+            whole.append((born, dead, size))
+    rng.shuffle(whole)
+    sizes = [max(1, size - (b == 0)) for b, (_, _, size) in enumerate(whole)]
+    return [born for born, _, _ in whole], [dead for _, dead, _ in whole], sizes, list(range(pieces))
+
+
+@pytest.mark.parametrize("name", PRUNINGS)
+def test_without_a_pruning_the_answer_is_the_same_and_the_nodes_are_more(name: str) -> None:
+    nodes = {True: 0, False: 0}
+    for seed in range(80):
+        columns = cut_rectangle(random.Random(seed), 24, 12, 40)
+        for on, prunings in ((True, Prunings()), (False, Prunings().all_but(name))):
+            result, _ = run_dive(placing.dive, columns, 12, 40, 10**6, prunings)
+            assert result.status == placing.FOUND
+            nodes[on] += result.nodes
+    assert nodes[False] > nodes[True]
 
 
 def test_a_dive_stops_at_its_limit_and_at_its_seconds() -> None:

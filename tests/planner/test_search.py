@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.families import FAMILIES, make_graph
+from benchmarks.families import FAMILIES, make_graph, small_graph
 from tests.oracles import least_peak_by_memo
 from tests.strategies import graphs
+from theano_memopt.options import Prunings
 from theano_memopt.planner import kernel
 from theano_memopt.planner.kernel import CompiledKernel, PythonKernel, kernel_for
 from theano_memopt.planner.liveness import timeline
@@ -71,6 +72,35 @@ def test_a_restart_forgets_nothing_that_matters(graph: Graph) -> None:
     assert outcome == FOUND and timeline(graph, search.trail).peak == least
 
 
+PRUNINGS = ("settle", "commit", "cut", "memory")
+
+
+@pytest.mark.parametrize("name", PRUNINGS)
+def test_without_a_pruning_the_answer_is_the_same_and_the_states_are_more(name: str) -> None:
+    """Under the least peak there is an order, below it there is none, with the pruning and without it."""
+    states = {True: 0, False: 0}
+    for seed in range(40):
+        graph = small_graph(12, seed)
+        least = least_peak_by_memo(graph)
+        for on, prunings in ((True, Prunings()), (False, Prunings().all_but(name))):
+            for budget, outcome in ((least, FOUND), (least - 1, EXHAUSTED)):
+                search = kernel_for(graph).search(budget, _critical(graph), prunings)
+                assert search.run(10**6) == outcome
+                states[on] += search.states
+    assert states[False] > states[True]
+
+
+@needs_compiled
+@settings(max_examples=60)
+@given(graphs(most=8), st.sampled_from(PRUNINGS), st.integers(0, 2))
+def test_the_twins_agree_without_a_pruning(graph: Graph, name: str, below: int) -> None:
+    budget, prunings = least_peak_by_memo(graph) - below, Prunings().all_but(name)
+    one, other = (kernel.search(budget, _critical(graph), prunings) for kernel in (PythonKernel(graph), kernel_for(graph)))
+    outcome = one.run(500)
+    assert (outcome, one.states) == (other.run(500), other.states)
+    assert outcome != EXHAUSTED or one.next_budget == other.next_budget
+
+
 @needs_compiled
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_twins_agree_state_for_state(family: str) -> None:
@@ -120,6 +150,7 @@ PLANS = """
 import json, sys
 from benchmarks.families import make_graph
 from theano_memopt.options import PlanOptions
+from theano_memopt.options import Prunings
 from theano_memopt.planner import kernel
 from theano_memopt.planner.certificate import schedule_to_json
 from theano_memopt.planner.exact import minimise_peak

@@ -32,7 +32,9 @@ from tests.theano.both import LINKERS, same, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano import arena, orders, probe, told
 from theano_memopt.hosts.theano.verify import Corrupted
-from theano_memopt.planner.arena import Arena, check_packing, pack
+from theano_memopt.options import PackOptions
+from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
+from theano_memopt.planner.load import greatest_load
 from theano_memopt.planner.plan import check_plan
 from theano_memopt.planner.slots import Slots, StorageRejected
 
@@ -295,8 +297,8 @@ class TestShapes:
 def test_stretched_offsets_are_sound(seed: int, rows: List[Tuple[int, int, int, int]]) -> None:
     spans = [(born, born + length) for _, born, length, _ in rows]
     old, new = ([arena._aligned(s * 64) for s, *_ in rows], [arena._aligned(s * 7) for *_, s in rows])
-    packed = pack(old, spans, arena.ALIGNMENT, effort=0)
-    floor = pack(new, spans, arena.ALIGNMENT, effort=0).floor
+    packed = pack(Packing(old, spans, arena.ALIGNMENT), PackOptions(effort=0))
+    floor = greatest_load(new, spans)
     moved = arena.stretched(packed.offsets, old, new, floor)
     check_packing(new, spans, moved, arena.ALIGNMENT)
     if old == new:

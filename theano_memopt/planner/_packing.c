@@ -1,9 +1,10 @@
 /* The dive of placing.py in C: the same words, the same order of events, the same nodes. Read that file first;
    what is said there is not said again here. One function, no numpy, no state between calls but the memory passed in.
 
-       dive(births, deaths, sizes, ranks, sections, capacity, limit, seconds, memory) -> (status, nodes, offsets or None)
+       dive(births, deaths, sizes, ranks, sections, capacity, limit, seconds, memory, prunings) -> (status, nodes, offsets or None)
 
-   births, deaths, sizes, ranks are arrays of 64-bit integers, memory is a writable array of 64-bit unsigned ones. */
+   births, deaths, sizes, ranks are arrays of 64-bit integers, memory is a writable array of 64-bit unsigned ones. Seconds below 0
+   mean no cap. `prunings` are the bits APART .. MEMORY, set for those that are on. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -14,6 +15,7 @@
 
 #define PLACED (INT64_MAX / 2) /* `lowest` of those that are placed: one comparison then passes them over */
 #define GOLDEN UINT64_C(0x9E3779B97F4A7C15)
+enum { APART = 1, LIFT = 2, WASTE = 4, TWINS = 8, MEMORY = 16 };
 enum { FOUND = 1, EXHAUSTED = 0, CUT = -1, NO_MEMORY = -2, INTERRUPTED = -3 };
 
 typedef struct {
@@ -28,7 +30,7 @@ typedef struct {
 } Change;
 
 typedef struct {
-    int64_t count, sections, capacity;
+    int64_t count, sections, capacity, prunings;
     const int64_t *births, *deaths, *sizes, *ranks;
     uint64_t *memory;
     uint64_t remembered;
@@ -103,7 +105,7 @@ static int settle(Search *z) {
     for (int64_t at = 0; at < z->queue_count; at++) {
         int64_t section = z->queue[at % z->sections];
         z->queued[section] = 0;
-        if (!z->rests[section]) continue;
+        if (!z->rests[section] || !(z->prunings & LIFT)) continue;
         int64_t least = INT64_MAX;
         for (int64_t i = z->living_at[section]; i < z->living_at[section + 1]; i++) {
             int64_t b = z->living[i];
@@ -152,6 +154,7 @@ static void undo(Search *z, const Frame *frame) {
 static int64_t floor_over_waste(Search *z, const Frame *frame) {
     int64_t section = frame->section, spot = frame->spot, raised = z->capacity + 1;
     if (spot + 1 + z->rests[section] > z->capacity) return -1;
+    if (!(z->prunings & WASTE)) return spot + 1;
     for (int64_t i = z->living_at[section]; i < z->living_at[section + 1]; i++) {
         int64_t b = z->living[i];
         if (z->lowest[b] > spot && z->lowest[b] < raised) raised = z->lowest[b];
@@ -179,7 +182,7 @@ static int64_t floor_over_waste(Search *z, const Frame *frame) {
 }
 
 static int twins(const Search *z, int64_t a, int64_t b) {
-    return z->births[a] == z->births[b] && z->deaths[a] == z->deaths[b] && z->sizes[a] == z->sizes[b];
+    return (z->prunings & TWINS) && z->births[a] == z->births[b] && z->deaths[a] == z->deaths[b] && z->sizes[a] == z->sizes[b];
 }
 
 static int open_frame(Search *z, Frame *frame) {
@@ -187,13 +190,13 @@ static int open_frame(Search *z, Frame *frame) {
     int64_t spot = INT64_MAX, fewest = -1;
     for (int64_t s = frame->first; s < frame->last; s++) {
         total += (uint64_t)z->floors[s] * z->weights[s] + z->waiting[s];
-        if (z->floors[s] < spot) spot = z->floors[s];
+        if (z->rests[s] && z->floors[s] < spot) spot = z->floors[s];
     }
     frame->key = scatter(total) | 1;
-    if (z->memory[(frame->key >> 20) % z->remembered] == frame->key) return 0;
+    if ((z->prunings & MEMORY) && z->memory[(frame->key >> 20) % z->remembered] == frame->key) return 0;
     frame->spot = spot;
     for (int64_t s = frame->first; s < frame->last; s++) {
-        if (z->floors[s] != spot) continue;
+        if (z->floors[s] != spot || !z->rests[s]) continue;
         int64_t count = 0;
         for (int64_t i = z->living_at[s]; i < z->living_at[s + 1]; i++) {
             int64_t b = z->living[i];
@@ -273,7 +276,7 @@ static int run(Search *z, int64_t limit, double seconds, int64_t *nodes) {
             continue;
         }
         int64_t end = first + 1;
-        while (end < top->last && z->crossing[end]) end++;
+        while (end < top->last && (z->crossing[end] || !(z->prunings & APART))) end++;
         ++*nodes;
         if (*nodes > limit || (seconds >= 0 && *nodes % 256 == 0 && now() > until)) return CUT;
         if (*nodes % 4096 == 0 && PyErr_CheckSignals()) return INTERRUPTED;
@@ -367,14 +370,15 @@ static const char *complaint(const Search *z, const Py_buffer *views) {
 
 static PyObject *dive(PyObject *module, PyObject *args) {
     Py_buffer views[5];
-    long long sections, capacity, limit;
+    long long sections, capacity, limit, prunings;
     double seconds;
     (void)module;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*LLLdw*", &views[0], &views[1], &views[2], &views[3], &sections, &capacity, &limit, &seconds, &views[4]))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*LLLdw*L", &views[0], &views[1], &views[2], &views[3], &sections, &capacity, &limit, &seconds,
+                          &views[4], &prunings))
         return NULL;
     Search z;
     memset(&z, 0, sizeof z);
-    z.count = (int64_t)(views[0].len / 8), z.sections = sections, z.capacity = capacity;
+    z.count = (int64_t)(views[0].len / 8), z.sections = sections, z.capacity = capacity, z.prunings = prunings;
     z.births = views[0].buf, z.deaths = views[1].buf, z.sizes = views[2].buf, z.ranks = views[3].buf;
     z.memory = views[4].buf, z.remembered = (uint64_t)(views[4].len / 8);
     PyObject *result = NULL;
@@ -392,7 +396,7 @@ static PyObject *dive(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
-    {"dive", dive, METH_VARARGS, "dive(births, deaths, sizes, ranks, sections, capacity, limit, seconds, memory) -> (status, nodes, offsets or None)"},
+    {"dive", dive, METH_VARARGS, "dive(births, deaths, sizes, ranks, sections, capacity, limit, seconds, memory, prunings) -> (status, nodes, offsets or None)"},
     {NULL, NULL, 0, NULL},
 };
 

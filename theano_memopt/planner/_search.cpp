@@ -258,13 +258,14 @@ Word scramble(Word x) {  // splitmix64
     return x ^ (x >> 31);
 }
 
+enum Pruning { kSettle = 1, kCommit = 2, kMemory = 4 };  // set for those that are on
 enum Status { kRunning = 0, kFound = 1, kExhausted = 2 };
 
 // search.py: BudgetSearch
 class Search {
 public:
-    Search(const Problem& problem, Bytes budget, const std::vector<const Cut*>& critical)
-        : problem_(problem), budget_(budget), done_(problem.n), ready_(problem.n), missing_(problem.n), unread_(problem.m) {
+    Search(const Problem& problem, Bytes budget, const std::vector<const Cut*>& critical, int prunings)
+        : problem_(problem), prunings_(prunings), budget_(budget), done_(problem.n), ready_(problem.n), missing_(problem.n), unread_(problem.m) {
         for (int t = 0; t < problem.n; ++t)
             if (!(missing_[t] = int(problem.before[t].size()))) ready_.add(t);
         for (int b = 0; b < problem.m; ++b) unread_[b] = int(problem.readers[b].size());
@@ -300,7 +301,7 @@ private:
     Status advance(int rule) {
         Frame& top = stack_.back();
         if (top.next == top.children.size()) {
-            failed_.insert(top.key);
+            fail(top.key);
             leave(top.mark, top.cut_marks);
             stack_.pop_back();
             return stack_.empty() ? kExhausted : kRunning;
@@ -319,7 +320,7 @@ private:
         for (Cut& cut : cuts_) marks.push_back(cut.mark());
         bool hopeless = failed_.count(key_) || !fits(mark);
         if (hopeless) {
-            failed_.insert(key_);
+            fail(key_);
             leave(mark, marks);
             return stack_.empty() ? kExhausted : kRunning;
         }
@@ -332,6 +333,10 @@ private:
     void leave(std::size_t mark, const std::vector<Cut::Mark>& marks) {
         back_to(mark);
         for (std::size_t i = 0; i < cuts_.size(); ++i) cuts_[i].undo(marks[i]);
+    }
+
+    void fail(const Key& key) {
+        if (prunings_ & kMemory) failed_.insert(key);
     }
 
     bool fits(std::size_t from) {
@@ -369,7 +374,7 @@ private:
             }
             std::size_t mark = trail.size();
             step(task);
-            if (falls_back(before, resting)) committed = task;
+            if ((prunings_ & kCommit) && falls_back(before, resting)) committed = task;
             settle();
             bool known = failed_.count(key_);
             if (committed >= 0) dead = known;
@@ -409,7 +414,7 @@ private:
     }
 
     void settle() {
-        for (bool moved = true; moved;) {
+        for (bool moved = prunings_ & kSettle; moved;) {
             moved = false;
             const Bits now = ready_;
             now.each([&](int task) {
@@ -455,6 +460,7 @@ private:
     }
 
     const Problem& problem_;
+    int prunings_;
     Bytes budget_, live_ = 0;
     Bits done_, ready_;
     std::vector<int> missing_, unread_;
@@ -519,10 +525,10 @@ Bytes memopt_cut(const Kernel* kernel, int task, const int* done, int count, con
 }
 int memopt_arcs(const Kernel* kernel) { return int(kernel->problem.forward.size()); }
 
-Search* memopt_search(Kernel* kernel, Bytes budget, const int* critical, int count) {
+Search* memopt_search(Kernel* kernel, Bytes budget, const int* critical, int count, int prunings) {
     std::vector<const Cut*> cuts;
     for (int i = 0; i < count; ++i) cuts.push_back(kernel->cut(critical[i]));
-    return new Search(kernel->problem, budget, cuts);
+    return new Search(kernel->problem, budget, cuts, prunings);
 }
 void memopt_search_free(Search* search) { delete search; }
 int memopt_search_run(Search* search, Bytes until, int rule) { return search->run(until, rule); }

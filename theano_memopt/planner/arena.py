@@ -13,7 +13,7 @@ Words
     height    the end of the highest buffer: the bytes that the arena takes
     gap       free offsets between two neighbours of a buffer
 
->>> pack([6, 3, 3], [(0, 2), (1, 4), (2, 4)])
+>>> pack(Packing((6, 3, 3), ((0, 2), (1, 4), (2, 4))))
 Arena(offsets=(0, 6, 0), height=9, floor=9)
 """
 
@@ -21,30 +21,49 @@ from __future__ import annotations
 
 import math
 import time
-from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby
-from typing import Any, Callable, Collection, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Collection, Iterator, List, Optional, Sequence, Tuple
 
 import numpy
 
+from theano_memopt.options import PACKING, PackOptions
 from theano_memopt.planner import placing
 from theano_memopt.planner.liveness import lives
+from theano_memopt.planner.load import Span, greatest_load, loads
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import StorageRejected
-
-Span = Tuple[int, int]
-
-DEFAULT_EFFORT = 100_000
-"""Under a second with the compiled dive. The arenas of real training graphs meet their floor in the first rules."""
 
 DIVE_NODES = 1_000
 """Choice points of the shortest dive (twice the buffers where that is more). Luck decides most dives early, so many short ones find more."""
 
 CROWDED = 10_000
 """Buffers times the sections they live in. Where there are k times as many, a choice point takes k times as long and weighs k."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The problem: buffers of given sizes with given lives. Checked at birth."""
+
+    sizes: Sequence[int]
+    spans: Sequence[Span]
+    alignment: int = 1
+
+    def __post_init__(self) -> None:
+        if self.alignment < 1:
+            raise ValueError(f"an alignment is 1 or more, not {self.alignment}")
+        if len(self.sizes) != len(self.spans):
+            raise ValueError(f"{len(self.sizes)} sizes for {len(self.spans)} spans")
+        for size, (born, dead) in zip(self.sizes, self.spans):
+            if size < 0 or dead < born:
+                raise ValueError(f"a buffer of {size} bytes that lives [{born}, {dead})")
+
+    @property
+    def blocks(self) -> List[int]:
+        """Sizes rounded up to the alignment, so that aligned offsets follow by themselves."""
+        return [-(-size // self.alignment) * self.alignment for size in self.sizes]
 
 
 @dataclass(frozen=True)
@@ -57,23 +76,12 @@ class Arena:
     """The greatest live load of aligned sizes; no arena is lower."""
 
 
-def pack(
-    sizes: Sequence[int],
-    spans: Sequence[Span],
-    alignment: int = 1,
-    effort: int = DEFAULT_EFFORT,
-    seconds: Optional[float] = None,
-    progress: Optional[Callable[[str], None]] = None,
-    enough: int = 0,
-) -> Arena:
-    """An arena as low as can be found: one-pass rules first, then a search, until it meets the floor.
-
-    `effort` counts buffers placed by the rules and choice points of the search (see CROWDED); the same effort gives the same arena on
-    every machine. `seconds` is only a cap after which the best so far is given. A height of `enough` is not improved on.
-    """
-    until = None if seconds is None else time.monotonic() + seconds
-    blocks = _blocks(sizes, spans, alignment)
-    floor = _floor(blocks, spans)
+def pack(packing: Packing, options: PackOptions = PACKING) -> Arena:
+    """An arena as low as can be found: one-pass rules first, then a search, until it meets the floor."""
+    until = None if options.seconds is None else time.monotonic() + options.seconds
+    blocks, spans = packing.blocks, packing.spans
+    floor = greatest_load(blocks, spans)
+    goal = max(floor, options.enough)
     best = [0] * len(blocks)
     best_height = -1
     spent = 0
@@ -82,28 +90,22 @@ def pack(
         height = _height(blocks, spans, offsets)
         if best_height < 0 or height < best_height:
             best, best_height = offsets, height
-        if best_height <= max(floor, enough) or spent >= effort or (until is not None and time.monotonic() > until):
+        if best_height <= goal or spent >= options.effort or (until is not None and time.monotonic() > until):
             break
-    if best_height > max(floor, enough) and spent < effort:
-        search = _Search(blocks, spans, max(floor, enough), best, best_height, progress)
-        search.run(effort - spent, until)
+    if best_height > goal and spent < options.effort:
+        search = _Search(packing, options, goal, best, best_height)
+        search.run(options.effort - spent, until)
         best, best_height = search.best, search.height
     return Arena(tuple(best), best_height, floor)
 
 
 def pack_graph(
-    graph: Graph,
-    order: Sequence[int],
-    alignment: int = 64,
-    may_lie: Optional[Collection[int]] = None,
-    effort: int = DEFAULT_EFFORT,
-    seconds: Optional[float] = None,
-    progress: Optional[Callable[[str], None]] = None,
+    graph: Graph, order: Sequence[int], alignment: int = 64, may_lie: Optional[Collection[int]] = None, options: PackOptions = PACKING
 ) -> Arena:
     """An arena for the buffers that tasks write (of those, the ones in `may_lie`)."""
     spans = lives(graph, order)
     inside = _inside(graph, may_lie)
-    packed = pack([graph.buffers[b].size for b in inside], [spans[b] for b in inside], alignment, effort, seconds, progress)
+    packed = pack(Packing(tuple(graph.buffers[b].size for b in inside), tuple(spans[b] for b in inside), alignment), options)
     offsets: List[Optional[int]] = [None] * len(graph.buffers)
     for b, offset in zip(inside, packed.offsets):
         offsets[b] = offset
@@ -165,28 +167,6 @@ def _inside(graph: Graph, may_lie: Optional[Collection[int]]) -> List[int]:
     return [b for b, buffer in enumerate(graph.buffers) if buffer.producer is not None and (allowed is None or b in allowed)]
 
 
-def _blocks(sizes: Sequence[int], spans: Sequence[Span], alignment: int) -> List[int]:
-    """Sizes rounded up to the alignment, so that aligned offsets follow by themselves."""
-    if alignment < 1:
-        raise ValueError(f"an alignment is 1 or more, not {alignment}")
-    if len(sizes) != len(spans):
-        raise ValueError(f"{len(sizes)} sizes for {len(spans)} spans")
-    for size, (born, dead) in zip(sizes, spans):
-        if size < 0 or dead < born:
-            raise ValueError(f"a buffer of {size} bytes that lives [{born}, {dead})")
-    return [-(-size // alignment) * alignment for size in sizes]
-
-
-def _floor(blocks: Sequence[int], spans: Sequence[Span]) -> int:
-    """The greatest load."""
-    changes = sorted([(dead, -size) for size, (_, dead) in zip(blocks, spans)] + [(born, size) for size, (born, _) in zip(blocks, spans)])
-    load = greatest = 0
-    for _, change in changes:
-        load += change
-        greatest = max(greatest, load)
-    return greatest
-
-
 def _height(blocks: Sequence[int], spans: Sequence[Span], offsets: Sequence[int]) -> int:
     return max((o + s for o, s, (born, dead) in zip(offsets, blocks, spans) if s and dead > born), default=0)
 
@@ -237,16 +217,9 @@ def _fit(blocks: Sequence[int], spans: Sequence[Span], order: Sequence[int], tig
 class _Search:
     """Dives in turn: every other one aims straight at the goal, the others step down between the goal and the best so far."""
 
-    def __init__(
-        self,
-        blocks: Sequence[int],
-        spans: Sequence[Span],
-        goal: int,
-        best: List[int],
-        height: int,
-        progress: Optional[Callable[[str], None]],
-    ) -> None:
-        self.best, self.height, self.progress = best, height, progress
+    def __init__(self, packing: Packing, options: PackOptions, goal: int, best: List[int], height: int) -> None:
+        self.best, self.height, self.options = best, height, options
+        blocks, spans = packing.blocks, packing.spans
         self.inside = [b for b, (born, dead) in enumerate(spans) if blocks[b] and dead > born]
         moments = sorted({spans[b][0] for b in self.inside})
         self.births = [bisect_left(moments, spans[b][0]) for b in self.inside]
@@ -261,6 +234,7 @@ class _Search:
         if sum(self.sizes) >= 2**61:  # the dives count in 64 bits
             return
         weight = max(1, (sum(self.deaths) - sum(self.births)) // CROWDED)
+        crowd = placing.Crowd(self.births, self.deaths, self.sizes, self.sections, self.options.prunings)
         memory = placing.new_memory()
         shortest = max(DIVE_NODES, 2 * len(self.sizes))
         straight, stepping = _Stream(), _Stream()
@@ -270,18 +244,13 @@ class _Search:
             if least < self.goal:
                 return
             stream = (straight, stepping)[turn % 2]
-            capacity = self.goal if stream is straight else self.goal + stream.step(least - self.goal)
-            dive = placing.dive(
-                array("q", self.births),
-                array("q", self.deaths),
-                array("q", self.sizes),
-                array("q", self._ranks(stream.dives, turn)),
-                self.sections,
-                capacity,
-                min(shortest * _luby(stream.dives // len(self.keys) + 1), effort // weight),
-                -1.0 if until is None else max(0.0, until - time.monotonic()),
-                memory,
+            aim = placing.Aim(
+                capacity=self.goal if stream is straight else self.goal + stream.step(least - self.goal),
+                ranks=self._ranks(stream.dives, turn),
+                limit=min(shortest * _luby(stream.dives // len(self.keys) + 1), effort // weight),
+                seconds=None if until is None else max(0.0, until - time.monotonic()),
             )
+            dive = placing.dive(crowd, aim, memory)
             effort -= dive.nodes * weight
             turn += 1
             stream.dives += 1
@@ -289,23 +258,18 @@ class _Search:
                 self._keep(dive.offsets)
                 stepping = _Stream()
             elif dive.status == placing.EXHAUSTED:
-                self.goal = max(self.goal, capacity + 1)
+                self.goal = max(self.goal, aim.capacity + 1)
 
     def _keep(self, offsets: Sequence[int]) -> None:
         self.height = self.unit * max(offset + size for offset, size in zip(offsets, self.sizes))
         for b, offset in zip(self.inside, offsets):
             self.best[b] = offset * self.unit
-        if self.progress is not None:
-            self.progress(f"arena of {self.height} bytes")
+        if self.options.progress is not None:
+            self.options.progress(f"arena of {self.height} bytes")
 
     def _keys(self) -> Tuple[List[int], ...]:
         """What makes a buffer worth placing early: a long life, a large area, a large size, a crowded time."""
-        load = [0] * (self.sections + 1)
-        for born, dead, size in zip(self.births, self.deaths, self.sizes):
-            load[born] += size
-            load[dead] -= size
-        for s in range(self.sections):
-            load[s + 1] += load[s]
+        load = loads(self.sizes, zip(self.births, self.deaths), self.sections)
         length = [dead - born for born, dead in zip(self.births, self.deaths)]
         largest = max(self.sizes) + 1
         return (

@@ -35,7 +35,7 @@ from theano_memopt.planner.improve import Piece, WalkedOrder
 from theano_memopt.planner.kernel import Kernel, Search, kernel_for
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph
-from theano_memopt.planner.reduce import Reduced, reduce_graph
+from theano_memopt.planner.reduce import Reduced, reduce_graph, unreduced
 from theano_memopt.planner.search import EXHAUSTED, FARTHEST, FOUND, LEAST_LIVE, RUNNING
 
 CRITICAL = 8
@@ -119,7 +119,7 @@ class _Minimiser:
 
     @cached_property
     def reduced(self) -> Reduced:
-        return reduce_graph(self.graph)
+        return reduce_graph(self.graph) if self.options.prunings.merge else unreduced(self.graph)
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -170,6 +170,8 @@ class _Minimiser:
 
     def raise_floor_by_flow(self) -> None:
         """Only a task whose lowest known height is above the floor can raise it; the most promising come first."""
+        if not self.options.prunings.flow_floor:
+            return
         count = len(self.reduced.graph.tasks)
         at_most = min(CUTS_AT_MOST, CUTS_PER_EFFORT * self.options.effort)
         floors: Dict[int, int] = {}
@@ -184,7 +186,7 @@ class _Minimiser:
         self.shown_by = (self.ranking[:1], "last")
 
     def raise_floor_by_sets(self) -> None:
-        if self.settled or len(self.reduced.graph.tasks) ** 2 > CUTS_AT_MOST:
+        if not self.options.prunings.set_floor or self.settled or len(self.reduced.graph.tasks) ** 2 > CUTS_AT_MOST:
             return
         small = self.reduced.graph
         walked = WalkedOrder(self.graph, self.order)
@@ -217,7 +219,7 @@ class _Minimiser:
         """Look for an order under the budget, with everything that prunes. Lowers the peak or raises the floor if it can."""
         if self.settled:
             return RUNNING
-        search = self.kernel.search(budget, self.ranking[:CRITICAL])
+        search = self.kernel.search(budget, self.ranking[:CRITICAL], self.options.prunings)
         outcome = self._run(search, slice_, (LEAST_LIVE, FARTHEST))
         if outcome == FOUND:
             self._found("search", search.trail)
@@ -245,7 +247,7 @@ class _Minimiser:
             low = self.floor
             while not self.settled and self.peak - low > self.peak // 200:
                 budget = (low + self.peak - 1) // 2
-                search = self.kernel.search(budget, ())
+                search = self.kernel.search(budget, (), self.options.prunings)
                 if self._run(search, states, (rule,)) == FOUND:
                     self._found("dive", search.trail)
                 else:
@@ -304,7 +306,7 @@ class _Minimiser:
             for budget in sorted({max(least, peak * 7 // 8), max(least, peak * 63 // 64), peak - 1}):
                 if self.settled or least >= peak:
                     return False
-                search = kernel.search(budget - piece.constant, critical)
+                search = kernel.search(budget - piece.constant, critical, self.options.prunings)
                 if self._run(search, slice_, (LEAST_LIVE, FARTHEST) if pressing else (LEAST_LIVE,)) == FOUND:
                     walked.put_back(piece, reduced.lift(search.trail))
                     return True

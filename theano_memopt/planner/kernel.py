@@ -12,6 +12,7 @@ import os
 from array import array
 from typing import Any, List, Optional, Sequence, Union
 
+from theano_memopt.options import ALL_PRUNINGS, Prunings
 from theano_memopt.planner.flow import INFINITE, Cut, Network
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.search import EXHAUSTED, FOUND, RUNNING, BudgetSearch
@@ -46,17 +47,19 @@ class PythonKernel:
             cut.force(other, INFINITE - 1)
         return cut.flows()
 
-    def search(self, budget: int, critical: Sequence[int]) -> BudgetSearch:
-        return BudgetSearch(self.graph, budget, critical)
+    def search(self, budget: int, critical: Sequence[int], prunings: Prunings = ALL_PRUNINGS) -> BudgetSearch:
+        return BudgetSearch(self.graph, budget, critical, prunings)
 
 
 class CompiledSearch:
     """BudgetSearch, compiled."""
 
-    def __init__(self, kernel: CompiledKernel, budget: int, critical: Sequence[int]) -> None:
+    def __init__(self, kernel: CompiledKernel, budget: int, critical: Sequence[int], prunings: Prunings) -> None:
         self._kernel = kernel  # keeps the graph alive
         self._library = kernel.library
-        self._handle = self._library.memopt_search(kernel.handle, budget, _ints(critical), len(critical))
+        critical = critical if prunings.cut else ()
+        switches = prunings.settle | prunings.commit << 1 | prunings.memory << 2
+        self._handle = self._library.memopt_search(kernel.handle, budget, _ints(critical), len(critical), switches)
 
     def run(self, until: int, rule: int = 0) -> str:
         return _STATUS[self._library.memopt_search_run(self._handle, until, rule)]
@@ -111,8 +114,8 @@ class CompiledKernel:
     def _cut(self, task: int, done: Sequence[int], undone: Sequence[int], flows: Any) -> int:
         return int(self.library.memopt_cut(self.handle, task, _ints(done), len(done), _ints(undone), len(undone), _LARGEST_SUM, flows))
 
-    def search(self, budget: int, critical: Sequence[int]) -> CompiledSearch:
-        return CompiledSearch(self, budget, critical)
+    def search(self, budget: int, critical: Sequence[int], prunings: Prunings = ALL_PRUNINGS) -> CompiledSearch:
+        return CompiledSearch(self, budget, critical, prunings)
 
     def __del__(self) -> None:
         self.library.memopt_kernel_free(self.handle)
@@ -166,7 +169,7 @@ def _declare(library: Any) -> Any:
         ("kernel_free", None, [handle]),
         ("cut", size, [handle, number, ints, number, ints, number, size, ctypes.POINTER(size)]),
         ("arcs", number, [handle]),
-        ("search", handle, [handle, size, ints, number]),
+        ("search", handle, [handle, size, ints, number, number]),
         ("search_free", None, [handle]),
         ("search_run", number, [handle, size, number]),
         ("search_restart", None, [handle]),

@@ -24,6 +24,12 @@ A dive fails where floor + rest exceeds the capacity. So in a section that is as
 wasted at all, which is what makes hard instances solvable: the fuller they are, the fewer choices remain.
 
 `dive_compiled` is the same search in C (`_packing.c`), node for node; it is None where that could not be built.
+
+>>> crowd = Crowd(births=(0, 1, 2), deaths=(2, 3, 3), sizes=(6, 3, 3), sections=3)
+>>> dive_python(crowd, Aim(capacity=9, ranks=(0, 1, 2), limit=10), new_memory(4))
+Dive(status=1, nodes=3, offsets=[0, 6, 0])
+>>> dive_python(crowd, Aim(capacity=8, ranks=(0, 1, 2), limit=10), new_memory(4))
+Dive(status=0, nodes=0, offsets=None)
 """
 
 from __future__ import annotations
@@ -31,7 +37,10 @@ from __future__ import annotations
 import time
 from array import array
 from operator import mul
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, MutableSequence, NamedTuple, Optional, Sequence, Tuple
+
+from theano_memopt.options import ALL_PRUNINGS, Prunings
+from theano_memopt.planner.load import loads
 
 try:
     from theano_memopt.planner import _packing as compiled  # type: ignore[attr-defined,unused-ignore]
@@ -48,39 +57,63 @@ FOUND, EXHAUSTED, CUT = 1, 0, -1
 """How a dive ends: with offsets; with nothing left to try; at its limit of nodes or of seconds."""
 
 
+class Crowd(NamedTuple):
+    """The buffers to be placed: the same for every dive. Buffer b lives in the sections births[b] .. deaths[b] - 1 and has a size above 0."""
+
+    births: Sequence[int]
+    deaths: Sequence[int]
+    sizes: Sequence[int]
+    sections: int
+    prunings: Prunings = ALL_PRUNINGS
+
+
+class Aim(NamedTuple):
+    """What one dive tries: to place all of them below `capacity`, those of lower rank first, within `limit` nodes."""
+
+    capacity: int
+    ranks: Sequence[int]
+    limit: int
+    seconds: Optional[float] = None
+
+
 class Dive(NamedTuple):
     status: int
     nodes: int
     offsets: Optional[List[int]]
 
 
-def new_memory(bits: int = 18) -> Any:
-    """What dives remember of one another: keys of stretches that cannot be completed. For one set of buffers only."""
+Memory = MutableSequence[int]
+"""What dives remember of one another: keys of stretches that cannot be completed. For one crowd only."""
+
+
+def new_memory(bits: int = 18) -> Memory:
     return array("Q", bytes(8 << bits))
 
 
-def dive_python(births: Any, deaths: Any, sizes: Any, ranks: Any, sections: int, capacity: int, limit: int, seconds: float, memory: Any) -> Dive:
-    """Place all buffers below `capacity`, trying those of lower rank first, within `limit` nodes.
-
-    Buffer b lives in the sections births[b] .. deaths[b] - 1 and has a size above 0. Seconds below 0 mean no cap.
-    """
-    return _Search(births, deaths, sizes, ranks, sections, capacity, limit, seconds, memory).run()
+def dive_python(crowd: Crowd, aim: Aim, memory: Memory) -> Dive:
+    return _Search(crowd, aim, memory).run()
 
 
-def _compiled_dive() -> Optional[Callable[..., Dive]]:
+def _compiled_dive() -> Optional[Callable[[Crowd, Aim, Memory], Dive]]:
     if compiled is None:
         return None
 
-    def dive_compiled(
-        births: Any, deaths: Any, sizes: Any, ranks: Any, sections: int, capacity: int, limit: int, seconds: float, memory: Any
-    ) -> Dive:
-        return Dive(*compiled.dive(births, deaths, sizes, ranks, sections, capacity, limit, seconds, memory))
+    def dive_compiled(crowd: Crowd, aim: Aim, memory: Memory) -> Dive:
+        columns = [array("q", column) for column in (crowd.births, crowd.deaths, crowd.sizes, aim.ranks)]
+        seconds = -1.0 if aim.seconds is None else aim.seconds
+        return Dive(*compiled.dive(*columns, crowd.sections, aim.capacity, aim.limit, seconds, memory, _bits(crowd.prunings)))
 
     return dive_compiled
 
 
+def _bits(prunings: Prunings) -> int:
+    """The switches as `_packing.c` reads them."""
+    switches = (prunings.pack_apart, prunings.pack_lift, prunings.pack_waste, prunings.pack_twins, prunings.pack_memory)
+    return sum(on << place for place, on in enumerate(switches))
+
+
 dive_compiled = _compiled_dive()
-dive: Callable[..., Dive] = dive_compiled or dive_python
+dive: Callable[[Crowd, Aim, Memory], Dive] = dive_compiled or dive_python
 
 
 def scatter(value: int) -> int:
@@ -102,17 +135,18 @@ class _Frame:
 
 
 class _Search:
-    def __init__(
-        self, births: Any, deaths: Any, sizes: Any, ranks: Any, sections: int, capacity: int, limit: int, seconds: float, memory: Any
-    ) -> None:
-        self.births, self.deaths, self.sizes, self.ranks = list(births), list(deaths), list(sizes), list(ranks)
-        self.sections, self.capacity, self.limit, self.memory = sections, capacity, limit, memory
-        self.until = None if seconds < 0 else time.monotonic() + seconds
-        count = len(self.sizes)
+    def __init__(self, crowd: Crowd, aim: Aim, memory: Memory) -> None:
+        self.births, self.deaths, self.sizes, self.ranks = list(crowd.births), list(crowd.deaths), list(crowd.sizes), list(aim.ranks)
+        self.sections, self.capacity, self.limit, self.memory = crowd.sections, aim.capacity, aim.limit, memory
+        self.prunings = crowd.prunings
+        self.until = None if aim.seconds is None else time.monotonic() + aim.seconds
+        count, sections = len(self.sizes), self.sections
+        spans = list(zip(self.births, self.deaths))
         self.living: List[List[int]] = [[] for _ in range(sections)]
         self.floors = [0] * sections
-        self.rests = [0] * sections
-        self.crossing = [0] * (sections + 1)  # buffers still to be placed that live on both sides of a section's start
+        self.rests = loads(self.sizes, spans, sections)
+        self.crossing = [*loads([1] * count, [(born + 1, dead) for born, dead in spans], sections), 0]
+        """Of each section the buffers still to be placed that live on both sides of its start."""
         self.names = [scatter(((b + 1) * GOLDEN) & MASK) for b in range(count)]
         self.waiting = [0] * sections  # the names of the buffers still to be placed that are born there, added up
         self.weights = [scatter(((s + 1 + count) * GOLDEN) & MASK) | 1 for s in range(sections)]
@@ -122,12 +156,10 @@ class _Search:
         self.changes: List[Tuple[List[int], int, int]] = []  # what to put back: (list, index, value)
         self.queue: List[int] = []
         self.queued = [False] * sections
-        for b in range(count):
-            self.waiting[self.births[b]] += self.names[b]
-            for s in range(self.births[b], self.deaths[b]):
+        for b, (born, dead) in enumerate(spans):
+            self.waiting[born] += self.names[b]
+            for s in range(born, dead):
                 self.living[s].append(b)
-                self.rests[s] += self.sizes[b]
-                self.crossing[s] += s > self.births[b]
         self.nodes = 0
 
     def run(self) -> Dive:
@@ -162,6 +194,8 @@ class _Search:
         if first == last:
             return None
         end = first + 1
+        if not self.prunings.pack_apart:
+            return first, last
         while end < last and self.crossing[end]:
             end += 1
         return first, end
@@ -171,12 +205,12 @@ class _Search:
         first, last = frame.first, frame.last
         total = sum(map(mul, self.floors[first:last], self.weights[first:last])) + sum(self.waiting[first:last])
         frame.key = scatter((total + self.capacity * GOLDEN) & MASK) | 1
-        if self.memory[(frame.key >> 20) % len(self.memory)] == frame.key:
+        if self.prunings.pack_memory and self.memory[(frame.key >> 20) % len(self.memory)] == frame.key:
             return False
-        spot = frame.spot = min(self.floors[first:last])
+        spot = frame.spot = min(self.floors[s] for s in range(first, last) if self.rests[s])
         fewest = -1
         for s in range(first, last):
-            if self.floors[s] != spot:
+            if self.floors[s] != spot or not self.rests[s]:
                 continue
             count = sum(1 for b in self.living[s] if self.lowest[b] == spot)
             # The fewest choices fail first; among equals the section with the least room for waste.
@@ -189,7 +223,7 @@ class _Search:
         return True
 
     def _twins(self, a: int, b: int) -> bool:
-        return (self.births[a], self.deaths[a], self.sizes[a]) == (self.births[b], self.deaths[b], self.sizes[b])
+        return self.prunings.pack_twins and (self.births[a], self.deaths[a], self.sizes[a]) == (self.births[b], self.deaths[b], self.sizes[b])
 
     def _advance(self, frame: _Frame) -> bool:
         """Undo what was tried last and try what comes next: each choice in turn, then waste."""
@@ -218,6 +252,8 @@ class _Search:
         section, spot = frame.section, frame.spot
         if spot + 1 + self.rests[section] > self.capacity:
             return -1
+        if not self.prunings.pack_waste:
+            return spot + 1
         above = [self.lowest[b] for b in self.living[section] if spot < self.lowest[b] < PLACED]
         if frame.choices:
             first = min(self.births[b] for b in frame.choices)
@@ -279,7 +315,7 @@ class _Search:
             section = self.queue[at]
             at += 1
             self.queued[section] = False
-            if self.rests[section]:
+            if self.rests[section] and self.prunings.pack_lift:
                 least = min(self.lowest[b] for b in self.living[section])
                 if least > self.floors[section] and not self._raise(section, least):
                     return False

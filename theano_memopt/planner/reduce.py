@@ -72,6 +72,11 @@ def reduce_graph(graph: Graph) -> Reduced:
     return merging.result()
 
 
+def unreduced(graph: Graph) -> Reduced:
+    """Nothing merged: for those who want to see what merging saves."""
+    return Reduced(graph, tuple((t,) for t in range(len(graph.tasks))), tuple(range(len(graph.tasks))))
+
+
 class _Merging:
     """The graph while it shrinks. A merged task goes by the name of its head: p for `follow`, v for `prepare`."""
 

@@ -1,7 +1,7 @@
 """Is there an order with a peak of at most B bytes? A search over down-sets that finds one, or proves that there is none.
 
 Live bytes depend on the set of tasks done (liveness.py), so a state is such a set. The search goes depth first, remembers
-every set from which it has failed, and stays small through four rules. S is the set of tasks done.
+every set from which it has failed, and stays small through four rules. Each has a switch (`Prunings`). S is the set of tasks done.
 
     settle     a ready task that fits and frees at least what it allocates is run at once
     commit     if a step, followed by tasks that it alone made ready and that are free in the sense of `settle`, comes back
@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from typing import List, NamedTuple, Sequence, Set, Tuple
 
+from theano_memopt.options import ALL_PRUNINGS, Prunings
 from theano_memopt.planner.flow import INFINITE, Cut, CutMark, Network
 from theano_memopt.planner.model import Graph
 
@@ -51,11 +52,12 @@ class _Frame(NamedTuple):
 
 
 class BudgetSearch:
-    def __init__(self, graph: Graph, budget: int, critical: Sequence[int]) -> None:
+    def __init__(self, graph: Graph, budget: int, critical: Sequence[int], prunings: Prunings = ALL_PRUNINGS) -> None:
         self.states = 0
         self.next_budget = INFINITE
         self.trail: List[int] = []
         self._budget = budget
+        self._prunings = prunings
         self._behind = graph.successors
         self._allocates = graph.allocates
         self._sizes = [buffer.size for buffer in graph.buffers]
@@ -68,6 +70,7 @@ class BudgetSearch:
         self._failed: Set[int] = set()
         self._stack: List[_Frame] = []
         self._status = RUNNING
+        critical = critical if prunings.cut else ()
         network = Network(graph) if critical else None
         self._cuts = [Cut(network, task) for task in critical] if network else []
         self._root_marks = [cut.mark() for cut in self._cuts]
@@ -90,7 +93,7 @@ class BudgetSearch:
     def _advance(self, rule: int) -> str:
         top = self._stack[-1]
         if not top.children:
-            self._failed.add(top.key)
+            self._fail(top.key)
             self._leave(top.mark, top.cut_marks)
             self._stack.pop()
             return RUNNING if self._stack else EXHAUSTED
@@ -105,7 +108,7 @@ class BudgetSearch:
             return FOUND
         cut_marks = [cut.mark() for cut in self._cuts]
         if self._done in self._failed or not self._fits(mark):
-            self._failed.add(self._done)
+            self._fail(self._done)
             self._leave(mark, cut_marks)
             return RUNNING if self._stack else EXHAUSTED
         self._stack.append(_Frame(mark, cut_marks, self._done, self._children(rule)[::-1]))
@@ -115,6 +118,10 @@ class BudgetSearch:
         self._back_to(mark)
         for cut, cut_mark in zip(self._cuts, cut_marks):
             cut.undo(cut_mark)
+
+    def _fail(self, done: int) -> None:
+        if self._prunings.memory:
+            self._failed.add(done)
 
     def _fits(self, mark: int) -> bool:
         """The `cut` rule, for what was run since `mark`."""
@@ -139,7 +146,7 @@ class BudgetSearch:
                 continue
             mark = len(self.trail)
             self._step(task)
-            committed = self._falls_back(set(before), resting)
+            committed = self._prunings.commit and self._falls_back(set(before), resting)
             self._settle()
             known = self._done in self._failed
             if not committed and not known:
@@ -171,7 +178,7 @@ class BudgetSearch:
         return self._live <= resting
 
     def _settle(self) -> None:
-        moved = True
+        moved = self._prunings.settle
         while moved:
             moved = False
             for task in sorted(self._ready):

@@ -58,7 +58,8 @@ from theano_memopt.hosts.theano.layout import lies_in
 from theano_memopt.hosts.theano.orders import Cell, Machines, Order
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain
 from theano_memopt.hosts.theano.true_shapes import Signature
-from theano_memopt.planner.arena import Arena, check_packing, pack
+from theano_memopt.options import PackOptions
+from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.plan import Plan
 
@@ -340,7 +341,7 @@ class House(Machines):
         if arena is None:
             spans = self.spans(self.order)
             inside, alive = [sizes[b] for b in buffers], [spans[b] for b in buffers]
-            arena = pack(inside, alive, ALIGNMENT) if search else pack(inside, alive, ALIGNMENT, effort=0)
+            arena = pack(Packing(inside, alive, ALIGNMENT), PackOptions() if search else PackOptions(effort=0))
             check_packing(inside, alive, arena, ALIGNMENT, [self.graph.buffers[b].label for b in buffers])
             self._last = (self.order, buffers, tuple(_aligned(size) for size in inside), arena)
         kinds, turns = zip(*[self._kind(b, lying[b]) for b in buffers]) if buffers else ((), ())
