@@ -1,5 +1,5 @@
 """Orders and places for the buffers of any task graph, with proofs. Knows no framework.
 
-model -> liveness -> reduce, flow, floors, heuristics -> search (compiled twin: _search.cpp) -> exact -> certificate
-                  -> slots, arena (placing; compiled twin: _packing.c)                       -> plan
+model, load -> liveness -> reduce, flow, floors, heuristics -> search (compiled twin: _search.cpp) -> exact -> certificate
+                        -> slots, arena (placing; compiled twin: _packing.c)                 -> plan
 """
