@@ -48,7 +48,7 @@ $(STAMP): setup.py
 	echo "making $(VENV) with $$python"; \
 	"$$python" -m venv --clear "$(VENV)"; \
 	"$(RUN)" -m pip install --quiet --disable-pip-version-check pip==25.0.1 setuptools==75.3.2 wheel==0.45.1; \
-	"$(RUN)" -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	"$(RUN)" -m pip install --quiet --disable-pip-version-check -e '.[theano,dev]'; \
 	touch "$(STAMP)" "$(VENV)/.ext"
 
 ext: $(VENV)/.ext  ## build the planner's compiled parts again after a change
@@ -95,7 +95,7 @@ $(CLIENTS_VENV)/.made: setup.py
 	"$$python" -m venv --clear "$(CLIENTS_VENV)"; \
 	pip="$(CLIENTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check"; \
 	$$pip pip==25.0.1 setuptools==75.3.2 wheel==0.45.1; \
-	$$pip -e . $(KERAS) || { echo "Keras and what it needs could not be installed into $(CLIENTS_VENV): is a package index within reach?" >&2; exit 2; }; \
+	$$pip -e '.[theano]' $(KERAS) || { echo "Keras and what it needs could not be installed into $(CLIENTS_VENV): is a package index within reach?" >&2; exit 2; }; \
 	touch "$(CLIENTS_VENV)/.made"
 
 bench: ext $(HEADERS)/Python.h  ## peak, reserved bytes, time per call, compile time on real models: tables and out/bench/*.csv (ten minutes once its C code is compiled)

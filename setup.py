@@ -1,10 +1,12 @@
 """Build and dependencies. `pip install .` is enough to use the package; `make venv` adds the pinned tools of a developer.
 
 Why the pins are as they are
-    theano     1.0.5 is the last release; its sdist does not build on Python 3.12
-    numpy      1.24 removes `numpy.bool` and friends, which Theano 1.0.5 uses; 1.22 is the first that runs on 3.8 to 3.11 alike
-    scipy      the newest line that still has wheels for the same Pythons and accepts these numpys
-    developer  every tool at the newest release that still runs on Python 3.8, so that all four Pythons test with the same tools
+    numpy      1.17 is the oldest that has wheels for Python 3.8; there is no newest, since the planner uses what all of them have
+    scipy      likewise 1.4, the first with `maximum_flow`, the outside judge of floors
+    [theano]   1.0.5 is the last release; its sdist does not build on Python 3.12, and NumPy 1.24 removes `numpy.bool` and friends, which it uses.
+               An environment whose NumPy and SciPy lie in between keeps them
+    [test]     every tool at the newest release that still runs on Python 3.8, so that all Pythons test with the same tools
+    [dev]      the same with what `make lint` needs, and one NumPy and SciPy for all, which `make matrix` varies
 
 The compiled parts are optional: where there is no compiler the build goes on without them and the planner runs in Python.
 """
@@ -18,15 +20,22 @@ from setuptools import Extension, find_packages, setup
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-DEVELOPER = [
-    "numpy==1.23.5",
-    "scipy==1.10.1; python_version < '3.9'",
-    "scipy==1.11.4; python_version >= '3.9'",
-    "six==1.17.0",
+THEANO = [
+    "theano==1.0.5; python_version < '3.12'",
+    "numpy<1.24; python_version < '3.12'",
+]
+TEST = [
     "rich==13.9.4",
     "pytest==8.3.5",
     "pytest-xdist==3.6.1",
     "hypothesis==6.113.0",
+]
+DEVELOPER = [
+    *TEST,
+    "numpy==1.23.5",
+    "scipy==1.10.1; python_version < '3.9'",
+    "scipy==1.11.4; python_version >= '3.9'",
+    "six==1.17.0",
     "parameterized==0.9.0",
     "nose==1.3.7",
     "ruff==0.17.5",
@@ -65,21 +74,21 @@ setup(
     packages=find_packages(include=["theano_memopt", "theano_memopt.*", "theano_memopt_ops"]),
     package_data={"theano_memopt": ["py.typed", "*.html", "*.js", "*.css"], "theano_memopt.report": ["*.html", "*.js", "*.css"]},
     ext_modules=compiled_parts(),
-    python_requires=">=3.8,<3.12",
+    python_requires=">=3.8",
     install_requires=[
-        "theano==1.0.5",
-        "numpy>=1.22,<1.24",
-        "scipy>=1.10,<1.12",
-        "six>=1.9",
+        "numpy>=1.17",
+        "scipy>=1.4",
         "rich>=13",
     ],
-    extras_require={"dev": DEVELOPER},
+    extras_require={"theano": THEANO, "test": TEST, "dev": DEVELOPER},
     classifiers=[
         "License :: OSI Approved :: BSD License",
         "Programming Language :: Python :: 3.8",
         "Programming Language :: Python :: 3.9",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
     ],
     zip_safe=False,
 )

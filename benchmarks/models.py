@@ -4,7 +4,7 @@
     time        per call: stock with gc and without, stock with malloc tuned, ours with gc (cells) and without (arena)
     minimum     the least peak of all orders: the planner beside upstream's exact search
     compiling   what the pass adds to theano.function, with a warm C cache
-    machine     where these figures are from
+    machine     where these figures are from, and which BLAS multiplies on both sides
 
 Words
     ours gc, ours nogc   the pass with its default storage: shared cells with allow_gc=True, the arena with False
@@ -240,10 +240,13 @@ def machine() -> str:
     import numpy
     import theano
 
+    from theano_memopt.hosts.theano import blas
+
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else "")
     return (
         f"{model.group(1) if model else platform.processor()}, {os.cpu_count()} cores; {platform.system()} {platform.machine()}; "
-        f"Python {platform.python_version()}, NumPy {numpy.__version__}, Theano {theano.__version__}; {time.strftime('%Y-%m-%d')}"
+        f"Python {platform.python_version()}, NumPy {numpy.__version__}, Theano {theano.__version__}; "
+        f"BLAS: {blas.in_words()}; {time.strftime('%Y-%m-%d')}"
     )
 
 
@@ -256,11 +259,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--seconds", type=float, default=6.0, help="of calls per model and round (default 6)")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of compilations per model (default 5)")
     parser.add_argument("--size", type=int, default=1, help="divide the sizes of the models by this")
+    parser.add_argument("--blas", choices=("scipy", "theano"), default="scipy", help="SciPy's, or what Theano finds (default %(default)s)")
     parser.add_argument("--search", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.search:
         search(*given.search, given.size)
         return 0
+    if given.blas == "scipy":  # for this process and for the others
+        os.environ["THEANO_FLAGS"] = ",".join([*filter(None, [os.environ.get("THEANO_FLAGS")]), "mem_reuse.blas=scipy"])
     names = given.models.split(",")
     began = time.monotonic()
     measured = [row for rows in measure(names, VARIANTS, given.rounds, given.seconds, given.size) for row in rows]

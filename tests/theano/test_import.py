@@ -73,6 +73,18 @@ def test_flags_come_from_the_environment_and_leave_the_compile_cache_alone() -> 
     assert set(eval(told.splitlines()[1])) == {False}
 
 
+def test_only_flags_that_do_not_exist_are_warned_of() -> None:
+    warned = subprocess.run(
+        [sys.executable, "-c", WITH_THEANO],
+        env={**os.environ, "THEANO_FLAGS": _with("mem_reuse.effort=17,mem_reuse.efort=18,mem_reuse.storage=off")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert "there is no flag mem_reuse.efort; there are mem_reuse.order" in warned
+    assert "recognise" not in warned and warned.count("UserWarning") == 1
+
+
 def test_a_wrong_flag_is_theanos_own_error() -> None:
     with pytest.raises(AssertionError, match="Invalid value .*mem_reuse.order"):
         _run(WITH_THEANO, THEANO_FLAGS="mem_reuse.order=best")

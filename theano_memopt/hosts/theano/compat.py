@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
+import warnings
 from typing import Any, Iterator, List
 
 NO_THEANO = 'Theano 1.0.5 is not installed here; on Python 3.8 to 3.11 `pip install "theano-memopt[theano]"` brings it'
@@ -19,6 +20,7 @@ def theano_is_there() -> bool:
 
 def prepare() -> None:
     """Before `import theano`."""
+    _own_flags_are_known_later()
     _blas_opt_info()
     _scan_in_python()
 
@@ -27,6 +29,11 @@ def repair() -> None:
     """Right after `import theano`."""
     _batched_dot_without_blas()
     _variables_are_let_go()
+
+
+def _own_flags_are_known_later() -> None:
+    # The flags mem_reuse.* are declared once Theano is there, and until then it would warn of each that the user gives.
+    warnings.filterwarnings("ignore", r"Theano does not recognise this flag: mem_reuse\.", UserWarning)
 
 
 def _blas_opt_info() -> None:

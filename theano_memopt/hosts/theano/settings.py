@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Mapping
 
-from theano.configparser import AddConfigVar, BoolParam, EnumStr, IntParam, config
+from theano.configparser import THEANO_FLAGS_DICT, AddConfigVar, BoolParam, EnumStr, IntParam, config
 
 _PARAMETERS: Dict[str, Any] = {}
 
@@ -81,3 +82,6 @@ def declare() -> None:
         if name not in _PARAMETERS:
             _PARAMETERS[name] = parameter
             AddConfigVar(f"mem_reuse.{name}", doc, parameter, in_c_key=False)
+    for name in THEANO_FLAGS_DICT:  # Theano takes out those that are declared
+        if name.startswith("mem_reuse."):
+            warnings.warn(f"there is no flag {name}; there are {', '.join(f'mem_reuse.{known}' for known in _PARAMETERS)}", stacklevel=2)
