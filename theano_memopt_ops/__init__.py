@@ -20,11 +20,10 @@ __all__ = ["POOLS", "PRODUCTS", "Copy", "CopyToReshape", "in_place"]
 
 
 class Copy(gof.Op):
-    """A copy in a cell of its own, laid out like what is copied."""
+    """A copy in a cell of its own, as IncSubtensor makes one: in C laid out like what is copied, in Python in C order."""
 
     __props__ = ()
     check_input = False
-    _f16_ok = True
 
     def make_node(self, x: Any) -> Any:
         return gof.Apply(self, [x], [x.type()])
@@ -33,7 +32,7 @@ class Copy(gof.Op):
         return shapes[:1]
 
     def perform(self, node: Any, inputs: Any, outputs: Any, params: Any = None) -> None:
-        _copy_into(outputs[0], inputs[0], "K")
+        _copy_into(outputs[0], inputs[0], "C")
 
     def c_code(self, node: Any, name: str, inputs: Any, outputs: Any, sub: Any) -> str:
         return _filled(_COPY, X=inputs[0], Z=outputs[0], FAIL=sub["fail"])
@@ -51,6 +50,8 @@ class CopyToReshape(Copy):
     Where Reshape could have taken a view, the copy is laid out like the original and not in C order, with a gap wherever that
     has one: what comes after, a matrix product say, then takes the same way and answers with the same bits.
     """
+
+    _f16_ok = True
 
     def make_node(self, x: Any, shape: Any) -> Any:
         return gof.Apply(self, [x, shape], [x.type()])

@@ -8,18 +8,19 @@ dtype and the shape that it will have; the shapes are formulas over the lengths 
 
 Words
     stock    the same program compiled without the pass, for Theano's default machine: the oracle
-    setup    one way to compile with the pass: linker, storage, verify
+    setup    one way to compile with the pass: linker, storage, verify; without a compiler, or in float16, where Theano runs `perform`
     story    all that can be seen of a program: what each call returned or raised, the shared variables after it, whether what
              earlier calls returned and what the caller gave is still what it was
 
 Every operation can be replaced by an input of its dtype and shape, so a failing program stays a program while it is made
 smaller. Run this file for more seeds than the test-suite has:
 
-    python -m tests.theano.programs FIRST LAST [all] [narrow]
+    python -m tests.theano.programs FIRST LAST [all] [narrow] [python]
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -41,6 +42,8 @@ class Setup(NamedTuple):
     linker: str
     storage: str
     verify: bool = False
+    world: str = "c"
+    """"c" as described; "python" without a compiler; "float16" with every float in float16. The oracle is compiled in the same."""
 
 
 LINKERS = ("cvm", "vm", "cvm_nogc", "vm_nogc", "c|py")
@@ -48,11 +51,19 @@ STORAGES = ("off", "share", "arena")
 SETUPS = [Setup(linker, storage) for storage in STORAGES for linker in LINKERS] + [
     Setup(linker, storage, True) for storage in ("share", "arena") for linker in LINKERS[:4]
 ]
+IN_PYTHON = [
+    Setup(linker, storage, verify, world)
+    for world in ("python", "float16")
+    for linker in ("vm", "vm_nogc", "cvm_nogc")[: 2 + (world == "float16")]
+    for storage in ("share", "arena")
+    for verify in (False, True)
+]
+"""Where Theano runs `perform` of most ops."""
 
 
-def setups_of(seed: int, count: int = 3) -> List[Setup]:
+def setups_of(seed: int, count: int = 3, among: Sequence[Setup] = SETUPS) -> List[Setup]:
     """A few setups for one program; over the seeds every one has its turn."""
-    return [SETUPS[(seed * count + i * 7) % len(SETUPS)] for i in range(count)]
+    return [among[(seed * count + i * 7) % len(among)] for i in range(count)]
 
 
 # --- what a program can be made of -----------------------------------------------------------------------------------
@@ -972,20 +983,23 @@ def strides(value: Any) -> Any:
 
 
 def stock_mode(program: Program, linker: str = "cvm") -> Any:
-    from theano.compile.mode import Mode
-
-    return _fused(program, Mode(linker, "fast_run")).excluding("mem_reuse")
+    return _mode(program, linker).excluding("mem_reuse")
 
 
 def mode_of(program: Program, setup: Setup) -> Any:
-    from theano.compile.mode import Mode
-
     import theano_memopt
 
-    return theano_memopt.mode(_fused(program, Mode(setup.linker, "fast_run")), storage=setup.storage, verify=setup.verify)
+    return theano_memopt.mode(_mode(program, setup.linker), storage=setup.storage, verify=setup.verify)
 
 
-def _fused(program: Program, mode: Any) -> Any:
+def _mode(program: Program, linker: str) -> Any:
+    from theano import config
+    from theano.compile.mode import Mode
+    from theano.gof.vm import VM_Linker
+
+    # Where there is no compiler Theano makes its linkers without one.
+    without_compiler = not config.cxx and linker in ("vm", "vm_nogc")
+    mode = Mode(VM_Linker(allow_gc=linker == "vm") if without_compiler else linker, "fast_run")
     return mode if program["fusion"] else mode.excluding("fusion")
 
 
@@ -995,16 +1009,17 @@ class Invalid(Exception):
 
 def differences(program: Program, setups: Sequence[Setup]) -> List[Tuple[Setup, str]]:
     """Where a setup's story is not the stock's; [] is what is promised. Raises Invalid where stock has no story to tell."""
-    stories: Dict[Tuple[str, bool], Story] = {}
+    stories: Dict[Tuple[str, bool, str], Story] = {}
 
-    def anew(linker: str, never_empty: bool) -> Story:
+    def anew(linker: str, never_empty: bool, world: str) -> Story:
         try:
-            return tell(_never_empty(program) if never_empty else program, stock_mode(program, linker))
+            with compiler(world):
+                return tell(_in_world(program, world, never_empty), stock_mode(program, linker))
         except Exception as error:
             raise Invalid(f"{type(error).__name__}: {error}") from error
 
-    def stock(linker: str, never_empty: bool) -> Story:
-        key = (linker, never_empty)
+    def stock(linker: str, never_empty: bool, world: str) -> Story:
+        key = (linker, never_empty, world)
         if key not in stories:
             stories[key] = anew(*key)
         return stories[key]
@@ -1012,20 +1027,41 @@ def differences(program: Program, setups: Sequence[Setup]) -> List[Tuple[Setup, 
     found = []
     for setup in setups:
         nogc = setup.linker.endswith("nogc")
-        wanted = stock("cvm", nogc)
+        wanted = stock("vm" if setup.world == "python" else "cvm", nogc, setup.world)
         try:
-            ours = tell(_never_empty(program) if nogc else program, mode_of(program, setup))
+            with compiler(setup.world):
+                ours = tell(_in_world(program, setup.world, nogc), mode_of(program, setup))
         except Exception:
             found.append((setup, "did not compile: " + traceback.format_exc()[-1500:]))
             continue
         # What lies in a cell still can keep an op from raising (Dot22 of nothing), in Theano too; and c|py cannot run
         # everything that the machines can.
         alike = "cvm_nogc" if nogc else setup.linker
-        if ours != wanted and not (alike != "cvm" and ours == stock(alike, nogc)):
+        if ours != wanted and not (alike != "cvm" and ours == stock(alike, nogc, setup.world)):
             found.append((setup, describe(wanted, ours)))
     if found and any(anew(*key) != story for key, story in list(stories.items()) for _ in range(3)):
         raise Invalid("stock Theano does not agree with itself: it reads memory that nobody wrote (the pool of an empty image)")
     return found
+
+
+@contextlib.contextmanager
+def compiler(world: str) -> Iterator[None]:
+    """No compiler in the world "python"."""
+    from theano import config
+
+    before = config.cxx
+    config.cxx = "" if world == "python" else before
+    try:
+        yield
+    finally:
+        config.cxx = before
+
+
+def _in_world(program: Program, world: str, never_empty: bool) -> Program:
+    seen = _never_empty(program) if never_empty else program
+    if world != "float16":
+        return seen
+    return {**seen, "nodes": [{**node, "dtype": "float16"} if _floats(node) else node for node in seen["nodes"]]}
 
 
 def _never_empty(program: Program) -> Program:
@@ -1134,7 +1170,7 @@ def _redirected(program: Program, i: int, j: int) -> Program:
 BATCH = 25
 
 
-def main(first: int, last: int, every_setup: bool, wide: bool) -> int:
+def main(first: int, last: int, every_setup: bool, wide: bool, among: Sequence[Setup]) -> int:
     """Run the programs of these seeds in forked processes: a crash is a failure too, and ends only one batch."""
     import theano_memopt
 
@@ -1144,7 +1180,7 @@ def main(first: int, last: int, every_setup: bool, wide: bool) -> int:
     waiting = [list(range(seed, min(seed + BATCH, last))) for seed in range(first, last, BATCH)]
     while waiting:
         batch = waiting.pop(0)
-        for said in _in_a_child(batch, every_setup, wide):
+        for said in _in_a_child(batch, every_setup, wide, among):
             outcome = said["outcome"].split()[0]
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
             if outcome != "same":
@@ -1158,7 +1194,7 @@ def main(first: int, last: int, every_setup: bool, wide: bool) -> int:
     return 0 if set(outcomes) <= {"same", "invalid"} else 1
 
 
-def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool) -> Iterator[Dict[str, Any]]:
+def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool, among: Sequence[Setup]) -> Iterator[Dict[str, Any]]:
     """What becomes of each program, as far as the child gets."""
     read, write = os.pipe()
     child = os.fork()
@@ -1166,7 +1202,7 @@ def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool) -> Iterator
         os.close(read)
         with os.fdopen(write, "w") as out:
             for seed in seeds:
-                out.write(json.dumps(_judge(seed, every_setup, wide)) + "\n")
+                out.write(json.dumps(_judge(seed, every_setup, wide, among)) + "\n")
                 out.flush()
         os._exit(0)
     os.close(write)
@@ -1176,10 +1212,10 @@ def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool) -> Iterator
     os.waitpid(child, 0)
 
 
-def _judge(seed: int, every_setup: bool, wide: bool) -> Dict[str, Any]:
+def _judge(seed: int, every_setup: bool, wide: bool, among: Sequence[Setup]) -> Dict[str, Any]:
     program = generate(seed, wide)
     try:
-        found = differences(program, SETUPS if every_setup else setups_of(seed))
+        found = differences(program, among if every_setup else setups_of(seed, among=among))
     except Invalid as why:
         return {"seed": seed, "outcome": "invalid", "why": str(why)[:300]}
     if not found:
@@ -1198,4 +1234,5 @@ def _judge(seed: int, every_setup: bool, wide: bool) -> Dict[str, Any]:
 
 if __name__ == "__main__":
     gc.freeze()
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "all" in sys.argv[3:], "narrow" not in sys.argv[3:]))
+    words = sys.argv[3:]
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "all" in words, "narrow" not in words, IN_PYTHON if "python" in words else SETUPS))

@@ -13,6 +13,7 @@ from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, same, with_pass, without_pass
+from tests.theano.programs import compiler
 from theano_memopt.hosts.theano import arena, layout
 from theano_memopt.hosts.theano.reader import is_trusted
 
@@ -62,7 +63,7 @@ def test_the_last_bit_is_stocks_whatever_the_layout_of_the_arguments(linker: str
 
 @pytest.mark.parametrize(("linker", "storage"), [("cvm", "share"), ("vm_nogc", "share"), ("cvm", "arena")])
 def test_it_would_differ_if_every_layout_were_taken_for_steady(linker: str, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("theano_memopt.hosts.theano.reader.steady", lambda nodes: {v for node in nodes for v in node.outputs})
+    monkeypatch.setattr("theano_memopt.hosts.theano.reader.steady", lambda nodes, compiled: {v for node in nodes for v in node.outputs})
     assert _differ(linker, storage) > 0
 
 
@@ -171,7 +172,7 @@ def test_without_c_code_a_row_does_not_make_the_result_steady(monkeypatch: pytes
 def _steady(outputs: Any, inputs: List[Any]) -> Any:
     function = theano.function(inputs, outputs, mode=without_pass().excluding("fusion", "inplace"))
     fgraph = function.maker.fgraph
-    found = layout.steady([node for node in fgraph.toposort() if is_trusted(node.op)])
+    found = layout.steady([node for node in fgraph.toposort() if is_trusted(node.op)], compiled=True)
     return [v in found for v in fgraph.outputs]
 
 
@@ -200,3 +201,63 @@ def test_what_is_said_to_be_steady_is() -> None:
             assert value.flags.c_contiguous or b not in reading.steady
             in_fortran_order += value.flags.fnc
     assert in_fortran_order and len(reading.steady) > 5
+
+
+# --- ops that run in Python --------------------------------------------------------------------------------------------
+
+WRITES = {
+    "inc": lambda x, by: tt.inc_subtensor(x[1:3], by),
+    "set": lambda x, by: tt.set_subtensor(x[1:3], by),
+    "inc rows": lambda x, by: tt.inc_subtensor(x[[2, 1, 1]], by),
+    "set rows": lambda x, by: tt.set_subtensor(x[[2, 1]], by),
+}
+IN_PYTHON = {"no compiler": ("python", "float64", "float64"), "float16": ("c", "float16", "float16"), "by float16": ("c", "float64", "float16")}
+
+
+@pytest.mark.parametrize("linker", ["vm_nogc", "cvm_nogc", "vm"])
+@pytest.mark.parametrize("case", IN_PYTHON)
+@pytest.mark.parametrize("write", WRITES)
+def test_what_python_would_copy_in_c_order_is_copied_in_c_order(write: str, case: str, linker: str) -> None:
+    world, dtype, by = IN_PYTHON[case]
+    x = tt.TensorType(dtype, (False, False))("x")
+    y = WRITES[write](x, np.asarray(1, by))
+    arguments = [lay(np.random.RandomState(k).randn(203, 301).astype(dtype)) for k, lay in enumerate([np.asfortranarray, np.array] * 3)]
+    with compiler(world):
+        ours, stock = (theano.function([x], [y.sum(axis=0), y], mode=mode) for mode in (with_pass(linker, storage="arena"), without_pass(linker)))
+        for argument in arguments:
+            had, wanted = ours(argument), stock(argument)
+            same(had, wanted)
+            assert [a.strides for a in had] == [a.strides for a in wanted]
+            assert had[1].flags.c_contiguous
+
+
+def test_the_copy_that_c_code_makes_keeps_the_order_still() -> None:
+    x = tt.matrix("x")
+    ours = theano.function([x], WRITES["inc"](x, 1.0), mode=with_pass("cvm_nogc", storage="arena"))
+    assert any(type(node.op).__name__ == "Copy" for node in ours.maker.fgraph.apply_nodes)
+    assert ours(np.asfortranarray(floats(5, 7))).flags.f_contiguous
+
+
+def _turned_by_python(x: Any) -> List[Any]:
+    """Results of ops that always make C arrays in C."""
+    x = tt.exp(x)
+    softmax = tt.nnet.softmax(x[:, :, 0])
+    pool = pool_2d(x, (2, 2), ignore_border=True)
+    return [x.sum(axis=0), x.max(axis=2), softmax, theano.grad(softmax[0].sum(), x), pool, theano.grad(pool.sum(), x), x + x[0]]
+
+
+@pytest.mark.parametrize("case", ["no compiler", "float16"])
+def test_nothing_that_runs_in_python_is_said_to_be_steady_and_is_not(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, dtype, _ = IN_PYTHON[case]
+    x = tt.TensorType(dtype, (False,) * 3)("x")
+    with compiler(world):
+        function = theano.function([x], _turned_by_python(x), mode=without_pass("vm").excluding("fusion", "inplace"))
+        results = function(np.asfortranarray(np.random.RandomState(0).randn(6, 4, 8).astype(dtype)))
+    nodes = [node for node in function.maker.fgraph.toposort() if is_trusted(node.op)]
+
+    def wrong(found: Any) -> List[Any]:
+        return [v for v, result in zip(function.maker.fgraph.outputs, results) if v in found and not result.flags.c_contiguous]
+
+    assert not wrong(layout.steady(nodes, compiled=world != "python"))
+    monkeypatch.setattr(layout, "has_c_code", lambda node: True)
+    assert len(wrong(layout.steady(nodes, compiled=True))) >= 3

@@ -11,7 +11,7 @@ from typing import Any, List
 
 import pytest
 
-from tests.theano.programs import SETUPS, Invalid, Program, Setup, differences, generate, setups_of, shrink
+from tests.theano.programs import IN_PYTHON, SETUPS, Invalid, Program, Setup, differences, generate, setups_of, shrink
 
 KEPT = json.loads(Path(__file__).with_name("kept_programs.json").read_text())
 PROGRAMS = 100
@@ -31,10 +31,21 @@ def test_a_program(seed: int) -> None:
     _judged(generate(seed, wide=False), setups_of(seed))
 
 
+@pytest.mark.parametrize("seed", range(0, PROGRAMS, 2))
+def test_a_program_where_ops_run_in_python(seed: int) -> None:
+    _judged(generate(seed, wide=False), setups_of(seed // 2, count=1, among=IN_PYTHON))
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(NIGHTLY))
 def test_a_program_in_every_setup(seed: int) -> None:
     _judged(generate(seed), SETUPS)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(NIGHTLY))
+def test_a_program_in_python_in_every_setup(seed: int) -> None:
+    _judged(generate(seed), IN_PYTHON)
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=[kept["name"] for kept in KEPT])

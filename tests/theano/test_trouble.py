@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
 import theano
 import theano.tensor as tt
+from theano.compile.mode import Mode
 from theano.gof.vm import VM_Linker
+from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
-from tests.theano.both import annotation, floats, shared_cells, with_pass, without_pass
+from tests.theano.both import LINKERS, annotation, floats, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano import reader, rewrite, verify, vm
 from theano_memopt.planner.slots import Slots
 
@@ -179,3 +181,38 @@ def test_what_a_users_function_was_given_to_print_stays_as_it_was(linker: str, s
     monkeypatch.setattr(reader, "is_trusted", lambda op: True)
     if storage == "arena":
         assert _changed_after_printing(linker, storage) > 0
+
+
+def _recording(linker: str, callback: str, storage: str = "") -> Tuple[int, int]:
+    """A callback keeps every array that it is shown: how many are found changed after four calls, and how many are kept."""
+    kept: List[Any] = []
+
+    def keep(array: Any) -> None:
+        if isinstance(array, np.ndarray):
+            kept.append((array, array.copy()))
+
+    recorders = {
+        "callback": lambda node, thunk, storage_map, compute_map: [keep(storage_map[v][0]) for v in node.outputs],
+        "callback_input": lambda variable, value: keep(value),
+    }
+    made = VM_Linker(allow_gc="nogc" not in linker, use_cloop=linker.startswith("cvm"), **{callback: recorders[callback]})
+    mode = Mode(made, "fast_run").excluding("fusion", "inplace")
+    mode = theano_memopt.mode(mode, storage=storage) if storage else mode.excluding("mem_reuse")
+    x, im = theano_memopt.hint(tt.matrix("x"), X.shape), tt.tensor4("im")
+    y = tt.set_subtensor(_chain(x)[1:3], 1)
+    pooled = pool_2d(tt.tanh(im), (2, 2), ignore_border=True)
+    function = theano.function([x, im], _chain(tt.set_subtensor(tt.tanh(y)[:1], 2)).sum() + pooled.sum(), mode=mode)
+    for k in range(4):
+        function(floats(*X.shape, seed=k), floats(2, 2, 6, 6, seed=k))
+    return sum(not np.array_equal(value, was) for value, was in kept), len(kept)
+
+
+@pytest.mark.parametrize("callback", ["callback", "callback_input"])
+@pytest.mark.parametrize("storage", ["share", "arena"])
+@pytest.mark.parametrize("linker", LINKERS)
+def test_what_a_users_callback_was_shown_stays_as_it_is_in_stock(linker: str, storage: str, callback: str, monkeypatch: Any) -> None:
+    changed, shown = _recording(linker, callback, storage)
+    assert (changed, shown) == _recording(linker, callback) and shown
+    if callback == "callback":  # the other sees nothing that is computed
+        monkeypatch.setattr(rewrite, "shows_values", lambda linker: False)
+        assert _recording(linker, callback, storage)[0] > changed

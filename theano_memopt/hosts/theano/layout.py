@@ -9,8 +9,8 @@ share memory with another only if stock Theano would have made its array in C or
     steady       sliced, and in C order without gaps
 
 Elemwise in C makes a Fortran array where all its inputs but single numbers are in Fortran order: one plain input is enough for a
-steady result. Where it has no C code, NumPy makes the array, its strides in the order of the inputs' strides. Products,
-reductions and the like always make C arrays. What a caller gives may be anything.
+steady result. Products, reductions and the like always make C arrays in C. Where Theano runs an op in Python (no compiler, no C
+code for float16), NumPy makes the array, its strides in the order of the inputs' strides. What a caller gives may be anything.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from theano.tensor.nnet import corr, corr3d, nnet
 from theano.tensor.opt import Assert, MakeVector
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
+from theano_memopt.hosts.theano.implementation import lacks_c_for_its_types
 
 IN_C_ORDER = (
     tensor.Alloc,
@@ -48,8 +49,18 @@ IN_C_ORDER = (
     subtensor.AdvancedSubtensor1,
     tensor.Dot,
 )
-"""Ops that write where they are told, or else make an array in C order, whatever the layout of their inputs."""
+"""Ops whose C code writes where it is told, or else makes an array in C order, whatever the layout of their inputs."""
 
+LIKE_INPUTS_IN_PYTHON = (
+    elemwise.CAReduce,
+    nnet.CrossentropySoftmax1HotWithBiasDx,
+    nnet.CrossentropySoftmaxArgmax1HotWithBias,
+    nnet.Softmax,
+    nnet.SoftmaxGrad,
+    nnet.SoftmaxWithBias,
+    *ops.POOLS,
+)
+"""Of these, the ops that make an array laid out like an input when they run in Python."""
 
 KEEPS_STRIDES = (
     blas.GemmRelated,
@@ -66,8 +77,11 @@ KEEPS_STRIDES = (
 """Ops that hand their input on as it is, written to or not. Other views may be turned or cut, and nothing is known of them."""
 
 
-def steady(nodes: Sequence[Any]) -> Set[Any]:
-    """The results of these nodes, of ops that can be trusted, in an order that could be run: those of which it is certain."""
+def steady(nodes: Sequence[Any], compiled: bool) -> Set[Any]:
+    """The results of these nodes, of ops that can be trusted, in an order that could be run: those of which it is certain.
+
+    `compiled` says whether the linker asks for C code.
+    """
     plain: Set[Any] = set()
     sliced: Set[Any] = set()
     found: Set[Any] = set()
@@ -88,7 +102,7 @@ def steady(nodes: Sequence[Any]) -> Set[Any]:
                 elif isinstance(node.op, KEEPS_STRIDES):
                     for known in (plain, sliced, found):
                         known.update([output] if source in known else [])
-            elif _makes_c_order(node, is_plain, found):
+            elif _makes_c_order(node, is_plain, found, compiled and has_c_code(node)):
                 found.add(output)
             if output in found:
                 sliced.add(output)
@@ -97,17 +111,26 @@ def steady(nodes: Sequence[Any]) -> Set[Any]:
     return found
 
 
-def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any]) -> bool:
+def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any], in_c: bool) -> bool:
     if isinstance(node.op, elemwise.Elemwise):
         arrays = [v for v in node.inputs if not all(v.type.broadcastable)]
         if not arrays or _long(node.outputs[0]) <= 1 or all(v in found or _long(v) <= 1 for v in arrays):
             return True
-        return any(is_plain(v) for v in arrays) and _has_c_code(node.op.scalar_op, tuple(v.dtype for v in node.inputs))
+        return in_c and any(is_plain(v) for v in arrays)
     if isinstance(node.op, tensor.Join):
         return all(v in found for v in node.inputs[1:]) or _long(node.outputs[0]) <= 1
     if isinstance(node.op, (ops.Copy, subtensor.IncSubtensor, subtensor.AdvancedIncSubtensor1)):  # copies with the layout of the first
-        return node.inputs[0] in found or _long(node.outputs[0]) <= 1
+        return not in_c or node.inputs[0] in found or _long(node.outputs[0]) <= 1
+    if isinstance(node.op, LIKE_INPUTS_IN_PYTHON) and not in_c:
+        return all(v in found or _long(v) <= 1 for v in node.inputs)
     return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS))
+
+
+def has_c_code(node: Any) -> bool:
+    """Does this node run in C where the linker asks for C code? A node of another op than those of this module may not."""
+    if lacks_c_for_its_types(node):
+        return False
+    return not isinstance(node.op, elemwise.Elemwise) or _has_c_code(node.op.scalar_op, tuple(v.dtype for v in node.inputs))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -68,8 +68,9 @@ class Reading:
     """Other plausible sizes of the buffers; empty if no size is a mere assumption."""
 
 
-def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]], default_dim: int) -> Reading:
-    """`nodes` in an order that the host would run, `orderings` as the fgraph's other features demand them."""
+def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]], default_dim: int, compiled: bool = True) -> Reading:
+    """`nodes` in an order that the host would run, `orderings` as the fgraph's other features demand them; `compiled` says whether
+    the linker asks for C code."""
     sizes = Sizes(fgraph, nodes, default_dim)
     index = {node: t for t, node in enumerate(nodes)}
     aliases = _Aliases(fgraph, nodes)
@@ -109,7 +110,7 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
         b for b, (one, two) in enumerate(zip(graph.buffers, cautious.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
     others = tuple(row for i, row in enumerate(zip(*rows)) if i != GUESS) if sizes.has_free else ()
-    in_c_order = steady([node for node in nodes if is_trusted(node.op)])
+    in_c_order = steady([node for node in nodes if is_trusted(node.op)], compiled)
     orderly = frozenset(b for b, root in enumerate(aliases.roots) if root in in_c_order)
     names = tuple(map(tuple, aliases.names))
     return Reading(graph, tuple(nodes), tuple(aliases.roots), names, cautious, doubtful, loose, orderly, certain, others)

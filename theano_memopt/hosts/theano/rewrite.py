@@ -119,7 +119,7 @@ def mode(base: Any = None, **overrides: Any) -> Any:
         check(name, value)
     found = modes.get_mode(base)
     query = modes.predefined_optimizers.get(found.provided_optimizer) if _is_name(found.provided_optimizer) else found.provided_optimizer
-    configure = MemReuseOptimizer(overrides, getattr(found.linker, "allow_gc", None))
+    configure = MemReuseOptimizer(overrides)
     if not isinstance(query, gof.Query):
         return found.clone(optimizer=gof.opt.SeqOptimizer([found.optimizer, configure]))
     # The configured one comes first and attaches the feature; the registered one then finds it and does nothing.
@@ -150,14 +150,22 @@ def others_demands(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
     return found
 
 
+linkers: List[Any] = []
+"""Of the functions that are being made, the innermost last."""
+
+
+def shows_values(linker: Any) -> bool:
+    """Was it given a function of the user's that sees every array? That one may keep what it sees: nothing of it is overwritten
+    that stock Theano would not overwrite."""
+    return getattr(linker, "callback", None) is not None or getattr(linker, "callback_input", None) is not None
+
+
 class MemReuseOptimizer(gof.Optimizer):
     """Attach the feature. Everything else is done when an order is asked for."""
 
-    def __init__(self, overrides: Optional[Mapping[str, Any]] = None, allow_gc: Optional[bool] = None) -> None:
+    def __init__(self, overrides: Optional[Mapping[str, Any]] = None) -> None:
         super().__init__()
         self.overrides = dict(overrides or {})
-        self.allow_gc = allow_gc
-        """Of the linker to come, if that is known; else the flag is believed."""
         self.name = NAME
 
     def add_requirements(self, fgraph: Any) -> None:
@@ -166,9 +174,9 @@ class MemReuseOptimizer(gof.Optimizer):
     def apply(self, fgraph: Any) -> None:
         if feature_of(fgraph) is None:
             chosen = settings(self.overrides)
-            allow_gc = theano.config.allow_gc if self.allow_gc is None else self.allow_gc
-            uses = storage_for(chosen, allow_gc)
-            if uses != "off":
+            linker = linkers[-1] if linkers else None
+            uses = storage_for(chosen, getattr(linker, "allow_gc", theano.config.allow_gc))
+            if uses != "off" and not shows_values(linker):
                 self._bring(fgraph, uses == "arena")
             fgraph.attach_feature(MemReuse(chosen))
 
@@ -189,6 +197,7 @@ class MemReuse(toolbox.Feature):
     def _start(self) -> None:
         self.fgraph: Any = None
         self.runs = "cvm" if theano.config.linker.startswith("cvm") else "toposort"
+        self.compiled = bool(theano.config.cxx)
         self.aside: Optional[StoodAside] = None
         self.uses = storage_for(self.settings, theano.config.allow_gc)
         """The kind of storage, as soon as the linker is known."""
@@ -256,7 +265,7 @@ class MemReuse(toolbox.Feature):
         if self._annotation is None:
             self._planning = True
             try:
-                self._annotation = annotate(fgraph, self.settings, self.runs, self.uses)
+                self._annotation = annotate(fgraph, self.settings, self.runs, self.uses, self.compiled)
             except Declined as why:
                 self.aside = StoodAside(str(why))
             except Exception as trouble:
@@ -270,17 +279,17 @@ class MemReuse(toolbox.Feature):
         before, self._annotation = self._annotation, annotation
         return before
 
-    def links_with(self, allow_gc: bool) -> str:
+    def links_with(self, linker: Any) -> str:
         """Settle which storage is used, now that the linker is known."""
-        self.uses = storage_for(self.settings, allow_gc)
+        self.uses = "off" if shows_values(linker) else storage_for(self.settings, linker.allow_gc)
         if self._annotation is not None:
             self._annotation = replace(self._annotation, options=replace(self._annotation.options, storage=self.uses))
         return self.uses
 
-    def runs_in(self, host_order: str) -> None:
-        """Say which of its own orders the linker would run."""
-        if host_order != self.runs:
-            self.runs = host_order
+    def runs_in(self, host_order: str, compiled: bool = True) -> None:
+        """Say which of its own orders the linker would run, and whether it asks for C code."""
+        if (host_order, compiled) != (self.runs, self.compiled):
+            self.runs, self.compiled = host_order, compiled
             self._annotation = None
 
     def stand_aside(self, reason: str, trouble: Optional[BaseException] = None) -> None:
@@ -321,13 +330,14 @@ def complain(aside: StoodAside, trouble: Optional[BaseException]) -> None:
 # --- planning --------------------------------------------------------------------------------------------------------
 
 
-def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str) -> Annotation:
-    """Read the graph, choose an order, and link it. The feature itself must be silent meanwhile. `uses` is the storage."""
+def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool) -> Annotation:
+    """Read the graph, choose an order, and link it. The feature itself must be silent meanwhile. `uses` is the storage,
+    `compiled` whether the linker asks for C code."""
     if len(fgraph.apply_nodes) > chosen.max_nodes:
         raise Declined(f"{len(fgraph.apply_nodes)} nodes are more than mem_reuse.max_nodes={chosen.max_nodes}")
     demands = fgraph.orderings()
     nodes = io_toposort(fgraph.inputs, fgraph.outputs, demands)  # as fgraph.toposort, which would ask for the demands again
-    reading = read(fgraph, nodes, demands, chosen.default_dim)
+    reading = read(fgraph, nodes, demands, chosen.default_dim, compiled)
     index = {node: t for t, node in enumerate(nodes)}
     own = {
         "toposort": reading.graph.natural_order,

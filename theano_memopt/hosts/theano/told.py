@@ -3,7 +3,8 @@
     Pool, its gradients     compare the first length of the old result with its number of dimensions, so they always
                             allocate: the same code with the comparison put right
     IncSubtensor            not in place: copies its input, then writes into the copy. Here the copy is an op with a cell,
-                            and the writing is in place; where the input is a fill (Alloc), another fill takes its place
+                            and the writing is in place; where the input is a fill (Alloc), another fill takes its place.
+                            Not where it runs in Python though the copy would run in C: its own copy is laid out otherwise
     Reshape                 of what is not contiguous: copies. Here the copy is an op with a cell, and Reshape a view of it;
                             not where it is handed out, for what is handed out has no place in an arena
     products in Python      (no BLAS to link with, no compiler, or a type that the C code does not know) allocate in each call:
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Callable, Optional
 
+import theano
 from theano import gof, tensor
 from theano.gof.opt import copy_stack_trace
 from theano.tensor.blas import Gemm
@@ -74,10 +76,10 @@ def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
         there = object.__new__(ops.POOLS[type(op)])
         there.__dict__.update(op.__dict__)
         return there.make_node(*node.inputs)
-    if type(op) is IncSubtensor and not op.inplace:
+    if type(op) is IncSubtensor and not op.inplace and _runs_as_its_copy_would(node):
         there = IncSubtensor(op.idx_list, True, op.set_instead_of_inc, destroyhandler_tolerate_aliased=op.destroyhandler_tolerate_aliased)
         return there.make_node(_another(node.inputs[0]), *node.inputs[1:])
-    if type(op) is AdvancedIncSubtensor1 and not op.inplace:
+    if type(op) is AdvancedIncSubtensor1 and not op.inplace and _runs_as_its_copy_would(node):
         return op.clone_inplace().make_node(_another(node.inputs[0]), *node.inputs[1:])
     if isinstance(op, tensor.Reshape) and _is_scattered_view(node.inputs[0]) and not _is_handed_out(fgraph, node.outputs[0]):
         return op.make_node(ops.CopyToReshape()(*node.inputs), node.inputs[1])
@@ -91,6 +93,11 @@ def writes_where_told(node: Any) -> bool:
     if type(node.op) in ops.PRODUCTS:
         return not runs_in_python(node)
     return isinstance(node.op, (*IN_C_ORDER, Elemwise, tensor.Join)) and not lacks_c_for_its_types(node)
+
+
+def _runs_as_its_copy_would(node: Any) -> bool:
+    """In the same language, that is: in C a copy keeps the order of memory, in Python it does not."""
+    return not theano.config.cxx or not lacks_c_for_its_types(node)
 
 
 def _another(variable: Any) -> Any:

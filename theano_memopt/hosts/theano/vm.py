@@ -25,13 +25,15 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
+import theano
 from theano.compile import function_module
+from theano.compile import mode as modes
 from theano.gof import DestroyHandler, link
 from theano.gof import vm as host
 
 from theano_memopt.hosts.theano.arena import making, may_lie, with_arena
 from theano_memopt.hosts.theano.reader import is_lazy
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of
+from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of, linkers
 from theano_memopt.hosts.theano.told import writes_where_told
 from theano_memopt.hosts.theano.verify import VerifiedVM, Watch, watched
 from theano_memopt.planner.liveness import lives, timeline
@@ -173,8 +175,13 @@ def _schedule(original: Any, linker: Any, fgraph: Any) -> Any:
 
 
 def _free(original: Any, function: Any) -> Any:
-    """What a function keeps between calls, and its block with it."""
+    """What a function keeps between calls, and its block with it. What the caller gave is not the function's to let go: upstream
+    empties the cells of shared variables too, and whoever uses one of them next fails."""
+    given = [(container.storage, container.storage[0]) for container in function.input_storage]
     answer = original(function)
+    if feature_of(function.maker.fgraph) is not None:
+        for cell, value in given:
+            cell[0] = value
     release = getattr(function.fn, "release", None)
     if release is not None:
         release()
@@ -202,7 +209,12 @@ def _maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
         if not any(isinstance(feature, DestroyHandler) for feature in fgraph._features):
             fgraph.attach_feature(DestroyHandler())  # it alone knows that who overwrites an input waits for its readers
         fgraph.attach_feature(MemReuse(_copied_from[-1].settings))
-    return original(maker, *args, **kwargs)
+    mode = kwargs["mode"] if "mode" in kwargs else args[2] if len(args) > 2 else None
+    linkers.append(modes.get_mode(mode).linker)
+    try:
+        return original(maker, *args, **kwargs)
+    finally:
+        linkers.pop()
 
 
 # --- binding ---------------------------------------------------------------------------------------------------------
@@ -214,13 +226,13 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         feature.aside = StoodAside("the linker was given a schedule of its own")
         return None
     cloop = linker.use_cloop and linker.callback is None and linker.callback_input is None
-    feature.runs_in("cvm" if cloop else "toposort")
-    uses = feature.links_with(linker.allow_gc)
+    feature.runs_in("cvm" if cloop else "toposort", linker.c_thunks is not False and bool(theano.config.cxx))
+    uses = feature.links_with(linker)
     annotation = feature.annotation(linker.fgraph)
     if annotation is None:
         return None
     try:
-        sharing = _may_share(annotation, linker)
+        sharing = _may_share(annotation, linker) if feature.compiled else set()
         slots = None if uses != "share" else _share(annotation, sharing, linker.allow_gc)
         feature.storage, feature.sharing = slots, tuple(sorted(sharing))
         binding = _bind(annotation, slots, given or {}, feature.settings.verify)
@@ -248,7 +260,7 @@ def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
     for b, root in enumerate(reading.roots):
         if reading.cautious.buffers[b].pinned or b in reading.loose or any(v in returned for v in reading.names[b]):
             continue
-        if not linker.c_thunks or not writes_where_told(root.owner) or (linker.allow_gc and b in reading.doubtful):
+        if not writes_where_told(root.owner) or (linker.allow_gc and b in reading.doubtful):
             continue  # another op puts an array of its own there: a cell held open for it would cost memory
         if b not in reading.steady:
             continue  # the other tenant's array may lie in another order than the one that stock Theano would make
