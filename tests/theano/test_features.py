@@ -346,6 +346,42 @@ def test_free() -> None:
     same([function(X)], [first])
 
 
+@pytest.mark.parametrize("storage", ["share", "arena"])
+@pytest.mark.parametrize("calls", [0, 1, 5])
+def test_free_lets_go_of_nothing_that_is_the_callers(calls: int, storage: str, caplog: pytest.LogCaptureFixture) -> None:
+    def make(mode: Any) -> Any:
+        x, w = fixed(), theano.shared(X, name="w")
+        return theano.function([x, theano.In(tt.scalar("k"), value=2)], chain(tt.dot(x, w)), mode=mode, on_unused_input="ignore"), w
+
+    function, w = make(with_pass("cvm_nogc", storage=storage))
+    for _ in range(calls):
+        function(X)
+    function.free()
+    assert np.array_equal(w.get_value(), X)
+    stock, theirs = make(without_pass("cvm_nogc"))
+    wanted = stock(X)
+    for _ in range(3):
+        same([function(X)], [wanted])
+    assert not caplog.records
+    stock.free()
+    assert theirs.get_value() is None  # upstream's fault, and none of it is logged as ours:
+    with pytest.raises(Exception, match="None|NoneType|Cannot"):
+        stock(X)
+
+
+@pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
+def test_a_value_that_is_missing_is_reported_by_theano_and_the_arena_comes_later(linker: str, caplog: pytest.LogCaptureFixture) -> None:
+    x, w = fixed(), theano.shared(X, name="w")
+    function = theano.function([x], chain(tt.dot(x, w)), mode=with_pass(linker, storage="arena"))
+    w.container.storage[0] = None
+    with pytest.raises(Exception):  # noqa: B017 - whatever it is that Theano raises
+        function(X)
+    w.set_value(X)
+    for _ in range(4):
+        function(X)
+    assert not caplog.records and not function.fn.aside and function.fn.block is not None
+
+
 # --- other modes -----------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ import theano.tensor as tt
 from theano.compile import profiling as upstream
 from theano.compile.mode import Mode
 
-from tests.theano.both import annotation, ready_for_upstream, with_pass, without_pass
+from tests.theano.both import LINKERS, annotation, floats, ready_for_upstream, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano import probe, profiling
 from theano_memopt.hosts.theano.rewrite import cvm_order, others_demands
@@ -206,6 +206,27 @@ def test_what_is_cleared_is_what_was_read_last(linker: str) -> None:
         assert {node.inputs[i] for i in cleared} == {v for v, reader in last.items() if reader is node}
     assert len(each) == len(stats.node_executed_order)
     assert not set(final) & set(last)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("linker", LINKERS)
+def test_with_an_arena_each_node_is_counted_and_timed_as_in_stock(linker: str, memory: bool) -> None:
+    def profile_of(mode: Any) -> Any:
+        x = tt.matrix("x")
+        with flags(profile=True, profile_memory=memory):
+            function = theano.function(
+                [x], tt.tanh(tt.dot(x, x) + x.T).sum(), mode=mode, profile=theano.ProfileStats(atexit_print=False, gpu_checks=False)
+            )
+            for rows in (5, 5, 5, 5, 5, 7, 5, 5):  # recorded, tried, settled, and another shape
+                function(floats(rows, rows))
+        return function.profile
+
+    ours, stock = profile_of(with_pass(linker, storage="arena")), profile_of(without_pass(linker))
+    assert sorted(ours.apply_callcount.values()) == sorted(stock.apply_callcount.values())
+    assert set(ours.apply_callcount.values()) == {8} and all(time > 0 for time in ours.apply_time.values())
+    assert sorted(ours.apply_cimpl.values()) == sorted(stock.apply_cimpl.values())
+    if memory:
+        assert sorted(map(str, ours.variable_shape.values())) == sorted(map(str, stock.variable_shape.values()))
 
 
 def test_nothing_is_cleared_without_gc() -> None:

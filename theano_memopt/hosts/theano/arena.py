@@ -78,6 +78,9 @@ FIELDS = 2**31
 OVERWRITES = (DimShuffle, Elemwise, GemmRelated, IncSubtensor, Rebroadcast, Subtensor, tensor.Reshape, ViewOp)
 """Ops whose view or in-place result replaces what the cell held. Other ops' cells are emptied first: one might write there."""
 
+RECORDED = {"variable_shape", "variable_strides", "variable_offset", "dependencies", "node_executed_order", "node_cleared_order"}
+"""What a machine has for Theano's profile beside counts and times, if memory is profiled."""
+
 Layout = Tuple[Any, ...]
 
 
@@ -514,6 +517,19 @@ class ArenaVM:
     def _run(self, output_subset: Any) -> Any:
         return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
 
+    @property
+    def time_thunks(self) -> Any:
+        return self.house.time_thunks
+
+    @time_thunks.setter
+    def time_thunks(self, wanted: Any) -> None:
+        self.house.time(wanted)
+
+    def update_profile(self, profile: Any) -> None:
+        self.house.update_profile(profile)
+        for name in self.__dict__.keys() & RECORDED:
+            setattr(profile, name, self.__dict__[name])
+
     def plan(self) -> Optional[Plan]:
         """What lies where, for the sizes of the last call; None before there is an arena."""
         fitting, house = self.fitting, self.house
@@ -625,6 +641,8 @@ class ArenaVM:
         house = self.house
         if not house.candidates:
             self.aside = "no variable may lie in an arena"
+            return self._run(None)
+        if any(cell[0] is None for cell in house.given):  # Theano says so better, and the next call may give it
             return self._run(None)
         try:
             signature, layout = house.read_formulas(), house.layout()  # before the call: updates may change shapes

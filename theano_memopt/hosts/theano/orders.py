@@ -47,6 +47,10 @@ class Machines:
         """The order in use."""
         self._spans: Dict[Order, Tuple[Span, ...]] = {}
         self._machines: Dict[Order, Any] = {}
+        self._watching: List[Any] = []
+        """Machines of one call, until a profile has taken their times."""
+        self.time_thunks: Any = False
+        """Are the nodes timed, for Theano's profile?"""
         self._thunk = dict(zip(annotation.nodes, thunks))
         self.shapes: Optional[TrueShapes] = None
         self.row: List[Tuple[int, np.dtype]] = []
@@ -71,10 +75,26 @@ class Machines:
         before, kept = self.linker.allow_gc, self.feature.adopt(reordered(self.annotation, self.feature, order))
         self.linker.allow_gc = allow_gc
         try:
-            return self._make(nodes, thunks, self._clears(nodes) if allow_gc else None)
+            made = self._make(nodes, thunks, self._clears(nodes) if allow_gc else None)
+            made.time_thunks = self.time_thunks
+            if look is not None and self.time_thunks:
+                self._watching.append(made)
+            return made
         finally:
             self.linker.allow_gc = before
             self.feature.adopt(kept)
+
+    def time(self, wanted: Any) -> None:
+        """Have every machine count and time its nodes, or none."""
+        self.time_thunks = wanted
+        for machine in self._machines.values():
+            machine.time_thunks = wanted
+
+    def update_profile(self, profile: Any) -> None:
+        """Hand on what was counted since the last time."""
+        for machine in [*self._watching, *self._machines.values()]:
+            machine.update_profile(profile)
+        self._watching.clear()
 
     def _clears(self, nodes: Sequence[Any]) -> List[List[Cell]]:
         """As Theano's make_all has it: after each node the cells that it reads last."""
