@@ -239,11 +239,10 @@ def test_the_copy_that_c_code_makes_keeps_the_order_still() -> None:
 
 
 def _turned_by_python(x: Any) -> List[Any]:
-    """Results of ops that always make C arrays in C."""
+    """Results of ops that always make C arrays in C. (So does pooling, but with the newer NumPys it does not run in Python.)"""
     x = tt.exp(x)
     softmax = tt.nnet.softmax(x[:, :, 0])
-    pool = pool_2d(x, (2, 2), ignore_border=True)
-    return [x.sum(axis=0), x.max(axis=2), softmax, theano.grad(softmax[0].sum(), x), pool, theano.grad(pool.sum(), x), x + x[0]]
+    return [x.sum(axis=0), x.max(axis=2), softmax, theano.grad(softmax[0].sum(), x), x + x[0]]
 
 
 @pytest.mark.parametrize("case", ["no compiler", "float16"])
