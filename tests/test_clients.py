@@ -38,7 +38,7 @@ def test_equal_sides_have_no_difference_whatever_their_times_and_peaks() -> None
     "other, words, much",
     [
         (replace(ONE, digest="ac"), ["weights"], 0.0),
-        (replace(ONE, losses=((0.5, 0.25), (math.nextafter(0.125, 1) if hasattr(math, "nextafter") else 0.125 + 2**-56, 0.0))), ["losses"], 2**-55),
+        (replace(ONE, losses=((0.5, 0.25), (float(np.nextafter(0.125, 1)), 0.0))), ["losses"], 2**-55),
         (replace(ONE, losses=((0.5, 0.25), (0.125, -0.0))), ["losses"], 0.0),
         (replace(ONE, losses=((0.5, 0.25), (0.125, math.nan))), ["losses"], math.inf),
         (replace(ONE, losses=ONE.losses[:1], digest=""), ["losses", "weights"], math.inf),

@@ -386,7 +386,7 @@ class _LeastLive:
         found = maximum_flow(network, self.source, self.sink)
         if int(found.flow_value) * self.unit <= limit:
             return False
-        row = found.flow[self.source]
+        row = (found.flow if hasattr(found, "flow") else found.residual)[self.source]  # so named before SciPy 1.9
         known.insert(0, {int(t): int(amount) for t, amount in zip(row.indices, row.data) if amount > 0})
         del known[self.REMEMBERED :]
         return True
