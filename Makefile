@@ -35,7 +35,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-planner nightly demo clients bench bench-arena bench-scale bench-planner readme-tables theano-tests fresh clean clean-all
+.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients bench bench-arena bench-scale bench-planner readme-tables theano-tests fresh clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -68,7 +68,7 @@ format: $(STAMP)  ## let ruff put the source in order
 	"$(RUN)" -m ruff check --fix $(wildcard $(LINTED))
 	"$(RUN)" -m ruff format $(wildcard $(LINTED))
 
-test test-planner nightly theano-tests bench: export THEANO_FLAGS := $(HASTE)
+test test-planner test-quick nightly theano-tests bench: export THEANO_FLAGS := $(HASTE)
 
 test: ext lint $(HEADERS)/Python.h  ## venv, lint, and all tests but the nightly ones
 	"$(RUN)" -m pytest -q -n $(WORKERS) --durations=15
@@ -77,6 +77,12 @@ test: ext lint $(HEADERS)/Python.h  ## venv, lint, and all tests but the nightly
 test-planner: ext  ## the tests of planner, reports and command line alone: a minute
 	"$(RUN)" -m pytest -q -n $(WORKERS) tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_clients.py tests/test_layout.py \
 		theano_memopt/planner theano_memopt/options.py
+
+test-quick: ext $(HEADERS)/Python.h  ## the planner's tests and a part of the host's, between two edits: two minutes
+	"$(RUN)" -m pytest -q -n $(WORKERS) -m quick
+
+matrix:  ## the quick tests on Python 3.8 to 3.11 with NumPy 1.21 to 1.23, and the planner alone on the newest (ROWS="3.8 newest" for some)
+	@WORKERS=$(WORKERS) sh tools/matrix.sh $(ROWS)
 
 nightly: ext $(HEADERS)/Python.h  ## the tests that take long
 	"$(RUN)" -m pytest -q -n $(WORKERS) -m nightly
@@ -125,4 +131,4 @@ clean:  ## remove caches and build products
 	rm -f theano_memopt/planner/*.so
 
 clean-all: clean  ## also the environments and the compile cache
-	rm -rf "$(VENV)" "$(CLIENTS_VENV)" .theano
+	rm -rf "$(VENV)" "$(CLIENTS_VENV)" .matrix .theano

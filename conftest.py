@@ -1,5 +1,6 @@
 """Where Theano is not installed, everything but the host's side is still collected and tested.
 
+The marker `quick` is put on all tests outside the host's; of the host's, those have it that say so.
 Test workers that run side by side compile into caches of their own: Theano locks a cache while it compiles.
 """
 
@@ -7,6 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any, List
+
+import pytest
 
 collect_ignore_glob = ["setup.py", "build/*", "dist/*"]
 if importlib.util.find_spec("theano") is None:
@@ -17,6 +21,16 @@ if importlib.util.find_spec("hypothesis") is not None:
 
     settings.register_profile("steady", deadline=None)  # time limits belong to benchmarks; a busy machine fails no test
     settings.load_profile("steady")
+
+
+HOSTS = ("tests/theano/", "tests/test_run.py", "tests/test_demo.py", "theano_memopt/hosts/")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
+def pytest_collection_modifyitems(items: List[Any]) -> None:
+    for item in items:
+        if not item.nodeid.startswith(HOSTS):
+            item.add_marker("quick")
 
 
 def _own_cache(flags: str, worker: str) -> str:

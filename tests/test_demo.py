@@ -19,6 +19,7 @@ needs_theano = pytest.mark.skipif(importlib.util.find_spec("theano") is None, re
 
 
 @needs_theano
+@pytest.mark.blas
 def test_models_side_by_side(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "theano_memopt", "demo", "--size", "4", "--steps", "3", "--models", "mlp_adam,logreg", "--html", "d.html"]
     done = subprocess.run(command, cwd=str(tmp_path), capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -67,6 +68,8 @@ def test_losses_that_differ_fail_the_demo(tmp_path: Path, monkeypatch: pytest.Mo
         (["--html", "/no/such/d.html"], "no directory"),
     ],
 )
+@needs_theano
+@pytest.mark.quick
 def test_bad_use_is_one_clear_line(arguments: Any, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -51,6 +51,7 @@ def rows(text: str) -> Any:
 
 
 @needs_theano
+@pytest.mark.quick
 def test_a_script_runs_as_it_would_and_every_function_is_reported(tmp_path: Path) -> None:
     files = [f"--{kind}={tmp_path / kind}" for kind in ("html", "json", "trace")]
     done = run(tmp_path, SCRIPT + "sys.exit(7)\n", files, ["a", "--html", "b"])
@@ -124,6 +125,8 @@ import gc; gc.collect()
     assert found["forgotten"][5] == "0"
 
 
+@needs_theano
+@pytest.mark.quick
 def test_a_script_without_theano_is_run_all_the_same(tmp_path: Path) -> None:
     done = run(tmp_path, "import sys\nprint('theano' in sys.modules)\nassert __file__ == 'script.py'\n")
     assert (done.returncode, done.stdout) == (0, "False\n")
@@ -141,6 +144,7 @@ def test_a_script_without_theano_is_run_all_the_same(tmp_path: Path) -> None:
         ("def broken(:", 1, "SyntaxError"),
     ],
 )
+@pytest.mark.quick
 def test_the_status_is_what_python_would_give(end: str, status: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     for name in ("argv", "path"):
         monkeypatch.setattr(sys, name, list(getattr(sys, name)))
@@ -161,6 +165,8 @@ def test_the_status_is_what_python_would_give(end: str, status: int, said: str, 
         ([], "required"),
     ],
 )
+@needs_theano
+@pytest.mark.quick
 def test_bad_use_is_one_clear_line(arguments: Any, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -168,6 +174,7 @@ def test_bad_use_is_one_clear_line(arguments: Any, words: str, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("verb", [["run", __file__], ["demo"]])
+@pytest.mark.quick
 def test_an_unsupported_python_is_told_so(verb: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 12, 1, "final", 0))
     assert main(verb) == 2

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Prints the path of a Python 3.8 to 3.11 that can make an environment, or says in one line what is missing.
 # Looked for in this order: $PYTHON; python3.11 ... python3.8, python3 and python on the path; pyenv's versions; `uv python install 3.11`.
+# LAST=13 allows a PYTHON up to 3.13, for the planner alone.
+LAST=${LAST:-11}
 
 fits() {
-    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' >/dev/null 2>&1
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, int(sys.argv[1])))' "$LAST" >/dev/null 2>&1
 }
 
 answer() {
@@ -17,7 +19,8 @@ if [ -n "${PYTHON:-}" ]; then
     for candidate in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/"$(basename "$PYTHON")"; do
         fits "$candidate" && answer "$candidate"
     done
-    echo "PYTHON=$PYTHON is not a Python 3.8 to 3.11 with the venv module; name one that is, or leave PYTHON out." >&2
+    path=$(uv python find --no-python-downloads "${PYTHON#python}" 2>/dev/null) && fits "$path" && answer "$path"
+    echo "PYTHON=$PYTHON is not a Python 3.8 to 3.$LAST with the venv module; name one that is, or leave PYTHON out." >&2
     exit 1
 fi
 

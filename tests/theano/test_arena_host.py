@@ -136,6 +136,7 @@ def test_nothing_is_overwritten_while_alive(name: str, linker: str) -> None:
 
 
 @pytest.mark.parametrize("name", demo_models.MODELS)
+@pytest.mark.blas
 def test_the_block_is_the_planned_peak_and_all_that_is_held(name: str) -> None:
     model = demo_models.build(name, SMALL)
     ours = model.compile(with_arena())
@@ -158,6 +159,8 @@ def test_ops_that_are_not_brought_to_write_there_cost_memory(name: str, monkeypa
     same(kept, _trained(name, without_pass("cvm_nogc"))[1])
 
 
+@pytest.mark.quick
+@pytest.mark.blas
 def test_reuse_is_real() -> None:
     """Variables overlap in the block: together they are larger than it."""
     ours, _ = _trained("mlp_adam", with_arena())
@@ -167,6 +170,7 @@ def test_reuse_is_real() -> None:
 
 
 @pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.quick
 def test_auto_is_the_arena_without_gc_and_cells_with_it(linker: str) -> None:
     model = demo_models.build("lenet", SMALL)
     function = model.compile(theano_memopt.mode(Mode(linker, "fast_run")))
@@ -209,8 +213,10 @@ def test_growing_call_by_call(linker: str, calls: int) -> None:
     assert len(machine(ours).fittings) <= arena.SIGNATURES
 
 
+@pytest.mark.blas
 class TestShapes:
     @parameterized.expand([(linker,) for linker in LINKERS])
+    @pytest.mark.quick
     def test_alternating(self, linker: str) -> None:
         ours, stock = square(linker)
         agree(ours, stock, *[(floats(n, 5, seed=i),) for i, n in enumerate([9, 9, 9, 4, 9, 4, 9, 4, 9, 4, 4, 4, 9])])
@@ -223,6 +229,7 @@ class TestShapes:
         agree(ours, stock, *[(floats(6, 5),)] * (arena.SPARE + 4))
         assert machine(ours).lender.block.height < large / 4
 
+    @pytest.mark.quick
     def test_empty_and_single(self) -> None:
         def build() -> Any:
             x = tt.fmatrix("x")
@@ -323,6 +330,7 @@ class TestCallers:
         outputs = set(ours.maker.fgraph.outputs)
         assert not any(v in outputs for v in lies_in_the_block(ours))
 
+    @pytest.mark.quick
     def test_borrow_and_mutable(self) -> None:
         def build() -> Any:
             x = tt.fmatrix("x")
@@ -333,6 +341,7 @@ class TestCallers:
             same(ours(floats(5, 4, seed=i)), stock(floats(5, 4, seed=i)))
 
     @parameterized.expand([(linker,) for linker in LINKERS])
+    @pytest.mark.quick
     def test_updates(self, linker: str) -> None:
         def build(mode: Any) -> Tuple[Any, Any]:
             s = theano.shared(floats(4, 4), name="s")
@@ -386,8 +395,10 @@ class TestCallers:
 # --- what may happen between calls ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.blas
 class TestLife:
     @parameterized.expand([("cvm",), ("vm",)])
+    @pytest.mark.quick
     def test_with_gc_nothing_stays(self, linker: str) -> None:
         ours, _ = square(linker)
         for _ in range(CALLS):
@@ -400,6 +411,7 @@ class TestLife:
         assert vm.fitting.buffers
 
     @parameterized.expand([("cvm_nogc",), ("vm_nogc",)])
+    @pytest.mark.quick
     def test_without_gc_the_block_stays_until_free(self, linker: str) -> None:
         ours, stock = square(linker)
         for _ in range(CALLS):
@@ -413,6 +425,7 @@ class TestLife:
         assert machine(ours).lender.block is not None
 
     @parameterized.expand([(linker, when) for linker in LINKERS for when in range(4)])
+    @pytest.mark.quick
     def test_an_exception_in_the_middle(self, linker: str, when: int) -> None:
         """`when` ordinary calls, then one that fails in the middle, then ordinary ones."""
 
@@ -541,7 +554,9 @@ class TestLife:
         assert ours.profile.fct_callcount == 4
 
 
+@pytest.mark.blas
 class TestSharedArena:
+    @pytest.mark.quick
     def test_one_block_for_two(self) -> None:
         with theano_memopt.shared_arena() as lender:
             one, stock = square()
@@ -591,6 +606,7 @@ class TestSharedArena:
 
 
 @pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.blas
 def test_blocks_and_buffers_beyond_what_numpy_can_describe(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arena, "FIELDS", 64)
     ours, stock = square(linker)
@@ -606,6 +622,7 @@ def test_a_buffer_of_two_gibibytes_can_be_placed() -> None:
         np.dtype((np.dtype(X), (2**15, 2**14)))
 
 
+@pytest.mark.blas
 def test_no_room_for_the_block_costs_that_call_alone_its_arena(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     ours, stock = square()
     agree(ours, stock, *[(floats(5, 4),)] * CALLS)
@@ -644,6 +661,7 @@ def test_ops_that_cannot_be_brought_are_left_and_the_graph_with_them(monkeypatch
 
 
 @pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.blas
 def test_a_length_that_cannot_be_computed_costs_that_call_alone_its_arena(linker: str, caplog: pytest.LogCaptureFixture) -> None:
     def build() -> Any:
         x, y = tt.fmatrix("x"), tt.fvector("y")
@@ -671,6 +689,7 @@ def _all_at_the_bottom(sizes: Any, spans: Any, *rest: Any, **keywords: Any) -> A
     return Arena((0,) * len(sizes), max(sizes, default=0), 0)
 
 
+@pytest.mark.quick
 def test_an_overlapping_plan_is_rejected_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arena, "pack", _all_at_the_bottom)
     ours, stock = square()
@@ -685,6 +704,8 @@ def test_an_overlapping_plan_is_rejected_before_it_is_used(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.quick
+@pytest.mark.blas
 def test_an_overlapping_plan_that_nobody_checks_is_caught_by_verify(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arena, "pack", _all_at_the_bottom)
     monkeypatch.setattr(arena, "check_packing", lambda *rest: None)
@@ -695,6 +716,7 @@ def test_an_overlapping_plan_that_nobody_checks_is_caught_by_verify(linker: str,
             ours(floats(5, 4))
 
 
+@pytest.mark.blas
 def test_lives_that_end_too_early_are_caught_by_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orders, "lives", lambda graph, order: tuple((t, t + 1) for t in (order.index(b.producer) for b in graph.buffers)))
     ours, _ = square(verify=True)
@@ -707,6 +729,7 @@ def test_lives_that_end_too_early_are_caught_by_verify(monkeypatch: pytest.Monke
 # --- ops brought to write where they are told --------------------------------------------------------------------------------
 
 
+@pytest.mark.blas
 class TestTold:
     @parameterized.expand([(mode, batch) for mode in ("max", "sum", "average_inc_pad", "average_exc_pad") for batch in (3, 4)])
     def test_pool_and_its_gradient(self, mode: str, batch: int) -> None:
@@ -720,6 +743,7 @@ class TestTold:
         assert any(isinstance(n.op, theano_memopt_ops._RightComparison) for n in ours.maker.fgraph.apply_nodes)
         assert not machine(ours).house.own
 
+    @pytest.mark.quick
     def test_inc_subtensor_of_what_others_read_too(self) -> None:
         def build() -> Any:
             x, y = tt.fmatrix("x"), tt.fmatrix("y")

@@ -57,11 +57,13 @@ def _differ(linker: str, storage: str) -> int:
 
 @pytest.mark.parametrize("storage", ["off", "share", "arena"])
 @pytest.mark.parametrize("linker", [*LINKERS, "c|py"])
+@pytest.mark.blas
 def test_the_last_bit_is_stocks_whatever_the_layout_of_the_arguments(linker: str, storage: str) -> None:
     assert _differ(linker, storage) == 0
 
 
 @pytest.mark.parametrize(("linker", "storage"), [("cvm", "share"), ("vm_nogc", "share"), ("cvm", "arena")])
+@pytest.mark.blas
 def test_it_would_differ_if_every_layout_were_taken_for_steady(linker: str, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("theano_memopt.hosts.theano.reader.steady", lambda nodes, compiled: {v for node in nodes for v in node.outputs})
     assert _differ(linker, storage) > 0
@@ -118,6 +120,8 @@ def _beside_another_length(mode: Any) -> Any:
 
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize("made", [_reshaped_row, _reversed_rows, _through_one_row, _beside_another_length])
+@pytest.mark.quick
+@pytest.mark.blas
 def test_strides_that_blas_tells_apart(made: Any, linker: str) -> None:
     (ours, arguments), (stock, _) = made(with_pass(linker, storage="arena")), made(without_pass(linker))
     for k in range(8):
@@ -176,6 +180,7 @@ def _steady(outputs: Any, inputs: List[Any]) -> Any:
     return [v in found for v in fgraph.outputs]
 
 
+@pytest.mark.quick
 def test_what_is_steady() -> None:
     x, y, r, im = tt.matrix("x"), tt.matrix("y"), tt.vector("r"), tt.tensor4("im")
     product = tt.dot(x, y)
@@ -185,6 +190,7 @@ def test_what_is_steady() -> None:
     assert _steady([tt.tanh(pool_2d(im, (2, 2), ignore_border=True)), tt.tanh(im)], [im]) == [True, False]
 
 
+@pytest.mark.quick
 def test_what_is_said_to_be_steady_is() -> None:
     """On a real call, with everything that the caller gives in Fortran order."""
     x, y, r = tt.matrix("x"), tt.matrix("y"), tt.vector("r")

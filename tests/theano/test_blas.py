@@ -57,6 +57,7 @@ def _run(program: str, flags: str = "", **environment: str) -> Any:
     ],
     ids=["before Theano", "by the flag", "after Theano, twice"],
 )
+@pytest.mark.quick
 def test_products_run_in_it(begin: str, flags: str) -> None:
     done = _run(begin + PRODUCT, flags)
     assert done.returncode == 0 and done.stdout == "linked: True\n", done.stderr
@@ -64,6 +65,7 @@ def test_products_run_in_it(begin: str, flags: str) -> None:
         assert "WARNING" not in done.stderr  # that there is no BLAS is not true any more
 
 
+@pytest.mark.quick
 def test_off_is_the_default_and_theano_warns_as_ever() -> None:
     """The negative control."""
     done = _run(PRODUCT)
@@ -146,6 +148,7 @@ def test_a_scipy_without_a_library_is_one_line_and_nothing_changes(broken: str, 
         (("/a b/scipy", "linux", "g++"), "with a space"),
     ],
 )
+@pytest.mark.quick
 def test_where_it_cannot_be(arguments: Any, words: str) -> None:
     with pytest.raises(BlasRefused, match=words.replace("+", r"\+")) as refused:
         _library_of(*arguments)

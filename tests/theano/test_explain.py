@@ -50,6 +50,7 @@ def test_the_peaks_are_those_that_are_measured(name: str) -> None:
         assert 0.98 * peak <= held <= 1.02 * (peak + own) + PYTHON_OBJECTS
 
 
+@pytest.mark.blas
 def test_the_toposort_figure_is_measured_on_a_machine_that_runs_toposort() -> None:
     model, _ = compiled("mlp")
     _, stock = compiled("mlp", "vm", stock=True)
@@ -72,6 +73,8 @@ def test_the_minimum_is_certified_and_the_plan_in_the_json_holds(name: str) -> N
 
 
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
+@pytest.mark.quick
+@pytest.mark.blas
 def test_both_settings_of_gc_are_told_and_the_kept_one_is_measured(linker: str) -> None:
     model, function = compiled("mlp", linker)
     report = theano_memopt.explain(function, *model.batch)
@@ -85,6 +88,7 @@ def test_both_settings_of_gc_are_told_and_the_kept_one_is_measured(linker: str) 
     assert rows["allow_gc=True"].bytes == report.peak and rows["allow_gc=True"].without == report.host_peak
 
 
+@pytest.mark.quick
 def test_without_arguments_it_is_the_plan_itself() -> None:
     _, function = compiled("mlp")
     report = theano_memopt.explain(function)
@@ -93,6 +97,7 @@ def test_without_arguments_it_is_the_plan_itself() -> None:
     check_plan(report.plan)
 
 
+@pytest.mark.quick
 def test_shapes_are_as_good_as_arrays() -> None:
     model, function = compiled("lenet")
     by_shape = theano_memopt.explain(function, *(data.shape for data in model.batch))
@@ -101,6 +106,7 @@ def test_shapes_are_as_good_as_arrays() -> None:
     assert by_shape.peak < twice.peak < 2.1 * by_shape.peak
 
 
+@pytest.mark.quick
 def test_asking_changes_nothing() -> None:
     model, function = compiled("mlp")
     before = theano_memopt.plan_of(function)
@@ -132,6 +138,7 @@ def test_an_order_planned_for_other_sizes_is_told_as_such() -> None:
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_the_line_of_user_code_and_the_shape_are_named() -> None:
     x = tt.fmatrix("x")
     line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
@@ -232,6 +239,7 @@ def test_a_function_that_the_pass_left_alone_is_told_why() -> None:
 
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc", "vm"])
 @pytest.mark.parametrize("name", ["logreg", "mlp", "branches"])
+@pytest.mark.blas
 def test_planned_is_measured_at_every_step(name: str, linker: str) -> None:
     model, function = compiled(name, linker)
     comparison = theano_memopt.profile(function, *model.batch)
@@ -245,6 +253,7 @@ def test_planned_is_measured_at_every_step(name: str, linker: str) -> None:
 
 
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
+@pytest.mark.blas
 def test_an_arena_is_explained_as_the_machine_has_it(linker: str) -> None:
     model = demo_models.build("mlp", SIZE)
     function = model.compile(with_pass(linker, storage="arena"))

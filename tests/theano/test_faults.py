@@ -94,6 +94,8 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 @each_setup
 @pytest.mark.parametrize("error", [ValueError("the op's own words"), MemoryError(), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
+@pytest.mark.quick
+@pytest.mark.blas
 def test_an_error_in_the_middle(linker: str, storage: str, error: BaseException) -> None:
     ours, w = trapped(with_pass(linker, storage=storage))
     stock, v = trapped(without_pass())
@@ -316,6 +318,8 @@ def test_a_lie_to_one_who_believes_it_is_found_out(monkeypatch: Any, linker: str
 
 
 @each_setup
+@pytest.mark.quick
+@pytest.mark.blas
 def test_nothing_is_read_before_it_is_written(linker: str, storage: str) -> None:
     """Gemm with beta 0 on memory that was never written, and accumulation in place, must not see what lay there."""
 
@@ -337,6 +341,7 @@ def test_nothing_is_read_before_it_is_written(linker: str, storage: str) -> None
             block.room.fill(255)  # NaN in every float
 
 
+@pytest.mark.quick
 def test_poison_reaches_what_is_kept() -> None:
     """The control: a function that does read its old cells is caught by the poison."""
     x = tt.matrix("x")
@@ -446,11 +451,13 @@ def _beside_one_that_gives_the_block_back(linker: str) -> Tuple[List[Any], List[
 
 
 @pytest.mark.parametrize("linker", ["cvm", "vm", "cvm_nogc", "vm_nogc"])
+@pytest.mark.blas
 def test_a_call_beside_keeps_its_results_when_the_block_is_given_back(linker: str) -> None:
     same(*_beside_one_that_gives_the_block_back(linker))
 
 
 @pytest.mark.parametrize("linker", ["cvm", "vm", "cvm_nogc", "vm_nogc"])
+@pytest.mark.blas
 def test_it_would_lose_them_if_nobody_knew_that_it_runs(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arena.ArenaVM, "beside", property(lambda machine: False, lambda machine, value: None), raising=False)
     found, _ = _beside_one_that_gives_the_block_back(linker)

@@ -187,6 +187,7 @@ def test_vm_lazy_or_not(linker: str, lazy: Any) -> None:
 
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize("as_view", [False, True])
+@pytest.mark.quick
 def test_ifelse_runs_one_branch_and_gives_the_same(linker: str, as_view: bool) -> None:
     def make(mode: Any) -> Any:
         c, x = tt.iscalar("c"), fixed()
@@ -265,6 +266,7 @@ def test_nothing_that_laziness_may_skip_is_chained_or_shared() -> None:
 
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize("share_memory", [False, True])
+@pytest.mark.quick
 def test_function_copy(linker: str, share_memory: bool) -> None:
     def make(mode: Any) -> Any:
         x, w = fixed(), theano.shared(X, name="w")
@@ -294,6 +296,7 @@ def test_a_copy_has_a_plan_of_its_own_and_runs_it(share_memory: bool) -> None:
 
 @pytest.mark.parametrize("again", [lambda f: pickle.loads(pickle.dumps(f)), copy.deepcopy], ids=["pickle", "deepcopy"])
 @pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.quick
 def test_pickles_and_deep_copies(linker: str, again: Any) -> None:
     x, w = fixed(), theano.shared(X, name="w")
     original = theano.function([x], chain(tt.dot(x, w)), updates=[(w, w * 0.9)], mode=with_pass(linker, effort=7))

@@ -51,6 +51,7 @@ def test_the_planner_works_where_theano_cannot_be_imported() -> None:
     ],
     ids=["before", "after", "twice", "lazily", "through a submodule"],
 )
+@pytest.mark.quick
 def test_it_registers(program: str) -> None:
     _run(program)
 
@@ -85,6 +86,7 @@ def test_only_flags_that_do_not_exist_are_warned_of() -> None:
     assert "recognise" not in warned and warned.count("UserWarning") == 1
 
 
+@pytest.mark.quick
 def test_a_wrong_flag_is_theanos_own_error() -> None:
     with pytest.raises(AssertionError, match="Invalid value .*mem_reuse.order"):
         _run(WITH_THEANO, THEANO_FLAGS="mem_reuse.order=best")

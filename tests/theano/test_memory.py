@@ -23,6 +23,7 @@ def _compiled(name: str, mode: Any) -> Tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", models())
+@pytest.mark.blas
 def test_the_measured_peak_is_the_planned_one(name: str) -> None:
     model, function = _compiled(name, with_pass("cvm"))
     plan = theano_memopt.plan_of(function)
@@ -35,6 +36,7 @@ def test_the_measured_peak_is_the_planned_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", models())
+@pytest.mark.blas
 def test_never_more_than_stock_with_gc(name: str) -> None:
     model, ours = _compiled(name, with_pass("cvm"))
     _, stock = _compiled(name, without_pass("cvm"))
@@ -60,6 +62,8 @@ def test_it_saves_where_there_is_something_to_save(name: str, at_most: float) ->
     ],
 )
 @pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
+@pytest.mark.quick
+@pytest.mark.blas
 def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float) -> None:
     model, ours = _compiled(name, with_pass(linker))
     _, stock = _compiled(name, without_pass(linker))
@@ -69,6 +73,8 @@ def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float)
 
 
 @pytest.mark.parametrize("linker", ["cvm", "vm"])
+@pytest.mark.quick
+@pytest.mark.blas
 def test_nothing_stays_behind_with_gc(linker: str) -> None:
     model, function = _compiled("mlp", with_pass(linker))
     function(*model.batch)
@@ -78,6 +84,8 @@ def test_nothing_stays_behind_with_gc(linker: str) -> None:
     assert left == []
 
 
+@pytest.mark.quick
+@pytest.mark.blas
 def test_tenants_lie_at_the_same_address() -> None:
     """Reuse as the thunks see it: the data pointers of two tenants of one cell are equal."""
     model, function = _compiled("mlp", with_pass("cvm_nogc"))

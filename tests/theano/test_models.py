@@ -63,6 +63,7 @@ def test_other_linkers_on_the_rest(name: str, linker: str) -> None:
     _holds(name, linker)
 
 
+@pytest.mark.quick
 def test_the_machine_runs_the_planned_order_and_not_its_own() -> None:
     """The negative control: without the pass the recorded order is another one."""
     model = demo_models.build("mlp", SMALL)

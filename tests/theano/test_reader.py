@@ -25,6 +25,7 @@ def test_the_simulated_order_is_the_one_that_the_c_machine_runs(name: str) -> No
         assert simulated != fgraph.toposort()  # otherwise this test shows nothing
 
 
+@pytest.mark.quick
 def test_views_and_in_place_results_are_names_of_one_buffer() -> None:
     x = tt.matrix("x")
     a = tt.dot(x, x)
@@ -36,6 +37,7 @@ def test_views_and_in_place_results_are_names_of_one_buffer() -> None:
     assert sum(1 for r in found.roots if r.ndim == 2) == 1
 
 
+@pytest.mark.quick
 def test_a_destroyer_waits_for_the_other_readers() -> None:
     x, w = tt.vector("x"), theano.shared(floats(5), name="w")
     function = theano.function([x], [(w * x).sum(), tt.exp(w)], updates=[(w, w + x)], mode=with_pass())
@@ -48,6 +50,7 @@ def test_a_destroyer_waits_for_the_other_readers() -> None:
         assert all(position[n] < position[destroyer] for n, _ in shared.clients if n != "output" and n is not destroyer)
 
 
+@pytest.mark.quick
 def test_inputs_constants_and_shared_variables_are_no_buffers() -> None:
     x, w = tt.matrix("x"), theano.shared(floats(3, 3))
     found = annotation(theano.function([x], tt.dot(x, w) + 2, mode=with_pass())).reading
@@ -55,6 +58,7 @@ def test_inputs_constants_and_shared_variables_are_no_buffers() -> None:
     assert all(b.producer is not None for b in found.graph.buffers)
 
 
+@pytest.mark.quick
 def test_outputs_and_updates_are_pinned() -> None:
     x, w = tt.matrix("x"), theano.shared(floats(3, 3), name="w")
     function = theano.function([x], tt.dot(x, x), updates=[(w, tt.dot(w, x))], mode=with_pass())
@@ -78,6 +82,7 @@ def _links(function: Any) -> int:
     return len(annotation(function).links)
 
 
+@pytest.mark.quick
 def test_links_that_data_implies_are_left_out() -> None:
     x = tt.matrix("x")
     y = x

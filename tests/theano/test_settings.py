@@ -36,12 +36,14 @@ def _compiled(mode: Any) -> Any:
         (lambda: theano_memopt.mode(Mode("cvm", theano.gof.opt.SeqOptimizer([]))), True),
     ],
 )
+@pytest.mark.quick
 def test_on_in_fast_run_and_where_it_is_asked_for(mode: Any, on: bool) -> None:
     function = _compiled(mode())
     assert (theano_memopt.plan_of(function) is not None) == on
     assert function(floats(4, 4)).shape == (4, 4)
 
 
+@pytest.mark.quick
 def test_a_mode_overrides_the_flags_for_one_function_alone() -> None:
     first = _compiled(with_pass("cvm_nogc", storage="off", effort=3))
     second = _compiled(with_pass("cvm_nogc"))
@@ -54,6 +56,7 @@ def test_a_mode_overrides_the_flags_for_one_function_alone() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("order", "best"), ("storage", "everywhere"), ("effort", -1), ("default_dim", 0)])
+@pytest.mark.quick
 def test_wrong_values(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"mem_reuse.{name}"):
         theano_memopt.mode(**{name: value})
@@ -61,11 +64,13 @@ def test_wrong_values(name: str, value: Any) -> None:
         setattr(theano.config.mem_reuse, name, value)
 
 
+@pytest.mark.quick
 def test_a_setting_that_does_not_exist() -> None:
     with pytest.raises(TypeError, match="no setting 'speed'"):
         theano_memopt.mode(speed=3)
 
 
+@pytest.mark.quick
 def test_plan_of() -> None:
     assert theano_memopt.plan_of(_compiled(without_pass())) is None
     with pytest.raises(TypeError, match="a function that Theano compiled"):

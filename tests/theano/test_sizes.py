@@ -123,6 +123,7 @@ def test_an_ifelse_over_different_lengths_takes_the_branch_that_it_will_or_the_l
             assert sizes.bytes(function.maker.fgraph.outputs[0])[0] == rows * 5 * np.dtype(x.dtype).itemsize
 
 
+@pytest.mark.quick
 def test_where_each_number_came_from() -> None:
     x, w, t = tt.matrix("x"), theano.shared(floats(7, 5), name="w"), tt.matrix("t")
     theano_memopt.hint(x, (3, None))
@@ -147,6 +148,7 @@ def test_where_each_number_came_from() -> None:
         (lambda x, y: tt.exp(x[1:]), lambda x, y: tt.exp(x[:-1])),
     ],
 )
+@pytest.mark.quick
 def test_the_same_shape_is_recognised(first: Any, second: Any) -> None:
     x, y = tt.matrices("xy")
     one, two = first(x, y), second(x, y)
@@ -156,6 +158,7 @@ def test_the_same_shape_is_recognised(first: Any, second: Any) -> None:
     assert sizes.dims(fgraph.outputs[0]) == sizes.dims(fgraph.outputs[1])
 
 
+@pytest.mark.quick
 def test_different_shapes_are_told_apart_though_they_get_the_same_number() -> None:
     x, y = tt.matrices("xy")
     fgraph = theano.function([x, y], [tt.exp(x), tt.exp(y)], mode=with_pass()).maker.fgraph
@@ -200,6 +203,7 @@ def test_at_no_plausible_sizes_is_the_order_worse_than_what_the_linker_would_run
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, -1), (1, 2, 3)])
+@pytest.mark.quick
 def test_hints_that_cannot_be(shape: Any) -> None:
     with pytest.raises(ValueError):
         theano_memopt.hint(tt.matrix("x"), shape)

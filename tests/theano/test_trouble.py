@@ -39,6 +39,7 @@ def _broken(*args: Any) -> Any:
 
 @pytest.mark.parametrize(("module", "name"), [(rewrite, "read"), (rewrite, "minimise_peak"), (vm, "share_cells")])
 @pytest.mark.parametrize("wish", ["warn", "ignore", "raise"])
+@pytest.mark.quick
 def test_a_bug_of_ours(monkeypatch: Any, caplog: Any, module: Any, name: str, wish: str) -> None:
     monkeypatch.setattr(module, name, _broken)
     with theano.configparser.change_flags(on_opt_error=wish), caplog.at_level(logging.WARNING, "theano"):
@@ -126,6 +127,7 @@ def _one_cell_for_all(graph: Any, order: Any, sharing: Any = None, limit: Any = 
 
 
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc", "vm", "vm_nogc"])
+@pytest.mark.quick
 def test_verify_catches_a_broken_plan_and_names_the_two(monkeypatch: Any, linker: str) -> None:
     right = _compiled(without_pass(linker))(X)
     monkeypatch.setattr(vm, "share_cells", _one_cell_for_all)
@@ -176,6 +178,7 @@ def _changed_after_printing(linker: str, storage: str) -> int:
 
 
 @pytest.mark.parametrize(("linker", "storage"), [("cvm", "share"), ("cvm", "arena"), ("vm_nogc", "arena")])
+@pytest.mark.blas
 def test_what_a_users_function_was_given_to_print_stays_as_it_was(linker: str, storage: str, monkeypatch: Any) -> None:
     assert _changed_after_printing(linker, storage) == 0
     monkeypatch.setattr(reader, "is_trusted", lambda op: True)
