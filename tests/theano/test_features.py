@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any, Callable, List
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from theano.compile.debugmode import DebugMode
 from theano.compile.mode import Mode
 from theano.compile.nanguardmode import NanGuardMode
 from theano.ifelse import ifelse
+from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, results, same, shared_cells, with_pass, without_pass
@@ -306,6 +310,62 @@ def test_pickles_and_deep_copies(linker: str, again: Any) -> None:
     assert set(annotation(loaded).nodes) == loaded.maker.fgraph.apply_nodes
     assert feature_of(loaded.maker.fgraph).settings.effort == 7
     assert probe.recorded_order(loaded, X) == list(annotation(loaded).nodes)
+
+
+def _with_every_replacement(mode: Any) -> Tuple[Any, Tuple[Any, Any]]:
+    """Products in Python, copies before a write, copies to reshape, pooling, an update, an output that the caller does not keep."""
+    x, im, w = fixed(), tt.tensor4("im"), theano.shared(X, name="w")
+    y = tt.set_subtensor(tt.dot(x, w)[1:3], 1)
+    z = tt.inc_subtensor(tt.tanh(y)[[0, 1, 1]], 2)
+    turned = (z[:, ::2].T.reshape((z.shape[0], z.shape[1] // 2)) * 2).sum(axis=0)
+    pooled = pool_2d(tt.tanh(im), (2, 2), ignore_border=True).sum()
+    outputs = [z.sum() + pooled, theano.Out(tt.dot(z, z), borrow=True), turned]
+    made = theano.function([x, im], outputs, updates=[(w, w * 0.9 + 1e-3 * tt.dot(z.T, z))], mode=mode)
+    return made, (X, floats(2, 2, 6, 6))
+
+
+ABSENT = """
+import pickle, sys
+sys.modules["theano_memopt"] = sys.modules["theano_memopt_ops"] = None
+import numpy.distutils.__config__ as config
+config.blas_opt_info = getattr(config, "blas_opt_info", {})
+sys.modules["theano.scan_module.scan_perform_ext"] = None
+function, arguments = pickle.load(open(sys.argv[1], "rb"))
+results = [function(*arguments) for _ in range(3)]
+pickle.dump([*(r for result in results for r in result), pickle.loads(pickle.dumps(function)) is not None], open(sys.argv[1], "wb"))
+"""
+
+
+@pytest.mark.parametrize("linker", ["cvm", "vm_nogc", "c|py"])
+def test_a_pickle_loads_where_the_package_is_absent(linker: str, tmp_path: Path) -> None:
+    function, arguments = _with_every_replacement(with_pass(linker, storage="arena", effort=7))
+    ours = {type(node.op).__module__ for node in function.maker.fgraph.apply_nodes if type(node.op).__module__.startswith("theano_memopt")}
+    assert ours and feature_of(function.maker.fgraph) is not None
+    file = tmp_path / "function.pkl"
+    file.write_bytes(pickle.dumps((function, arguments)))
+    wanted = [r.copy() for _ in range(3) for r in function(*arguments)]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ABSENT, str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    same(pickle.loads(file.read_bytes())[:-1], wanted)
+
+
+@pytest.mark.parametrize("again", [lambda f: pickle.loads(pickle.dumps(f)), copy.deepcopy], ids=["pickle", "deepcopy"])
+@pytest.mark.parametrize("linker", ["cvm", "vm_nogc", "c|py"])
+def test_a_pickle_that_loads_where_the_package_is_has_all_that_the_function_had(linker: str, again: Any) -> None:
+    function, arguments = _with_every_replacement(with_pass(linker, storage="arena", effort=7))
+    loaded = again(again(function))
+    assert _ops(loaded) == _ops(function)
+    assert theano_memopt.plan_of(loaded).schedule.peak == theano_memopt.plan_of(function).schedule.peak
+    assert feature_of(loaded.maker.fgraph).settings == feature_of(function.maker.fgraph).settings
+    kept = []
+    for _ in range(4):
+        kept.append(loaded(*arguments))
+        same(kept[-1], function(*arguments))
+    assert not np.may_share_memory(kept[-1][2], kept[-2][2])  # what the caller keeps is his, as before
+
+
+def _ops(function: Any) -> List[str]:
+    return sorted(type(node.op).__name__ for node in function.maker.fgraph.apply_nodes)
 
 
 def test_the_plan_is_of_the_graph_with_the_deep_copies() -> None:

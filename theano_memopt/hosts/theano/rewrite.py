@@ -168,23 +168,21 @@ class MemReuseOptimizer(gof.Optimizer):
         self.overrides = dict(overrides or {})
         self.name = NAME
 
-    def add_requirements(self, fgraph: Any) -> None:
-        fgraph.attach_feature(toolbox.ReplaceValidate())
-
     def apply(self, fgraph: Any) -> None:
         if feature_of(fgraph) is None:
-            chosen = settings(self.overrides)
-            linker = linkers[-1] if linkers else None
-            uses = storage_for(chosen, getattr(linker, "allow_gc", theano.config.allow_gc))
-            if uses != "off" and not shows_values(linker):
-                self._bring(fgraph, uses == "arena")
-            fgraph.attach_feature(MemReuse(chosen))
+            give(fgraph, settings(self.overrides), linkers[-1] if linkers else None)
 
-    def _bring(self, fgraph: Any, for_arena: bool) -> None:
+
+def give(fgraph: Any, chosen: Settings, linker: Any) -> None:
+    """Give this graph the pass, for a linker if it is known."""
+    uses = storage_for(chosen, getattr(linker, "allow_gc", theano.config.allow_gc))
+    if uses != "off" and not shows_values(linker):
+        fgraph.attach_feature(toolbox.ReplaceValidate())
         try:
-            bring(fgraph, for_arena)
+            bring(fgraph, uses == "arena")
         except Exception as trouble:  # these ops will put arrays of their own into their cells: more memory, nothing else
             complain(StoodAside("ops could not be brought to write where they are told", repr(trouble)), trouble)
+    fgraph.attach_feature(MemReuse(chosen))
 
 
 class MemReuse(toolbox.Feature):

@@ -31,6 +31,7 @@ from theano.compile import mode as modes
 from theano.gof import DestroyHandler, link
 from theano.gof import vm as host
 
+from theano_memopt.hosts.theano import pickles
 from theano_memopt.hosts.theano.arena import making, may_lie, with_arena
 from theano_memopt.hosts.theano.reader import is_lazy
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of, linkers
@@ -74,6 +75,8 @@ def install() -> None:
     _wrap(function_module.Function, "copy", _copy)
     _wrap(function_module.Function, "free", _free)
     _wrap(function_module.FunctionMaker, "__init__", _maker_init)
+    _wrap(function_module.FunctionMaker, "create", _maker_create)
+    pickles.install()
 
 
 def _wrap(place: Any, name: str, around: Any) -> None:
@@ -215,6 +218,11 @@ def _maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
         return original(maker, *args, **kwargs)
     finally:
         linkers.pop()
+
+
+def _maker_create(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
+    pickles.given_again(maker)
+    return original(maker, *args, **kwargs)
 
 
 # --- binding ---------------------------------------------------------------------------------------------------------
