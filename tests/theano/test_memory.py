@@ -62,7 +62,6 @@ def test_it_saves_where_there_is_something_to_save(name: str, at_most: float) ->
     ],
 )
 @pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
-@pytest.mark.quick
 @pytest.mark.blas
 def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float) -> None:
     model, ours = _compiled(name, with_pass(linker))
