@@ -12,9 +12,10 @@ from typing import Any, List
 
 import pytest
 
+HOSTS = ("theano_memopt/hosts", "tests/theano", "tests/ops")
 collect_ignore_glob = ["setup.py", "build/*", "dist/*"]
 if importlib.util.find_spec("theano") is None:
-    collect_ignore_glob += ["theano_memopt/hosts/*", "tests/theano/*"]
+    collect_ignore_glob += [f"{folder}/*" for folder in HOSTS]
 
 if importlib.util.find_spec("hypothesis") is not None:
     from hypothesis import settings
@@ -23,13 +24,10 @@ if importlib.util.find_spec("hypothesis") is not None:
     settings.load_profile("steady")
 
 
-HOSTS = ("tests/theano/", "tests/test_run.py", "tests/test_demo.py", "theano_memopt/hosts/")
-
-
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
 def pytest_collection_modifyitems(items: List[Any]) -> None:
     for item in items:
-        if not item.nodeid.startswith(HOSTS):
+        if not item.nodeid.startswith((*HOSTS, "tests/test_run.py", "tests/test_demo.py")):
             item.add_marker("quick")
 
 
