@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, List
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.oracles import least_peak_by_all_orders, least_peak_by_memo
 from tests.strategies import graphs
@@ -80,3 +82,14 @@ def _latest_first(graph: Graph) -> list[int]:
             if missing[later] == 0:
                 ready.append(later)
     return order
+
+
+@given(graphs(most=10), st.randoms(use_true_random=False))
+def test_any_order_has_a_lower_one_that_is_no_worse(graph: Graph, random: Any) -> None:
+    order: List[int] = []
+    while len(order) < len(graph.tasks):
+        order.append(random.choice([t for t in range(len(graph.tasks)) if t not in order and set(graph.predecessors[t]) <= set(order)]))
+    reduced = reduce_graph(graph)
+    lowered = reduced.lower(order)
+    assert reduced.graph.is_legal(lowered)
+    assert timeline(graph, reduced.lift(lowered)).peak <= timeline(graph, order).peak

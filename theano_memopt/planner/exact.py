@@ -9,11 +9,12 @@
        the floor    under it the search is sharpest, and most training graphs end here
        rules        once: the cheap ones on the whole graph, so that the answer is never worse than any of them
        dives        greedy searches without cuts, under falling budgets: thousands of tasks in a blink
+       moves        tasks and groups of tasks to another place, many thousand times, from several beginnings (descent.py)
        pieces       the steps around the peak in a better order of their own (improve.py)
        halving      budgets between floor and peak
 
-Effort is counted in states, so the same graph gets the same plan on every machine; a limit in seconds, if one is given,
-only ends the work early, with the answer `Open`.
+Effort is counted in states and in moves, MOVES of them to a state, so the same graph gets the same plan on every machine; a
+limit in seconds, if one is given, only ends the work early, with the answer `Open`.
 
 >>> from theano_memopt.planner.model import worked_example
 >>> schedule = minimise_peak(worked_example())
@@ -29,6 +30,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Exhausted, Open, Proof, Proven, Schedule
+from theano_memopt.planner.descent import Descent, Descents
 from theano_memopt.planner.floors import best_footprint, best_of_sets, witness
 from theano_memopt.planner.heuristics import RULES
 from theano_memopt.planner.improve import Piece, WalkedOrder
@@ -50,6 +52,13 @@ CUTS_AT_MOST = 600_000
 """Minimum cuts times tasks that the floors may cost at the beginning: all tasks of graphs of up to 775, 92 of 6,500."""
 CUTS_PER_EFFORT = 60
 """The same for each state of effort, so that little effort means little time on large graphs too."""
+
+MOVES = 8
+"""Moves that count as one state: they take about as long."""
+SHARE_OF_MOVES = 2
+"""Each round spends so many times its slice on moves."""
+AIM = 4_000
+"""Moves before a descent aims anew."""
 
 BY_PIECES = ", improved by pieces"
 
@@ -79,6 +88,7 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
             work.remember()
         if outcome == EXHAUSTED:
             work.halve(slice_)  # where one search comes to an end the next ones are likely to
+        work.move(slice_)
         work.dive(slice_)
         work.remember()
         work.improve_by_pieces(slice_)
@@ -115,6 +125,7 @@ class _Minimiser:
         self.floor, self.proof = best_footprint(graph)
         self.shown_by: Tuple[Sequence[int], str] = ((), "")  # tasks of the reduced graph that show the floor, and which runs last or first
         self.walked: Dict[str, WalkedOrder] = {}  # orders that are being improved by pieces
+        self.beginnings: List[Tuple[int, ...]] = []  # orders of the smaller graph that no descent has begun with yet
         self.ranking: List[int] = []  # tasks of the reduced graph, highest flow floor first
 
     @cached_property
@@ -124,6 +135,10 @@ class _Minimiser:
     @cached_property
     def kernel(self) -> Kernel:
         return kernel_for(self.reduced.graph)
+
+    @cached_property
+    def descents(self) -> Descents:
+        return Descents(self.reduced.graph)
 
     @cached_property
     def lowest(self) -> List[int]:
@@ -156,6 +171,7 @@ class _Minimiser:
                 for task, height in zip(order, timeline(self.reduced.graph, order).heights):
                     self.lowest[task] = min(self.lowest[task], height)
                 self.compete([(f"{name}, shrunk", self.reduced.lift(order))])
+                self.beginnings.append(order)
 
     def remember(self) -> None:
         """The best order so far is worth improving by pieces, even after a better one was found."""
@@ -271,6 +287,31 @@ class _Minimiser:
                 search.restart()
         self.states += search.states
         return outcome
+
+    # ------------------------------------------------------------------------------------------------------------- moves
+
+    def move(self, slice_: int) -> None:
+        """A round of all descents. The best order so far, whatever found it, is one of the beginnings."""
+        for order in self.beginnings:
+            self.descents.begin(order)
+        self.beginnings.clear()
+        if self.peak < self.descents.least:
+            self.descents.begin(self.reduced.lower(self.order))
+        if slice_ > FIRST_SLICE:
+            self.descents.begin_by_chance()
+        for descent in self.descents.going:
+            self._descend(descent, slice_ * MOVES * SHARE_OF_MOVES // len(self.descents.going))
+            self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: moved, to {descent.peak:,}")
+
+    def _descend(self, descent: Descent, moves: int) -> None:
+        tried = 0
+        while tried < moves and not self.settled:
+            most = min(AIM, moves - tried, max(1, self.options.effort - self.states) * MOVES)
+            now = descent.go(most, self.floor)
+            tried += now
+            self.states += -(-now // MOVES)
+            if descent.peak < self.peak:
+                self._found("moves", descent.order)
 
     # ------------------------------------------------------------------------------------------------------------ pieces
 

@@ -20,6 +20,7 @@ import heapq
 from typing import Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from theano_memopt.planner.model import Graph
+from theano_memopt.planner.search import scramble
 
 Order = Tuple[int, ...]
 
@@ -29,15 +30,15 @@ def breadth_first(graph: Graph) -> Order:
 
 
 def youngest_first(graph: Graph) -> Order:
-    return _greedy(graph, lambda task, born, allocates, frees: (-born, 0))
+    return _greedy(graph, _youth)
 
 
 def least_growth_first(graph: Graph) -> Order:
-    return _greedy(graph, lambda task, born, allocates, frees: (allocates - frees, 0))
+    return _greedy(graph, _growth)
 
 
 def lowest_height_first(graph: Graph) -> Order:
-    return _greedy(graph, lambda task, born, allocates, frees: (0 if frees >= allocates else allocates, allocates - frees))
+    return _greedy(graph, _height)
 
 
 def depth_first(graph: Graph) -> Order:
@@ -74,6 +75,25 @@ RULES: Dict[str, Callable[[Graph], Order]] = {
 }
 
 
+def with_ties_by_chance(graph: Graph, seed: int) -> Order:
+    """One of the greedy rules, each seed the next one; equal tasks in an order of chance."""
+    ties = [scramble((seed << 32) + task) for task in range(len(graph.tasks))]
+    key = (_growth, _height, _youth)[seed % 3]
+    return _greedy(graph, key, ties)
+
+
+def _growth(task: int, born: int, allocates: int, frees: int) -> Tuple[int, int]:
+    return (allocates - frees, 0)
+
+
+def _height(task: int, born: int, allocates: int, frees: int) -> Tuple[int, int]:
+    return (0 if frees >= allocates else allocates, allocates - frees)
+
+
+def _youth(task: int, born: int, allocates: int, frees: int) -> Tuple[int, int]:
+    return (-born, 0)
+
+
 def _post_order(graph: Graph, rank: Sequence[int]) -> Order:
     """From each last task down, lower ranks first. Without recursion, so that a graph may be deeper than Python's stack."""
 
@@ -97,10 +117,11 @@ def _post_order(graph: Graph, rank: Sequence[int]) -> Order:
     return tuple(order)
 
 
-def _greedy(graph: Graph, key: Callable[[int, int, int, int], Tuple[int, int]]) -> Order:
+def _greedy(graph: Graph, key: Callable[[int, int, int, int], Tuple[int, int]], ties: Sequence[int] = ()) -> Order:
     """Always the ready task with the least key(task, when it became ready, bytes it allocates, bytes it frees now).
 
-    What a task frees changes only when it becomes the last reader of a buffer, so keys are kept in a heap and renewed then.
+    Of equal ones it is the one with the least in `ties`, or by number. What a task frees changes only when it becomes the last
+    reader of a buffer, so keys are kept in a heap and renewed then.
     """
     buffers = graph.buffers
     unread = [len(buffer.readers) for buffer in buffers]
@@ -108,10 +129,11 @@ def _greedy(graph: Graph, key: Callable[[int, int, int, int], Tuple[int, int]]) 
     frees = [sum(buffers[b].size for b in task.writes if not buffers[b].readers and not buffers[b].pinned) for task in graph.tasks]
     born = [0] * len(graph.tasks)
     done = bytearray(len(graph.tasks))
-    heap: List[Tuple[Tuple[int, int], int, int]] = []
+    ties = ties or range(len(graph.tasks))
+    heap: List[Tuple[Tuple[int, int], int, int, int]] = []
 
     def offer(task: int) -> None:
-        heapq.heappush(heap, (key(task, born[task], graph.allocates[task], frees[task]), task, frees[task]))
+        heapq.heappush(heap, (key(task, born[task], graph.allocates[task], frees[task]), ties[task], task, frees[task]))
 
     def may_free(b: int) -> bool:
         return unread[b] == 1 and not buffers[b].pinned and buffers[b].producer is not None
@@ -124,7 +146,7 @@ def _greedy(graph: Graph, key: Callable[[int, int, int, int], Tuple[int, int]]) 
             offer(task)
     order: List[int] = []
     while heap:
-        _, task, known = heapq.heappop(heap)
+        _, _, task, known = heapq.heappop(heap)
         if done[task] or known != frees[task]:
             continue  # renewed since
         done[task] = 1

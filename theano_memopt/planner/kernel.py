@@ -10,11 +10,12 @@ import ctypes
 import glob
 import os
 from array import array
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from theano_memopt.options import ALL_PRUNINGS, Prunings
 from theano_memopt.planner.flow import INFINITE, Cut, Network
 from theano_memopt.planner.model import Graph
+from theano_memopt.planner.moves import MovedOrder
 from theano_memopt.planner.search import EXHAUSTED, FOUND, RUNNING, BudgetSearch
 
 _LARGEST_SUM = 1 << 60
@@ -91,16 +92,7 @@ class CompiledKernel:
     def __init__(self, graph: Graph, library: Any) -> None:
         self.graph = graph
         self.library = library
-        producers = [-1 if buffer.producer is None else buffer.producer for buffer in graph.buffers]
-        self.handle = library.memopt_kernel(
-            len(graph.tasks),
-            len(graph.buffers),
-            _bytes64([buffer.size for buffer in graph.buffers]),
-            bytes(buffer.pinned for buffer in graph.buffers),
-            _ints(producers),
-            *_lists([buffer.readers for buffer in graph.buffers]),
-            *_lists(graph.predecessors),
-        )
+        self.handle = library.memopt_kernel(*_flat(graph))
 
     def flow_floor(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> int:
         value = self._cut(task, done, undone, None)
@@ -121,14 +113,60 @@ class CompiledKernel:
         self.library.memopt_kernel_free(self.handle)
 
 
+class CompiledMovedOrder:
+    """MovedOrder, compiled."""
+
+    def __init__(self, graph: Graph, order: Sequence[int], seed: int, library: Any) -> None:
+        self.graph = graph
+        self._library = library
+        self._handle = library.memopt_moved(*_flat(graph), _ints(order), seed)
+
+    def run(self, goal: int, moves: int) -> int:
+        return int(self._library.memopt_moved_run(self._handle, goal, moves))
+
+    @property
+    def peak(self) -> int:
+        return int(self._library.memopt_moved_peak(self._handle))
+
+    @property
+    def order(self) -> List[int]:
+        out = (ctypes.c_int * len(self.graph.tasks))()
+        self._library.memopt_moved_order(self._handle, out)
+        return list(out)
+
+    def __del__(self) -> None:
+        self._library.memopt_moved_free(self._handle)
+
+
 Kernel = Union[PythonKernel, CompiledKernel]
 Search = Union[BudgetSearch, CompiledSearch]
+Moved = Union[MovedOrder, CompiledMovedOrder]
 
 
 def kernel_for(graph: Graph) -> Kernel:
     if _LIBRARY is None or sum(buffer.size for buffer in graph.buffers) >= _LARGEST_SUM:
         return PythonKernel(graph)
     return CompiledKernel(graph, _LIBRARY)
+
+
+def moved_order(graph: Graph, order: Sequence[int], seed: int) -> Moved:
+    """An order to be improved by moves. Its excess is a sum over all steps, so it must fit into 64 bits as well."""
+    if _MOVES is None or sum(buffer.size for buffer in graph.buffers) * len(graph.tasks) >= _LARGEST_SUM:
+        return MovedOrder(graph, order, seed)
+    return CompiledMovedOrder(graph, order, seed, _MOVES)
+
+
+def _flat(graph: Graph) -> List[Any]:
+    """A graph as the compiled twins read it."""
+    return [
+        len(graph.tasks),
+        len(graph.buffers),
+        _bytes64([buffer.size for buffer in graph.buffers]),
+        bytes(buffer.pinned for buffer in graph.buffers),
+        _ints([-1 if buffer.producer is None else buffer.producer for buffer in graph.buffers]),
+        *_lists([buffer.readers for buffer in graph.buffers]),
+        *_lists(graph.predecessors),
+    ]
 
 
 def _ints(items: Sequence[int]) -> Any:
@@ -149,37 +187,53 @@ def _lists(lists: Sequence[Sequence[int]]) -> List[Any]:
     return [_ints(starts), _ints(items)]
 
 
-def _load() -> Optional[Any]:
+def _load(stem: str, functions: Sequence[Tuple[str, Any, List[Any]]]) -> Optional[Any]:
+    """The compiled twin in the file `stem` beside this one, its functions declared; None where there is none."""
     if os.environ.get("THEANO_MEMOPT_KERNEL") == "python":
         return None
-    for path in sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_search.*"))):
+    for path in sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{stem}.*"))):
         if path.endswith((".so", ".pyd", ".dylib")):
             try:
-                return _declare(ctypes.CDLL(path))
+                return _declare(ctypes.CDLL(path), functions)
             except (OSError, AttributeError):  # built for another machine, or by another version: the Python twin serves
                 continue
     return None
 
 
-def _declare(library: Any) -> Any:
-    handle, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
-    ints = ctypes.POINTER(number)
-    for name, result, arguments in (
-        ("kernel", handle, [number, number, ctypes.POINTER(size), ctypes.c_char_p, ints, ints, ints, ints, ints]),
-        ("kernel_free", None, [handle]),
-        ("cut", size, [handle, number, ints, number, ints, number, size, ctypes.POINTER(size)]),
-        ("arcs", number, [handle]),
-        ("search", handle, [handle, size, ints, number, number]),
-        ("search_free", None, [handle]),
-        ("search_run", number, [handle, size, number]),
-        ("search_restart", None, [handle]),
-        ("search_states", size, [handle]),
-        ("search_next_budget", size, [handle]),
-        ("search_trail", None, [handle, ints]),
-    ):
+def _declare(library: Any, functions: Sequence[Tuple[str, Any, List[Any]]]) -> Any:
+    for name, result, arguments in functions:
         function = getattr(library, f"memopt_{name}")
         function.restype, function.argtypes = result, arguments
     return library
 
 
-_LIBRARY = _load()
+_handle, _number, _size, _seed = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_uint64
+_numbers, _sizes = ctypes.POINTER(_number), ctypes.POINTER(_size)
+_graph = [_number, _number, _sizes, ctypes.c_char_p, _numbers, _numbers, _numbers, _numbers, _numbers]
+
+_LIBRARY = _load(
+    "_search",
+    (
+        ("kernel", _handle, _graph),
+        ("kernel_free", None, [_handle]),
+        ("cut", _size, [_handle, _number, _numbers, _number, _numbers, _number, _size, _sizes]),
+        ("arcs", _number, [_handle]),
+        ("search", _handle, [_handle, _size, _numbers, _number, _number]),
+        ("search_free", None, [_handle]),
+        ("search_run", _number, [_handle, _size, _number]),
+        ("search_restart", None, [_handle]),
+        ("search_states", _size, [_handle]),
+        ("search_next_budget", _size, [_handle]),
+        ("search_trail", None, [_handle, _numbers]),
+    ),
+)
+_MOVES = _load(
+    "_moves",
+    (
+        ("moved", _handle, [*_graph, _numbers, _seed]),
+        ("moved_free", None, [_handle]),
+        ("moved_run", _size, [_handle, _size, _size]),
+        ("moved_peak", _size, [_handle]),
+        ("moved_order", None, [_handle, _numbers]),
+    ),
+)

@@ -61,7 +61,7 @@ class BudgetSearch:
         self._behind = graph.successors
         self._allocates = graph.allocates
         self._sizes = [buffer.size for buffer in graph.buffers]
-        self._reads, self._transient = _what_is_freed(graph)
+        self._reads, self._transient = what_is_freed(graph)
         self._unread = [len(buffer.readers) for buffer in graph.buffers]
         self._missing = [len(needs) for needs in graph.predecessors]
         self._ready: Set[int] = {t for t, count in enumerate(self._missing) if count == 0}
@@ -161,7 +161,7 @@ class BudgetSearch:
             return (self._live, 0, task)
         if rule == FARTHEST:
             return (mark - len(self.trail), self._live, task)
-        chance = _scramble(rule * 1000003 + self.states * 8191 + task) >> 56
+        chance = scramble(rule * 1000003 + self.states * 8191 + task) >> 56
         return (self._live + max(self._live - resting, 0) // 256 * chance, 0, task)
 
     def _falls_back(self, before: Set[int], resting: int) -> bool:
@@ -219,7 +219,7 @@ class BudgetSearch:
                 self._missing[later] += 1
 
 
-def _what_is_freed(graph: Graph) -> Tuple[List[List[int]], List[int]]:
+def what_is_freed(graph: Graph) -> Tuple[List[List[int]], List[int]]:
     """For each task the buffers that it may be the last to read, and the bytes that it writes for nobody."""
     reads = [
         [b for b in task.reads if graph.buffers[b].size and graph.buffers[b].producer is not None and not graph.buffers[b].pinned]
@@ -231,7 +231,7 @@ def _what_is_freed(graph: Graph) -> Tuple[List[List[int]], List[int]]:
     return reads, transient
 
 
-def _scramble(x: int) -> int:
+def scramble(x: int) -> int:
     """splitmix64, so that both twins shuffle alike."""
     x = (x + 0x9E3779B97F4A7C15) & _WORD
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _WORD
