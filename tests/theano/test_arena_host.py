@@ -685,8 +685,8 @@ def test_a_length_that_cannot_be_computed_costs_that_call_alone_its_arena(linker
 # --- plans that are wrong --------------------------------------------------------------------------------------------------
 
 
-def _all_at_the_bottom(sizes: Any, spans: Any, *rest: Any, **keywords: Any) -> Arena:
-    return Arena((0,) * len(sizes), max(sizes, default=0), 0)
+def _all_at_the_bottom(problem: Any, *rest: Any, **keywords: Any) -> Arena:
+    return Arena((0,) * len(problem.sizes), max(problem.sizes, default=0), 0)
 
 
 @pytest.mark.quick

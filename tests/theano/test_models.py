@@ -63,13 +63,18 @@ def test_other_linkers_on_the_rest(name: str, linker: str) -> None:
     _holds(name, linker)
 
 
+def _named(nodes: Any) -> List[str]:
+    """By the ops, those that write a product where they are told under the name of the op whose place they take."""
+    return [str(node.op).replace("InPlace", "") for node in nodes]
+
+
 @pytest.mark.quick
 def test_the_machine_runs_the_planned_order_and_not_its_own() -> None:
     """The negative control: without the pass the recorded order is another one."""
     model = demo_models.build("mlp", SMALL)
     ours, stock = model.compile(with_pass()), model.compile(without_pass())
-    planned = [str(node.op) for node in annotation(ours).nodes]
-    ran = [str(node.op) for node in probe.recorded_order(stock, *model.batch)]
+    planned = _named(annotation(ours).nodes)
+    ran = _named(probe.recorded_order(stock, *model.batch))
     assert sorted(ran) == sorted(planned)
     assert ran != planned
 
@@ -79,8 +84,8 @@ def test_order_host_is_the_order_that_this_linker_runs_anyway(linker: str) -> No
     model = demo_models.build("mlp", SMALL)
     ours = model.compile(with_pass(linker, order="host"))
     stock = model.compile(without_pass(linker))
-    ran = [str(node) for node in probe.recorded_order(stock, *model.batch)]
-    assert [str(node) for node in probe.recorded_order(ours, *model.batch)] == ran
+    ran = _named(probe.recorded_order(stock, *model.batch))
+    assert _named(probe.recorded_order(ours, *model.batch)) == ran
     plan = theano_memopt.plan_of(ours)
     assert plan.schedule.method == "host"
     check_plan(plan)
