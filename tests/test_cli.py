@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
 
 import pytest
 
@@ -147,6 +147,19 @@ def test_long_work_is_announced_on_standard_error(graph: str, monkeypatch: pytes
     seen = capsys.readouterr()
     assert seen.err == "theano_memopt: floors ...\n"
     assert json.loads(seen.out)["peak_bytes"] == 8
+
+
+@pytest.mark.parametrize(("extra", "needed"), [(["--json"], set()), ([], {"rich"})])
+def test_order_imports_only_what_it_needs(graph: str, extra: List[str], needed: Set[str]) -> None:
+    """Tables need `rich`; NumPy, SciPy and the packer are for other verbs, and would take longer to import than the graph to plan."""
+    code = f"""
+import sys
+from theano_memopt.cli import main
+main(["order", {graph!r}, *{extra!r}])
+print(sorted({{"rich", "numpy", "scipy", "theano", "theano_memopt.planner.arena"}} & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=str(ROOT), check=True)
+    assert done.stderr.splitlines()[-1] == str(sorted(needed))
 
 
 def test_theano_is_not_imported(graph: str) -> None:

@@ -13,6 +13,8 @@ Words
     status    0 done or accepted, 1 rejected, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of our output went away
 
 A file is written under a temporary name and renamed, so it is all there or not at all.
+
+What only some verbs need, or only tables (`rich`, the packer and NumPy with it), is imported where it is needed: `order` begins at once.
 """
 
 from __future__ import annotations
@@ -26,13 +28,8 @@ import sys
 import tempfile
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from theano_memopt.demo import DemoVerb
 from theano_memopt.options import PackOptions, PlanOptions
-from theano_memopt.planner import arena as arenas
 from theano_memopt.planner import certificate, exact, lives_csv
 from theano_memopt.planner.model import Graph, GraphError, graph_from_json
 from theano_memopt.planner.slots import StorageRejected
@@ -137,13 +134,15 @@ class PackVerb(Verb):
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
     def run(self, parsed: argparse.Namespace) -> int:
+        from theano_memopt.planner import arena as arenas
+
         out = _place_to_write(parsed.out, parsed.lives)
         lives = _read_lives(parsed.lives)
         with progress_of(f"packing {len(lives.ids)} buffers") as progress:
             options = PackOptions(parsed.effort, parsed.time, parsed.capacity or 0, progress=progress)
             arena = arenas.pack(arenas.Packing(lives.sizes, lives.spans), options)
         if out is not None:
-            _write_placed(out, lives, arena)
+            _write_placed(out, lives, arena.offsets)
         answer: Dict[str, Any] = {"height": arena.height, "floor": arena.floor, "buffers": len(lives.ids)}
         if parsed.capacity is not None:
             answer.update(capacity=parsed.capacity, fits=arena.height <= parsed.capacity)
@@ -161,6 +160,10 @@ VERBS: Tuple[Verb, ...] = (DemoVerb(), RunVerb(), OrderVerb(), CheckVerb(), Pack
 
 
 def _print_schedule(source: str, graph: Graph, schedule: certificate.Schedule) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(f"{source}: {len(graph.tasks)} tasks, {len(graph.buffers)} buffers, sizes {graph.sizes_from}"))
     table = Table(show_edge=False, pad_edge=False)
@@ -186,6 +189,10 @@ def _print_schedule(source: str, graph: Graph, schedule: certificate.Schedule) -
 
 
 def _print_arena(source: str, answer: Dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     console = Console(highlight=False, soft_wrap=True)
     table = Table(show_edge=False, pad_edge=False)
     table.add_column(Text(f"{source}: {answer['buffers']} buffers"))
@@ -260,6 +267,8 @@ def _require_form_of_result(path: str, data: Any) -> None:
 
 
 def _check_placed(path: str, capacity: Optional[int]) -> int:
+    from theano_memopt.planner import arena as arenas
+
     lives = _read_lives(path, placed=True)
     assert lives.offsets is not None
     placed = [(born, dead, size, offset) for (born, dead), size, offset in zip(lives.spans, lives.sizes, lives.offsets) if born < dead and size]
@@ -380,9 +389,9 @@ def _write_whole(target: str, text: str) -> None:
         raise
 
 
-def _write_placed(target: str, lives: lives_csv.Lives, arena: arenas.Arena) -> None:
+def _write_placed(target: str, lives: lives_csv.Lives, offsets: Sequence[Optional[int]]) -> None:
     try:
-        lives_csv.write_placed(target, lives, [offset or 0 for offset in arena.offsets])
+        lives_csv.write_placed(target, lives, [offset or 0 for offset in offsets])
     except lives_csv.LivesError as error:
         raise BadInput(_in_words(error)) from None
 

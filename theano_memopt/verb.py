@@ -7,10 +7,7 @@ import contextlib
 import sys
 import threading
 import time
-from typing import Iterator, Optional
-
-from rich.console import Console
-from rich.text import Text
+from typing import Any, Iterator, Optional
 
 from theano_memopt.hosts.theano import blas, compat, on_import
 
@@ -74,7 +71,7 @@ class Progress:
         self._doing = doing
         self._shown = False
         self._last_line = 0.0
-        self._status = Console(stderr=True).status(Text(doing)) if sys.stderr.isatty() else None
+        self._status: Optional[Any] = None
         self._timer = threading.Timer(1.0, self._show)
         self._timer.daemon = True
 
@@ -94,12 +91,17 @@ class Progress:
 
     def _show(self) -> None:
         self._shown = True
-        if self._status is not None:
+        if sys.stderr.isatty():
+            from rich.console import Console  # here, for whoever is done within a second does without
+
+            self._status = Console(stderr=True).status("")
             self._status.start()
         self._say()
 
     def _say(self) -> None:
         if self._status is not None:
+            from rich.text import Text
+
             self._status.update(Text(self._doing))
         elif time.monotonic() - self._last_line >= 10:
             self._last_line = time.monotonic()

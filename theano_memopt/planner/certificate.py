@@ -32,10 +32,6 @@ from functools import reduce
 from math import gcd
 from typing import AbstractSet, Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
 
-import numpy
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import maximum_flow
-
 from theano_memopt.planner.liveness import Timeline, timeline
 from theano_memopt.planner.model import Graph
 
@@ -349,6 +345,12 @@ class _LeastLive:
     REMEMBERED = 32
 
     def __init__(self, graph: Graph) -> None:
+        # Here, for only this check needs them, and importing them takes longer than planning most graphs.
+        import numpy
+        from scipy.sparse import csr_matrix
+        from scipy.sparse.csgraph import maximum_flow
+
+        self.matrix, self.maximum_flow = csr_matrix, maximum_flow
         tasks, buffers = len(graph.tasks), len(graph.buffers)
         sizes = [b.size if b.producer is not None else 0 for b in graph.buffers]
         self.unit = max(1, reduce(gcd, sizes, 0), sum(sizes) >> 28)
@@ -382,8 +384,8 @@ class _LeastLive:
         room = self.room.copy()
         room[[arc for t, arc in enumerate(self.from_source) if done >> t & 1]] = self.unlimited
         room[self.to_sink[task]] = self.unlimited
-        network = csr_matrix((room, self.column, self.row_start), shape=(self.sink + 1, self.sink + 1))
-        found = maximum_flow(network, self.source, self.sink)
+        network = self.matrix((room, self.column, self.row_start), shape=(self.sink + 1, self.sink + 1))
+        found = self.maximum_flow(network, self.source, self.sink)
         if int(found.flow_value) * self.unit <= limit:
             return False
         row = (found.flow if hasattr(found, "flow") else found.residual)[self.source]  # so named before SciPy 1.9

@@ -26,8 +26,6 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 
-import numpy
-
 from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.load import Span, loads
 from theano_memopt.planner.model import Graph
@@ -208,5 +206,7 @@ def _cells_under_limit(graph: Graph, spans: Sequence[Span], steps: int, sharing:
 
 def _load(graph: Graph, spans: Sequence[Span], steps: int) -> Any:
     """Live bytes per step, as whole numbers of any size where 64 bits could overflow."""
+    import numpy  # here, for `order` does without it and begins at once
+
     sizes = [buffer.size for buffer in graph.buffers]
     return numpy.array(loads(sizes, spans, steps), dtype=numpy.int64 if 2 * sum(sizes) < 2**62 else object)
