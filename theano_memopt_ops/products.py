@@ -29,7 +29,9 @@ def _fits(array: Any, shape: Tuple[int, ...], dtype: Any) -> bool:
 def _write_product(x: Any, y: Any, place: Any) -> bool:
     """Write dot(x, y) into `place`; answers whether the place fits."""
     shape = (*x.shape[:-1], *y.shape[1:])
-    if not shape or x.shape[-1] != y.shape[0] or not _fits(place, shape, np.result_type(x.dtype, y.dtype)):
+    if not shape or x.shape[-1] != y.shape[0] or getattr(place, "shape", None) != shape:
+        return False  # before NumPy is asked for the dtype, which takes longer than all else here
+    if not _fits(place, shape, np.result_type(x.dtype, y.dtype)):
         return False
     np.dot(x, y, out=place)
     return True

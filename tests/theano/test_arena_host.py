@@ -879,3 +879,42 @@ def test_every_op_that_is_put_into_a_graph_is_of_that_module() -> None:
     modules = {type(node.op).__module__ for node in function.maker.fgraph.apply_nodes}
     assert "theano_memopt_ops" in modules
     assert not [name for name in modules if name.split(".")[0] == "theano_memopt"]
+
+
+# --- shapes that do not come again -----------------------------------------------------------------------------------
+
+
+def _strangers(linker: str, length: int) -> Any:
+    """A function of matrices with and without the pass, and for each fitting that was made a mark."""
+    x = tt.matrix("x")
+    y = tt.tanh(x) * 2 + 1
+    outputs = [tt.dot(y, y.T).sum(axis=0), tt.exp(y)]
+    modes = (mode.excluding("fusion", "inplace") for mode in (with_pass(linker, storage="arena"), without_pass(linker)))
+    ours, stock = (theano.function([x], outputs, mode=mode) for mode in modes)
+    fits: List[Any] = []
+    upstream = ours.fn.house.fit
+    ours.fn.house.fit = lambda *rest: fits.append(rest) or upstream(*rest)
+    for rows in range(1, length + 1):
+        argument = np.array(floats(rows + 1, 5, seed=rows), order="C" if rows == 1 else "F")
+        had, wanted = ours(argument), stock(argument)
+        same(had, wanted)
+        assert [r.strides for r in had] == [r.strides for r in wanted]
+    return ours, stock, fits
+
+
+@pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
+def test_after_many_unlike_shapes_none_is_planned_until_one_comes_again(linker: str) -> None:
+    ours, stock, fits = _strangers(linker, 3 * arena.SIGNATURES)
+    assert len(fits) <= arena.SIGNATURES + 1
+    assert ours.fn.block is None and ours.fn.lender.block is None
+    for _ in range(arena.FAMILIAR + 1):
+        same(ours(floats(999, 5)), stock(floats(999, 5)))
+    assert ours.fn.block is not None and len(fits) <= arena.SIGNATURES + 3
+    same(ours(floats(7, 5)), stock(floats(7, 5)))
+
+
+@pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
+def test_what_theano_allocates_then_keeps_the_order_that_it_had(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena.House, "fill_with_c_order", lambda house: None)
+    with pytest.raises(AssertionError):
+        _strangers(linker, 2 * arena.SIGNATURES)

@@ -64,7 +64,7 @@ from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.plan import Plan
 
 SIGNATURES = 64
-"""Fittings that are kept; the one not used for longest goes first."""
+"""Fittings that are kept; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
 FAMILIAR = 3
 """Calls after which a new signature is worth a search; before that it gets the best known order and one-pass offsets."""
 ALIGNMENT = 64
@@ -302,6 +302,16 @@ class House(Machines):
                 self.flattened.append((self.cells[b], np.empty((2,) * len(shape), dtype, order="F")))  # Elemwise resizes it
         return frozenset(b for b, (_, was_alike) in self.turned.items() if not was_alike)
 
+    def always_in_c_order(self) -> bool:
+        """Is every array that may lie in a block in C order, whatever comes? Then Theano can make it anew at any time."""
+        return not self.turning and all(self._layout_of(b) is None for b in self.elementwise)
+
+    def fill_with_c_order(self) -> None:
+        """What Elemwise finds it resizes, and its order stays: without that it would take after the caller's arrays of that call."""
+        for b in self.elementwise - self.own:
+            kind = self.reading.roots[b].type
+            self.cells[b][0] = np.empty((2,) * kind.ndim, kind.dtype)
+
     def record(self, node: Any) -> None:
         """Look at the results of a node that has just run: their shape and layout, and whose memory they are."""
         for v in node.outputs:
@@ -442,6 +452,8 @@ class ArenaVM:
         """What the last call came with."""
         self.unlike: FrozenSet[int] = frozenset()
         """Buffers that have no place with it."""
+        self.strangers = 0
+        """Calls in a row, each with a signature that was not known."""
         self.tried: Set[int] = set()
         self.aside = ""
         """Why there is no arena, once that is settled."""
@@ -553,6 +565,8 @@ class ArenaVM:
             for cell in house.tenant_cells:
                 if id(cell) not in own:
                     cell[0] = None
+            if self.is_left_to_theano():
+                house.fill_with_c_order()
         self.filling = ()
         self.block = None
 
@@ -666,13 +680,18 @@ class ArenaVM:
 
     def _adopt(self, signature: Signature) -> bool:
         house = self.house
-        if signature != self.came:
+        again = signature == self.came
+        if not again:
             self.came, self.unlike = signature, house.unlike(signature, house.layout() == self.recorded)
             if house.flattened:
                 self.fittings.clear()
                 self.fitting = None
         key = (signature, self.unlike)
         fitting = self.fittings.get(key)
+        self.strangers = 0 if again or fitting is not None else self.strangers + 1
+        if self.is_left_to_theano():
+            self._leave_to_theano()
+            return False
         self.calls = self.calls + 1 if signature == self.signature else 1
         if fitting is None or (not fitting.searched and self.calls >= FAMILIAR):
             at_hand = 0 if self.lender.block is None else self.lender.block.height
@@ -711,6 +730,18 @@ class ArenaVM:
         else:
             self._look_at_everything()
         return True
+
+    def is_left_to_theano(self) -> bool:
+        """It does not pay to plan for what will not come again: until something does, Theano allocates."""
+        return self.strangers > SIGNATURES and self.house.always_in_c_order()
+
+    def _leave_to_theano(self) -> None:
+        if self.fitting is not None:
+            self.fitting = self.signature = None
+            self._look_at_everything()
+            self.let_go()
+            if len(self.lender.tenants) == 1:
+                self.lender.give_back()
 
     def _too_large(self, fitting: Fitting) -> bool:
         block = self.lender.block
