@@ -1,7 +1,7 @@
 # The menu of this project: `make` or `make help` prints it.
 #
 #   PYTHON=...   the Python to build .venv from (3.8 to 3.11); otherwise one is looked for
-#   VENV=...     where the environment goes (default .venv); CLIENTS_VENV=... that of `make clients`
+#   VENV=...     where the environment goes (default .venv); CLIENTS_VENV=..., PYMC3_VENV=... those of `make clients`
 #   WORKERS=...  parallel test workers (default 2)
 
 SHELL  := /bin/bash
@@ -12,6 +12,8 @@ STAMP  := $(VENV)/.made
 RUN    := $(VENV)/bin/python
 LINTED := setup.py theano_memopt theano_memopt_ops tests benchmarks clients conftest.py
 CLIENTS_VENV ?= .venv-clients
+PYMC3_VENV   ?= .venv-pymc3
+PYMC3  := pymc3==3.9.3 theano==1.0.5 arviz==0.10 'xarray<0.20' 'pandas<1.5' numpy==1.21.6 scipy==1.7.3 six==1.17.0 rich==13.9.4
 KERAS  := keras==2.3.1 keras-applications==1.0.8 keras-preprocessing==1.1.2 h5py==3.11.0 pyyaml==6.0.2 \
           numpy==1.23.5 'scipy>=1.10.1,<1.12' six==1.17.0 rich==13.9.4
 SOURCES := $(wildcard theano_memopt/planner/_*.c theano_memopt/planner/_*.cpp)
@@ -35,7 +37,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients bench bench-arena bench-scale bench-planner readme-tables theano-tests fresh clean clean-all
+.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-planner readme-tables theano-tests fresh clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -90,8 +92,13 @@ nightly: ext $(HEADERS)/Python.h  ## the tests that take long
 demo: ext  ## train real models with stock Theano and with the pass, side by side; draws out/demo.html
 	@"$(RUN)" -m theano_memopt demo $(ARGS)
 
-clients: $(CLIENTS_VENV)/.made  ## Keras models and the classic tutorials, stock and with the pass, compared bit for bit (ARGS=mlp for one)
+clients: clients-keras clients-pymc3  ## Keras models, the classic tutorials and PyMC3, stock and with the pass, compared bit for bit (ARGS=mlp for one)
+
+clients-keras: $(CLIENTS_VENV)/.made
 	@"$(CLIENTS_VENV)/bin/python" -m clients $(ARGS)
+
+clients-pymc3: $(PYMC3_VENV)/.made
+	@"$(PYMC3_VENV)/bin/python" -m clients --of pymc3 $(ARGS)
 
 # An environment of its own: Keras 2.3.1 is the last that runs on Theano; the rest as the developer's. Linked to this source.
 $(CLIENTS_VENV)/.made: setup.py
@@ -104,6 +111,18 @@ $(CLIENTS_VENV)/.made: setup.py
 	$$pip -e '.[theano]' $(KERAS) || { echo "Keras and what it needs could not be installed into $(CLIENTS_VENV): is a package index within reach?" >&2; exit 2; }; \
 	touch "$(CLIENTS_VENV)/.made"
 
+# PyMC3 3.9.3 wants an older NumPy and SciPy than Keras, and a Python that has wheels of them.
+$(PYMC3_VENV)/.made: setup.py
+	@set -euo pipefail; \
+	python=$$(PYTHON=python3.9 sh tools/find_python.sh 2>/dev/null || PYTHON=python3.8 sh tools/find_python.sh); \
+	echo "making $(PYMC3_VENV) with $$python"; \
+	"$$python" -m venv --clear "$(PYMC3_VENV)"; \
+	pip="$(PYMC3_VENV)/bin/python -m pip install --quiet --disable-pip-version-check"; \
+	$$pip pip==25.0.1 setuptools==75.3.2 wheel==0.45.1; \
+	$$pip -e ".[theano]" $(PYMC3) || \
+		{ echo "PyMC3 and what it needs could not be installed into $(PYMC3_VENV): is a package index within reach?" >&2; exit 2; }; \
+	touch "$(PYMC3_VENV)/.made"
+
 bench: ext $(HEADERS)/Python.h  ## peak, reserved bytes, time per call, compile time on real models: tables and out/bench/*.csv (ten minutes once its C code is compiled)
 	"$(RUN)" -m benchmarks.models $(ARGS)
 
@@ -112,6 +131,9 @@ bench-arena: ext  ## every way to keep intermediates beside each other, over sev
 
 bench-scale: ext  ## what the pass costs and gains on graphs of 1,000 to 22,000 nodes
 	"$(RUN)" -m benchmarks.scale $(ARGS)
+
+bench-changing: ext  ## shapes that never come again: processor time beside stock, call by call in turns (a minute)
+	"$(RUN)" -m benchmarks.changing_shapes $(ARGS)
 
 readme-tables:  ## put the tables of the last `make bench` and `make bench-scale` into README
 	"$(RUN)" -m benchmarks.readme
@@ -131,4 +153,4 @@ clean:  ## remove caches and build products
 	rm -f theano_memopt/planner/*.so
 
 clean-all: clean  ## also the environments and the compile cache
-	rm -rf "$(VENV)" "$(CLIENTS_VENV)" .matrix .theano
+	rm -rf "$(VENV)" "$(CLIENTS_VENV)" "$(PYMC3_VENV)" .matrix .theano

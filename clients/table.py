@@ -23,19 +23,27 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = os.path.join(HERE, "scripts")
 SAME, DIFFERENT, MISSING, STOPPED = 0, 1, 2, 130
-NEEDED = ("theano", "theano_memopt", "keras", "numpy", "scipy", "rich")
+NEEDED = {
+    "keras": ("theano", "theano_memopt", "keras", "numpy", "scipy", "rich"),
+    "pymc3": ("theano", "theano_memopt", "pymc3", "numpy", "scipy", "rich"),
+}
+"""Environment -> what is in it. Keras and PyMC3 want different NumPys."""
+TURNS = {"keras": 1, "pymc3": 3}
+"""How often each side is run, stock and ours in turns; of each step the quickest counts."""
+FLOAT = {"keras": "float32", "pymc3": "float64"}
 UNTIMED = 5
 """Steps that are not timed: the first ones prepare, the fifth is measured."""
 
 KERAS = ("keras_images", "keras_residual", "keras_text", "keras_lstm", "keras_gru_unrolled")
 TUTORIALS = ("logistic_sgd", "mlp", "convolutional_mlp", "dA", "rbm", "lstm")
-KEEPING = ("keras_images", "keras_residual", "keras_lstm", "mlp", "convolutional_mlp", "rbm", "lstm")
+PYMC3 = ("pymc3_hierarchy", "pymc3_lkj", "pymc3_process", "pymc3_network")
+KEEPING = ("keras_images", "keras_residual", "keras_lstm", "mlp", "convolutional_mlp", "rbm", "lstm", *PYMC3)
 """Those that run with allow_gc=False as well."""
 
 
@@ -48,8 +56,12 @@ class Client:
     def name(self) -> str:
         return self.script + ("" if self.gc else " gc=False")
 
+    @property
+    def environment(self) -> str:
+        return "pymc3" if self.script in PYMC3 else "keras"
 
-CLIENTS = tuple(Client(s) for s in KERAS + TUTORIALS) + tuple(Client(s, gc=False) for s in KEEPING)
+
+CLIENTS = tuple(Client(s) for s in KERAS + TUTORIALS + PYMC3) + tuple(Client(s, gc=False) for s in KEEPING)
 
 
 @dataclass(frozen=True)
@@ -107,26 +119,28 @@ class Broken(Exception):
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="clients", description=__doc__.splitlines()[0])
-    parser.add_argument("only", nargs="*", metavar="SCRIPT", help=f"of {', '.join(KERAS + TUTORIALS)}; all if none is named")
+    scripts = ", ".join(KERAS + TUTORIALS + PYMC3)
+    parser.add_argument("only", nargs="*", metavar="SCRIPT", help=f"of {scripts}; all of the environment if none is named")
+    parser.add_argument("--of", choices=sorted(NEEDED), default="keras", help="the environment that this is (default: %(default)s)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps of each (default: each script's own)")
     parser.add_argument("--out", default=os.path.join("out", "clients"), metavar="FOLDER", help="logs, figures and the table as CSV")
     parsed = parser.parse_args(arguments)
-    trouble = missing() or _unknown(parsed.only)
+    trouble = missing(parsed.of) or _unknown(parsed.only)
     if trouble:
         print(f"clients: {trouble}", file=sys.stderr)
         return MISSING
     os.makedirs(parsed.out, exist_ok=True)
-    chosen = [c for c in CLIENTS if not parsed.only or c.script in parsed.only]
+    chosen = [c for c in CLIENTS if c.environment == parsed.of and (not parsed.only or c.script in parsed.only)]
     try:
-        return _run_all(chosen, parsed.steps, os.path.abspath(parsed.out))
+        return _run_all(chosen, parsed.steps, os.path.abspath(parsed.out), parsed.of) if chosen else SAME
     except KeyboardInterrupt:
         print("\nclients: stopped", file=sys.stderr)
         return STOPPED
 
 
-def missing() -> str:
+def missing(environment: str) -> str:
     """What is not here, in one line; empty if all is."""
-    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    absent = [name for name in NEEDED[environment] if importlib.util.find_spec(name) is None]
     if absent:
         return f"{sys.executable} has no {', '.join(absent)}: `make clients` makes an environment that has"
     if shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -157,7 +171,16 @@ def loss_differs(stock: Side, ours: Side) -> float:
     return max((0.0 if a.hex() == b.hex() else abs(a - b) if a == a and b == b else float("inf") for a, b in pairs), default=0.0)
 
 
-def _run_all(chosen: Sequence[Client], steps: Optional[int], out: str) -> int:
+def quickest(sides: Sequence[Side]) -> Side:
+    """Of several runs of one side, each step as quick as it ever was: it is the same work each time.
+
+    >>> quickest([Side(((0.5,),), (0.1, 0.4), "ab", 0, 0), Side(((0.5,),), (0.2, 0.3), "ab", 0, 0)]).seconds
+    (0.1, 0.3)
+    """
+    return replace(sides[0], seconds=tuple(map(min, *[side.seconds for side in sides]))) if len(sides) > 1 else sides[0]
+
+
+def _run_all(chosen: Sequence[Client], steps: Optional[int], out: str, environment: str) -> int:
     start = time.monotonic()
     rows: List[Row] = []
     broken: List[str] = []
@@ -170,7 +193,7 @@ def _run_all(chosen: Sequence[Client], steps: Optional[int], out: str) -> int:
             _say(broken[-1])
     text = _table(rows)
     print(text, end="")
-    _write_csv(rows, os.path.join(out, "clients.csv"))
+    _write_csv(rows, os.path.join(out, "clients.csv" if environment == "keras" else f"clients_{environment}.csv"))
     for words in broken:
         print(f"broken: {words}")
     different = [row.client for row in rows if row.verdict]
@@ -180,14 +203,15 @@ def _run_all(chosen: Sequence[Client], steps: Optional[int], out: str) -> int:
 
 
 def _compare(client: Client, steps: Optional[int], out: str, where: str) -> Row:
-    stock, _ = _run(client, "stock", steps, out, where)
-    ours, planned = _run(client, "pass", steps, out, where)
+    turns = [(_run(client, "stock", steps, out, where)[0], *_run(client, "pass", steps, out, where)) for _ in range(TURNS[client.environment])]
+    stock, ours, planned = turns[0]
     assert planned is not None
-    differ = differences(stock, ours)
+    differ = sorted({what for _, other, _ in turns for what in differences(stock, other)})
     verdict = " and ".join(differ) + " differ" if differ else ""
     if differ:
         again, _ = _run(client, "stock", steps, out, where)
         verdict += ", and stock differs from itself" if differences(stock, again) else ""
+    stock, ours = quickest([turn[0] for turn in turns]), quickest([turn[1] for turn in turns])
     return Row(
         client.name,
         len(stock.losses),
@@ -249,7 +273,7 @@ def _stock_peak(report: Dict[str, Any]) -> int:
 
 def _environment(client: Client, out: str) -> Dict[str, str]:
     flags = [flag for flag in os.environ.get("THEANO_FLAGS", "").split(",") if flag]
-    flags += ["floatX=float32", f"allow_gc={client.gc}"]
+    flags += [f"floatX={FLOAT[client.environment]}", f"allow_gc={client.gc}"]
     here = os.path.dirname(HERE)
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     # Keras writes a file of settings into its home when it is imported: not into the user's.
@@ -288,7 +312,8 @@ def _table(rows: Sequence[Row]) -> str:
     words = [
         "kB = 1000 bytes. peak, kept: measured in the fifth call of the largest function.",
         "plan's peak, least: by the plan's accounting at the sizes of the first call, which were not all known when the order was planned.",
-        "ms: the median step, one run of each side. differs: the largest difference of a loss; the weights too are compared, bit by bit.",
+        "ms: the median step; of Keras and the tutorials one run of each side, of PyMC3 the processor time of three runs in turns.",
+        "differs: the largest difference of a loss; the weights, or samples, too are compared, bit by bit.",
     ]
     return rendered([table, *map(Text, words)], width=240)
 
@@ -316,8 +341,9 @@ def _last_words(text: str) -> str:
 
 
 def _unknown(names: Sequence[str]) -> str:
-    wrong = [name for name in names if name not in KERAS + TUTORIALS]
-    return f"there is no client {wrong[0]!r}; there are {', '.join(KERAS + TUTORIALS)}" if wrong else ""
+    there = KERAS + TUTORIALS + PYMC3
+    wrong = [name for name in names if name not in there]
+    return f"there is no client {wrong[0]!r}; there are {', '.join(there)}" if wrong else ""
 
 
 def _say(sentence: str) -> None:

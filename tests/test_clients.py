@@ -78,10 +78,10 @@ def test_the_function_with_the_largest_stock_peak_is_quoted() -> None:
 
 
 def test_what_is_missing_or_unknown_is_one_line_and_a_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(table, "NEEDED", ("no_such_package",))
+    monkeypatch.setattr(table, "NEEDED", {"keras": ("no_such_package",), "pymc3": ()})
     assert table.main([]) == table.MISSING
     assert "no_such_package" in capsys.readouterr().err
-    monkeypatch.setattr(table, "NEEDED", ())
+    monkeypatch.setattr(table, "NEEDED", {"keras": (), "pymc3": ()})
     monkeypatch.setattr(table.shutil, "which", lambda name: "/" + name)
     assert table.main(["no_such_client"]) == table.MISSING
     error = capsys.readouterr().err
@@ -94,7 +94,7 @@ def test_a_client_that_differs_or_breaks_ends_with_a_status(
     planned = table.Planned(10, 8, 8, True, 1, 0)
     sides = {"stock": ONE, "pass": ONE}
     monkeypatch.setattr(table, "_run", lambda client, side, *rest: (sides[side], planned))
-    monkeypatch.setattr(table, "missing", lambda: "")
+    monkeypatch.setattr(table, "missing", lambda environment: "")
     assert table.main(["mlp", "--out", str(tmp_path)]) == table.SAME
     sides["pass"] = replace(ONE, digest="ac")
     assert table.main(["mlp", "--out", str(tmp_path)]) == table.DIFFERENT
@@ -109,9 +109,25 @@ def test_a_client_that_differs_or_breaks_ends_with_a_status(
 
 
 def test_every_script_is_a_client_and_none_knows_of_the_package() -> None:
-    scripts = {path.stem for path in SCRIPTS.glob("*.py")} - {"ending", "begin_keras"}
+    scripts = {path.stem for path in SCRIPTS.glob("*.py")} - {"ending", "begin_keras", "sampling"}
     assert scripts == {client.script for client in table.CLIENTS}
     assert not [path.name for path in SCRIPTS.glob("*.py") if "memopt" in path.read_text()]
+
+
+def test_each_environment_runs_its_own_clients_in_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = []
+
+    def run(client: table.Client, side: str, *rest: Any) -> Any:
+        runs.append((client.script, side))
+        return replace(ONE, seconds=(len(runs), 0.1 / len(runs))), table.Planned(10, 8, 8, True, 1, 0)
+
+    monkeypatch.setattr(table, "missing", lambda environment: "")
+    monkeypatch.setattr(table, "_run", run)
+    assert table.main(["--of", "pymc3", "pymc3_lkj", "mlp", "--out", str(tmp_path)]) == table.SAME
+    assert runs == [("pymc3_lkj", "stock"), ("pymc3_lkj", "pass")] * 6  # three turns, with gc and without
+    assert "2 of 2 clients" in capsys.readouterr().out
+    assert table.main(["--of", "pymc3", "mlp", "--out", str(tmp_path)]) == table.SAME and len(runs) == 12
+    assert {table._environment(c, "")["THEANO_FLAGS"].split("floatX=")[1][:7] for c in table.CLIENTS if c.environment == "pymc3"} == {"float64"}
 
 
 def test_the_package_is_run_as_a_module() -> None:

@@ -22,15 +22,23 @@ def steps(default):
 class Training:
     """Takes the time and the loss of each step."""
 
-    def __init__(self):
+    def __init__(self, cpu=False):
         self.losses = []
         self.seconds = []
+        self.clock = time.process_time if cpu else time.perf_counter
 
     def step(self, function, *arguments):
-        start = time.perf_counter()
-        loss = function(*arguments)
-        self.seconds.append(time.perf_counter() - start)
+        self.begin()
+        self.note(function(*arguments))
+
+    def begin(self):
+        self.start = self.clock()
+
+    def note(self, loss):
+        """A step has ended, and the next one begins."""
+        self.seconds.append(self.clock() - self.start)
         self.losses.append([float(value) for value in np.ravel(loss)])
+        self.begin()
 
     def finish(self, weights):
         for number in sorted({0, len(self.losses) // 2, len(self.losses) - 1}):
