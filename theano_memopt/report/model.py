@@ -78,6 +78,8 @@ class Reserved:
     meaning: str
     kept: bool = False
     """Nothing is given back between steps."""
+    after_call: bool = False
+    """Do these bytes stay after a call?"""
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,8 @@ class Difference:
     why: str
 
 
+CLOSE = 0.02
+"""Planned and measured bytes of storage that differ by more than this share are worth a word."""
 NOISE = 4096
 """Bytes of Python objects (array headers, tuples) that a step may hold besides its arrays; not worth a word."""
 
@@ -387,6 +391,16 @@ class Comparison:
     @property
     def planned_peak(self) -> int:
         return max((height for _, height, _ in self.rows), default=0)
+
+    @property
+    def planned_reserved(self) -> int:
+        """Bytes that should be there after the call."""
+        reserved = self.report.reserved[0] if self.report.reserved else None
+        return 0 if reserved is None or not reserved.after_call else reserved.bytes
+
+    @property
+    def reserves_as_planned(self) -> bool:
+        return abs(self.profile.reserved - self.planned_reserved) <= max(CLOSE * self.planned_reserved, NOISE)
 
     @property
     def explained_peak(self) -> int:

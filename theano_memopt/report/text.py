@@ -157,9 +157,17 @@ def of_comparison(comparison: Comparison) -> str:
     parts.append(
         Text(
             f"\nmeasured peak {profile.peak:,} bytes; planned {comparison.planned_peak:,}, "
-            f"with the measured workspaces {comparison.explained_peak:,}; reserved after the call {profile.reserved:,}"
+            f"with the measured workspaces {comparison.explained_peak:,}; "
+            f"reserved after the call: measured {profile.reserved:,}, planned {comparison.planned_reserved:,}"
         )
     )
+    if not comparison.reserves_as_planned:
+        more = profile.reserved - comparison.planned_reserved
+        parts.append(
+            Text(
+                f"Reserved differs from the plan by {percent(more, comparison.planned_reserved) if comparison.planned_reserved else in_bytes(more)}."
+            )
+        )
     if not comparison.differences:
         parts.append(Text("Measured and planned agree at every step, but for Python's own objects."))
     else:

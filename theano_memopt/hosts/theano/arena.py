@@ -20,6 +20,7 @@ Words
     layout     how the arrays that the caller gives lie in memory: some intermediates take after them
     fitting    offsets and shapes for one signature
     own array  what an op puts into its cell instead of writing into the place it was given
+    let go     an own array is taken out of its cell when its last reader has run, or at the end of the call where that is not certain
 
 Why it is sound. A place is written by the variable's own task and read until the last reader of any of its names (the
 cautious graph: every declared view is taken at its word). The order is total, so two variables whose lives do not touch
@@ -31,7 +32,12 @@ A wrong size costs memory: the thunk finds that the place does not fit and alloc
 Without gc Theano keeps an array, and with it its order in memory, and the last bit of a product can hang on that. What Elemwise
 made keeps the order of the recorded call whatever shape comes; only once it was so short that it was in C and in Fortran order,
 it is in C order from then on, and has no place any more. What another op makes can take after what the caller gives when its
-shape comes: it has no place while that lies unlike in the recorded call. What is no tenant keeps the array of the recorded call.
+shape comes: it has no place while that lies unlike in the recorded call.
+
+Own arrays without gc. A variable that has no place keeps the array of the recorded call in its cell for the tried call, as Theano would
+have it. An op that fills that array again goes on so: where it did not, the array of every later call is let go, for the op
+never looks at what it finds, and no bit can change. An array that is filled again, and lies in C order in every call, is let go as well where block
+and kept arrays together would take more than the planned peak.
 """
 
 from __future__ import annotations
@@ -44,7 +50,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Collection, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import tensor
@@ -55,12 +61,13 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 from theano_memopt.hosts.theano.layout import lies_in
-from theano_memopt.hosts.theano.orders import Cell, Machines, Order
+from theano_memopt.hosts.theano.orders import Cell, Machines, Order, empty
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain
 from theano_memopt.hosts.theano.true_shapes import Signature
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
 from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.plan import Plan
 
 SIGNATURES = 64
@@ -69,6 +76,8 @@ FAMILIAR = 3
 """Calls after which a new signature is worth a search; before that it gets the best known order and one-pass offsets."""
 ALIGNMENT = 64
 """A cache line, and what vector instructions want."""
+TRIALS = 3
+"""Calls in which arrays outside the block are looked at; an op that has not run by then may keep what it has."""
 SPARE = 8
 """Calls with a block more than twice too large after which it is made smaller."""
 STRETCH = 1.25
@@ -261,9 +270,15 @@ class House(Machines):
         """Of each the shape now, and whether that came in the layout of the recorded call."""
         self.flattened: List[Tuple[Cell, np.ndarray]] = []
         """Cells of arrays that have become too short for an order, and what Elemwise is to find there."""
-        self.outliving = self._outliving()
-        """Variables whose arrays Theano keeps, and that are no tenants."""
-        self.outlived: Dict[Any, np.ndarray] = {}
+        self.unplaced = self._unplaced()
+        """Buffers whose arrays Theano keeps without gc, and that may not lie in the block."""
+        self.unplaced_roots = {self.reading.roots[b] for b in self.unplaced}
+        self.recorded: Dict[Any, np.ndarray] = {}
+        """Their arrays in the recorded call, by variable."""
+        self.unjudged = set(self.unplaced)
+        """Those of which it is not known yet whether the op fills again the array that it finds."""
+        self.allocating: Set[int] = set()
+        """Buffers whose array is let go in every call, for the op allocates another one in the next."""
         self.strange: Set[int] = set()
         """Buffers that an op was seen to alias without saying so."""
         self.own: Set[int] = set()
@@ -271,13 +286,12 @@ class House(Machines):
         self.wrong: Set[int] = set()
         """Buffers whose formula is not what happens."""
 
-    def _outliving(self) -> Set[Any]:
+    def _unplaced(self) -> Set[int]:
         if self.allow_gc or self.fgraph.update_mapping is None:
             return set()
         updates = [self.fgraph.outputs[i] for i in self.fgraph.update_mapping]
         gone = _with_what_it_may_lie_in([*updates, *self.linker.no_recycling])
-        roots = enumerate(self.reading.roots)
-        return {root for b, root in roots if b not in self.cells and b not in self.reading.loose and root not in gone}
+        return {b for b, root in enumerate(self.reading.roots) if b not in self.cells and root not in gone}
 
     # --- what a call shows -------------------------------------------------------------------------------------------
 
@@ -287,9 +301,9 @@ class House(Machines):
 
     def bring_back(self) -> None:
         """What Theano would have kept of the recorded call, which ran with gc."""
-        for v, array in self.outlived.items():
+        for v, array in self.recorded.items():
             self.storage_map[v][0] = array
-        self.outlived.clear()
+        self.recorded.clear()
 
     def unlike(self, signature: Signature, alike: bool) -> FrozenSet[int]:
         """The buffers that have no place with this signature, given whether the caller's arrays are laid out as in the recorded call."""
@@ -318,14 +332,54 @@ class House(Machines):
             array = self.storage_map[v][0]
             if not isinstance(array, np.ndarray):
                 continue
-            if v in self.outliving:
-                self.outlived[v] = array
+            if v in self.unplaced_roots:
+                self.recorded[v] = array
             self.seen[v] = Seen(array.shape, _layout(array), array.ctypes.data, array.nbytes)
             allowed = self.buffers_of.get(v, set())
             for other in node.inputs:
                 theirs = self.buffers_of.get(other, set())
                 if theirs and not theirs <= allowed and _overlap(array, self.storage_map[other][0]):
                     self.strange |= theirs | allowed
+
+    def let_go_at(self, order: Order) -> Dict[int, List[Cell]]:
+        found: Dict[int, List[Cell]] = {}
+        for b in sorted(self.allocating) if not self.allow_gc else ():
+            if self.ends_for_certain(b):
+                found.setdefault(self.last_step(order, b), []).extend(self.cells_of(b))
+        return found
+
+    def left_to_the_end(self) -> List[Cell]:
+        """Cells of arrays that are let go, but not before the call has ended."""
+        return [cell for b in sorted(self.allocating) if not self.ends_for_certain(b) for cell in self.cells_of(b)]
+
+    def ends_for_certain(self, b: int) -> bool:
+        """Do the op that makes it and all that read it run in every call, in the planned order?"""
+        buffer = self.graph.buffers[b]
+        return all(self.reading.nodes[t] in self.reading.certain for t in (buffer.producer, *buffer.readers) if t is not None)
+
+    def last_step(self, order: Order, b: int) -> int:
+        return min(self.spans(order)[b][1], len(order)) - 1
+
+    def cells_of(self, b: int) -> List[Cell]:
+        return [self.storage_map[v] for v in self.reading.names[b]]
+
+    def let_go_from_now_on(self, buffers: Collection[int]) -> None:
+        """Machines that were made before do not know it."""
+        self.allocating.update(buffers)
+        self._machines.clear()
+        for b in buffers:
+            empty(self.cells_of(b))
+
+    def too_much(self, fitting: Fitting) -> Set[int]:
+        """Of the arrays that ops fill again, the largest that block and planned peak leave no room for, if they are in C order in every call."""
+        kept = sorted(self.unplaced - self.unjudged - self.allocating, key=lambda b: fitting.sizes[b])
+        room = timeline(self.graph.resized(fitting.sizes), fitting.order).peak - fitting.arena.height
+        found = set()
+        for b in kept:
+            room -= fitting.sizes[b]
+            if room < 0 and b in self.reading.steady:
+                found.add(b)
+        return found
 
     def judge_formulas(self, signature: Signature) -> None:
         """Hold them against what the recorded call with this signature has shown."""
@@ -455,6 +509,9 @@ class ArenaVM:
         self.strangers = 0
         """Calls in a row, each with a signature that was not known."""
         self.tried: Set[int] = set()
+        self.trials = 0
+        self.at_the_end: List[Cell] = []
+        """Cells that are emptied when the call has ended."""
         self.aside = ""
         """Why there is no arena, once that is settled."""
         self.fittings: OrderedDict[Tuple[Signature, FrozenSet[int]], Fitting] = OrderedDict()
@@ -527,7 +584,10 @@ class ArenaVM:
         return True
 
     def _run(self, output_subset: Any) -> Any:
-        return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
+        result = self.vm() if output_subset is None else self.vm(output_subset=output_subset)
+        for cell in self.at_the_end:
+            cell[0] = None
+        return result
 
     @property
     def time_thunks(self) -> Any:
@@ -554,6 +614,10 @@ class ArenaVM:
         for b, offset in zip(fitting.buffers, fitting.arena.offsets):
             offsets[b] = offset
         return Plan(graph, schedule, replace(fitting.arena, offsets=tuple(offsets)), options, fitting.buffers)
+
+    def kept_outside(self) -> FrozenSet[int]:
+        """Buffers without a place whose arrays stay in their cells after a call."""
+        return frozenset((self.house.unplaced | self.house.own) - self.house.allocating)
 
     # --- memory --------------------------------------------------------------------------------------------------------
 
@@ -614,7 +678,7 @@ class ArenaVM:
         if self.aside or self.recorded is None or not self._fitted():
             return self._run(output_subset)
         assert self.fitting is not None
-        if output_subset is None and not self.tried.issuperset(self.fitting.buffers):
+        if output_subset is None and self._is_to_be_tried(self.fitting):
             return self._try()
         return self._run(output_subset)
 
@@ -653,7 +717,7 @@ class ArenaVM:
 
     def _record(self) -> Any:
         house = self.house
-        if not house.candidates:
+        if not house.candidates and not house.unplaced:
             self.aside = "no variable may lie in an arena"
             return self._run(None)
         if any(cell[0] is None for cell in house.given):  # Theano says so better, and the next call may give it
@@ -700,7 +764,7 @@ class ArenaVM:
             if len(self.fittings) > SIGNATURES:
                 self.fittings.popitem(last=False)
         self.fittings.move_to_end(key)
-        if not fitting.buffers:
+        if not fitting.buffers and not house.unplaced:
             if not (set(house.candidates) - house.own - house.strange - house.wrong):
                 self.aside = "no op writes where it is told"
             self._look_at_everything()
@@ -725,7 +789,7 @@ class ArenaVM:
                 cell[0] = place
         for cell in house.emptied:
             cell[0] = None
-        if fitting.searched and self.tried.issuperset(fitting.buffers) and not self._too_large(fitting):
+        if fitting.searched and not self._is_to_be_tried(fitting) and not self._too_large(fitting):
             self._settle(signature)
         else:
             self._look_at_everything()
@@ -760,35 +824,62 @@ class ArenaVM:
         self.shapes_now = tuple(pairs[: len(shapes.shape_sources)])
         self.values_now = tuple(pairs[len(shapes.shape_sources) :])
 
+    def _is_to_be_tried(self, fitting: Fitting) -> bool:
+        return not self.tried.issuperset(fitting.buffers) or (bool(self.house.unjudged) and self.trials < TRIALS)
+
     def _try(self) -> Any:
-        """Run with everything in its place, and see who wrote there."""
+        """Run with everything in its place, and see which op writes there, and which fills again the array that it finds."""
         fitting, block = self.fitting, self.block
         assert fitting is not None and block is not None
         house = self.house
-        expected = {house.reading.roots[b]: (b, block.address + offset) for b, offset in zip(fitting.buffers, fitting.arena.offsets)}
-        found: Set[int] = set()
+        roots = house.reading.roots
+        expected = {roots[b]: (b, block.address + offset) for b, offset in zip(fitting.buffers, fitting.arena.offsets)}
+        found = {roots[b]: (b, house.storage_map[roots[b]][0]) for b in house.unjudged if house.storage_map[roots[b]][0] is not None}
+        steps = {house.reading.nodes[t]: step for step, t in enumerate(fitting.order)}
+        ending: Dict[int, List[int]] = {}
+        for b in (*fitting.buffers, *house.unjudged):
+            if house.ends_for_certain(b):
+                ending.setdefault(house.last_step(fitting.order, b), []).append(b)
+        elsewhere: Set[int] = set()
+        allocated: Set[int] = set()
         astray: List[Any] = []
 
         def look(node: Any) -> None:
             for v in node.outputs:
-                array = house.storage_map[v][0]
-                if not isinstance(array, np.ndarray):
+                value = house.storage_map[v][0]
+                if v in found:
+                    b, before = found.pop(v)
+                    if _filled_again(before, value):
+                        house.unjudged.discard(b)
+                    elif np.shape(before) == np.shape(value):
+                        house.unjudged.discard(b)
+                        allocated.add(b)
+                if not isinstance(value, np.ndarray):
                     continue
-                address = array.ctypes.data
+                address = value.ctypes.data
                 if v in expected and address != expected[v][1]:
-                    found.add(expected[v][0])
-                elif array.nbytes and block.has(address) and not house.buffers_of.get(v, set()) & set(fitting.buffers):
+                    elsewhere.add(expected[v][0])
+                elif value.nbytes and block.has(address) and not house.buffers_of.get(v, set()) & set(fitting.buffers):
                     astray.append(v)
+            for b in ending.get(steps[node], ()):
+                if b in elsewhere or b in allocated:
+                    empty(house.cells_of(b))
 
         result = self._with(house.watching(fitting.order, self.allow_gc, look), fitting.order)
         self.tried.update(fitting.buffers)
+        self.trials += 1
         if astray:
             return self._gone_astray(result, astray, block)
-        if found:
-            house.own |= found
-            self.placed -= found
+        if elsewhere:
+            house.own |= elsewhere
+            self.placed -= elsewhere
             self.fittings.clear()
             self.fitting = self.signature = None
+        if not self.allow_gc:
+            house.let_go_from_now_on(elsewhere | allocated)
+            house.let_go_from_now_on(house.too_much(fitting))
+            self.at_the_end = house.left_to_the_end()
+            self.vm = house.machine(fitting.order)
         return result
 
     def _gone_astray(self, result: Any, astray: Sequence[Any], block: Block) -> Any:
@@ -840,6 +931,13 @@ def _with_what_it_may_lie_in(variables: Sequence[Any]) -> Set[Any]:
         found.add(v)
         waiting += lies_in(v)
     return found
+
+
+def _filled_again(before: Any, after: Any) -> bool:
+    """Is what the op left in its cell the array that it found there?"""
+    if not isinstance(before, np.ndarray) or not isinstance(after, np.ndarray):
+        return before is after
+    return before.ctypes.data == after.ctypes.data and before.nbytes == after.nbytes
 
 
 def _overlap(one: np.ndarray, other: Any) -> bool:

@@ -38,7 +38,7 @@ from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
-from theano_memopt.report.model import Known, Report, Reserved, Work, total
+from theano_memopt.report.model import Known, Report, Reserved, Work, occupied, total
 from theano_memopt.verb import progress_of
 
 Progress = Callable[[str], None]
@@ -244,7 +244,8 @@ class _Subject:
         plan = self.machine_plan(sized.graph)
         if plan is not None and isinstance(plan.storage, Arena) and plan.schedule.order == schedule.order:
             return plan.storage
-        return pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, may_lie(self.annotation, self.linker))
+        inside = [b for b in may_lie(self.annotation, self.linker) if writes_where_told(self.reading.roots[b].owner)]
+        return pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, inside)
 
     def reserved(self, sized: Sized, schedule: Schedule) -> Tuple[Reserved, ...]:
         """Bytes of storage with allow_gc False and True; the setting in force first."""
@@ -255,9 +256,7 @@ class _Subject:
         graph = sized.graph
         without = timeline(graph, self.host_orders()[0][1]).peak if gc else total(graph)
         if isinstance(self.linker, host.VM_Linker) and storage_for(self.feature.settings, gc) == "arena":
-            arena = self.arena(sized, schedule)
-            until = "given back after the call" if gc else "kept from call to call"
-            return Reserved(f"allow_gc={gc}", arena, arena.height, without, f"one block in which the intermediates lie, {until}")
+            return self._with_a_block(sized, schedule, gc, without)
         storage = self.feature.storage if in_force else self._cells(gc)
         if isinstance(storage, Slots):
             storage = resized_slots(graph, schedule.order, storage)
@@ -265,7 +264,29 @@ class _Subject:
             held = storage.reserved_bytes if isinstance(storage, Slots) else schedule.peak
             return Reserved("allow_gc=True", storage, held, without, "the most bytes live or held open at one step; given back after the call")
         held = storage.reserved_bytes if isinstance(storage, Slots) else total(graph)
-        return Reserved("allow_gc=False", storage, held, without, "bytes of all storage, kept from call to call", kept=True)
+        return Reserved("allow_gc=False", storage, held, without, "bytes of all storage, kept from call to call", kept=True, after_call=True)
+
+    def _with_a_block(self, sized: Sized, schedule: Schedule, gc: bool, without: int) -> Reserved:
+        arena = self.arena(sized, schedule)
+        highest = max(occupied(sized.graph, schedule.order, arena, kept=False)[0], default=0)
+        if gc:
+            words = "one block for the intermediates, and at most so much at once with the arrays outside it; given back after the call"
+            return Reserved("allow_gc=True", arena, highest, without, words)
+        outside = sum(sized.graph.buffers[b].size for b in self.kept_outside(arena))
+        words = f"one block of {arena.height:,} bytes for the intermediates, kept from call to call"
+        if outside:
+            words += f", and {outside:,} bytes of arrays outside it that stay: results of the function, and arrays that ops fill again"
+        if highest > arena.height + outside:
+            words += f". While a call runs, arrays that ops allocate for themselves come on top: {highest:,} bytes at most at one step"
+        return Reserved("allow_gc=False", arena, arena.height + outside, without, words, after_call=True)
+
+    def kept_outside(self, arena: Arena) -> Set[int]:
+        """Buffers outside the block that stay after a call: what is returned, and what the machine says."""
+        updates = set(self.fgraph.update_mapping or ())
+        returned = {v for i, v in enumerate(self.fgraph.outputs) if i not in updates}
+        outside = [b for b, offset in enumerate(arena.offsets) if offset is None]
+        kept = set(getattr(self.function.fn, "kept_outside", lambda: ())())
+        return {b for b in outside if b in kept or returned.intersection(self.reading.names[b])}
 
     def _cells(self, gc: bool) -> Optional[Slots]:
         """The cells that the same linker would bind under the other setting."""
@@ -306,6 +327,8 @@ class _Subject:
                 return "without C code each op puts an array of its own into the storage"
             if not writes_where_told(root.owner):
                 return f"{type(root.owner.op).__name__} puts an array of its own into its storage, so nothing would be saved"
+        if isinstance(storage, Arena) and storage.offsets[b] is None:
+            return f"{type(root.owner.op).__name__} allocates its result for itself, outside the block; it is let go after its last reader"
         if gc and b in self.reading.doubtful:
             return "a reshape may copy it or not, so its end is not certain"
         mates = [o for o in self.feature.sharing or () if o != b and graph.buffers[o].kind == graph.buffers[b].kind]

@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from theano_memopt.hosts.theano.explain import BadUse, compiled, explain
-from theano_memopt.hosts.theano.probe import _array_bytes, noting_thunks
+from theano_memopt.hosts.theano.probe import kept_bytes, noting_thunks, shared_values
 from theano_memopt.hosts.theano.rewrite import feature_of
 from theano_memopt.report.model import Comparison, Profile, Step
 
@@ -60,6 +60,7 @@ def measure(function: Any, *arguments: Any) -> Profile:
         if variable.owner is not None:
             cell[0] = None
     gc.collect()
+    old = shared_values(twin)
     tracemalloc.start()
     try:
         recorder.begin()
@@ -69,7 +70,7 @@ def measure(function: Any, *arguments: Any) -> Profile:
         last = tracemalloc.get_traced_memory()[0]
         del result
         gc.collect()
-        reserved = _array_bytes()
+        reserved = kept_bytes(twin, old)
     finally:
         tracemalloc.stop()
     steps = recorder.steps(last)

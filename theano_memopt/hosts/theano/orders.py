@@ -8,6 +8,7 @@ searched again, and a machine made over the thunks that there are, in millisecon
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -71,7 +72,11 @@ class Machines:
 
     def _build(self, order: Order, allow_gc: bool, look: Optional[Callable[[Any], None]]) -> Any:
         nodes = [self.reading.nodes[t] for t in order]
-        thunks = [self._thunk[node] if look is None else looked_at(node, self._thunk[node], look) for node in nodes]
+        thunks = [self._thunk[node] for node in nodes]
+        if look is not None:
+            thunks = [followed(thunk, functools.partial(look, node)) for node, thunk in zip(nodes, thunks)]
+        for position, cells in self.let_go_at(order).items():
+            thunks[position] = followed(thunks[position], functools.partial(empty, cells))
         before, kept = self.linker.allow_gc, self.feature.adopt(reordered(self.annotation, self.feature, order))
         self.linker.allow_gc = allow_gc
         try:
@@ -95,6 +100,10 @@ class Machines:
         for machine in [*self._watching, *self._machines.values()]:
             machine.update_profile(profile)
         self._watching.clear()
+
+    def let_go_at(self, order: Order) -> Dict[int, List[Cell]]:
+        """For positions in the order, the cells that are emptied when the task there has run. A machine with gc empties them itself."""
+        return {}
 
     def _clears(self, nodes: Sequence[Any]) -> List[List[Cell]]:
         """As Theano's make_all has it: after each node the cells that it reads last."""
@@ -146,12 +155,19 @@ class Machines:
         return self._spans[order]
 
 
-def looked_at(node: Any, thunk: Any, look: Callable[[Any], None]) -> Any:
+def followed(thunk: Any, then: Callable[[], None]) -> Any:
+    """A thunk, and a call after it has run. A lazy op that asks for more has not run yet."""
+
     def run() -> Any:
         asked_for = thunk()
         if not asked_for:
-            look(node)
+            then()
         return asked_for
 
     run.lazy, run.inputs, run.outputs = thunk.lazy, thunk.inputs, thunk.outputs  # type: ignore[attr-defined]
     return run
+
+
+def empty(cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        cell[0] = None

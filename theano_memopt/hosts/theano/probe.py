@@ -39,7 +39,7 @@ def held_by_call(function: Any, *arguments: Any) -> Held:
     if release is not None:
         release()
     gc.collect()
-    old = {id(c.storage[0]): c.storage[0] for c in function.input_storage}
+    old = shared_values(function)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -47,11 +47,21 @@ def held_by_call(function: Any, *arguments: Any) -> Held:
         peak = tracemalloc.get_traced_memory()[1] - before
         del result
         gc.collect()
-        new = {id(v): v for c in function.input_storage for v in [c.storage[0]] if isinstance(v, np.ndarray) and v.base is None}
-        reserved = _array_bytes() - sum(v.nbytes for key, v in new.items() if key not in old)
+        reserved = kept_bytes(function, old)
     finally:
         tracemalloc.stop()
     return Held(peak, reserved)
+
+
+def shared_values(function: Any) -> Dict[int, Any]:
+    """The values in the function's inputs now, shared variables among them, by identity. While the answer lives no identity is used again."""
+    return {id(c.storage[0]): c.storage[0] for c in function.input_storage}
+
+
+def kept_bytes(function: Any, old: Dict[int, Any]) -> int:
+    """Bytes of arrays that were made since tracing began and live still, new values of shared variables apart."""
+    new = {id(v): v for c in function.input_storage for v in [c.storage[0]] if isinstance(v, np.ndarray) and v.base is None}
+    return _array_bytes() - sum(v.nbytes for key, v in new.items() if key not in old)
 
 
 def _array_bytes() -> int:

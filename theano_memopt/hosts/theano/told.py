@@ -92,7 +92,8 @@ def writes_where_told(node: Any) -> bool:
         return True
     if type(node.op) in ops.PRODUCTS:
         return not runs_in_python(node)
-    return isinstance(node.op, (*IN_C_ORDER, Elemwise, tensor.Join)) and not lacks_c_for_its_types(node)
+    told = (*IN_C_ORDER, Elemwise, tensor.Join, ops.Copy, *ops.POOLS.values())
+    return isinstance(node.op, told) and not lacks_c_for_its_types(node)
 
 
 def _runs_as_its_copy_would(node: Any) -> bool:
