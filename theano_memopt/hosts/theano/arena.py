@@ -275,7 +275,10 @@ class House(Machines):
         self.unplaced_roots = {self.reading.roots[b] for b in self.unplaced}
         self.recorded: Dict[Any, np.ndarray] = {}
         """Their arrays in the recorded call, by variable."""
-        self.unjudged = set(self.unplaced)
+        returned = set(self.fgraph.outputs)  # with borrow=True, as in a Scan, Theano's list of what is handed out leaves them out
+        self.disposable = {b for b in self.unplaced if not returned.intersection(self.reading.names[b])}
+        """Those of them that only the function itself reads."""
+        self.unjudged = set(self.disposable)
         """Those of which it is not known yet whether the op fills again the array that it finds."""
         self.allocating: Set[int] = set()
         """Buffers whose array is let go in every call, for the op allocates another one in the next."""
@@ -372,7 +375,7 @@ class House(Machines):
 
     def too_much(self, fitting: Fitting) -> Set[int]:
         """Of the arrays that ops fill again, the largest that block and planned peak leave no room for, if they are in C order in every call."""
-        kept = sorted(self.unplaced - self.unjudged - self.allocating, key=lambda b: fitting.sizes[b])
+        kept = sorted(self.disposable - self.unjudged - self.allocating, key=lambda b: fitting.sizes[b])
         room = timeline(self.graph.resized(fitting.sizes), fitting.order).peak - fitting.arena.height
         found = set()
         for b in kept:
