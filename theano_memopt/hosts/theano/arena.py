@@ -369,7 +369,7 @@ class House(Machines):
     def let_go_from_now_on(self, buffers: Collection[int]) -> None:
         """Machines that were made before do not know it."""
         self.allocating.update(buffers)
-        self._machines.clear()
+        self.retire(*self._machines)
         for b in buffers:
             empty(self.cells_of(b))
 
@@ -774,6 +774,8 @@ class ArenaVM:
             if self.filling:
                 self.let_go()
             return False
+        if not fitting.buffers and self.filling:
+            self.let_go()
         if fitting is not self.fitting or self.signature != signature:
             for b in self.placed.difference(fitting.buffers):
                 house.cells[b][0] = None

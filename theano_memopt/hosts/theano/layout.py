@@ -23,6 +23,7 @@ from theano.compile.ops import SpecifyShape, ViewOp
 from theano.tensor import blas, blas_c, elemwise, subtensor
 from theano.tensor.nnet import corr, corr3d, nnet
 from theano.tensor.opt import Assert, MakeVector
+from theano.tensor.signal import pool
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 from theano_memopt.hosts.theano.implementation import lacks_c_for_its_types
@@ -36,7 +37,6 @@ IN_C_ORDER = (
     blas.GemmRelated,
     blas.Gemv,
     blas_c.CGer,
-    ops.PRODUCTS[blas.Ger],
     corr.BaseCorrMM,
     corr3d.BaseCorr3dMM,
     elemwise.CAReduce,
@@ -58,9 +58,11 @@ LIKE_INPUTS_IN_PYTHON = (
     nnet.Softmax,
     nnet.SoftmaxGrad,
     nnet.SoftmaxWithBias,
-    *ops.POOLS,
+    pool.Pool,
+    pool.MaxPoolGrad,
+    pool.AveragePoolGrad,
 )
-"""Of these, the ops that make an array laid out like an input when they run in Python."""
+"""Ops that make an array laid out like an input when they run in Python."""
 
 KEEPS_STRIDES = (
     blas.GemmRelated,
@@ -123,7 +125,7 @@ def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any], 
         return not in_c or node.inputs[0] in found or _long(node.outputs[0]) <= 1
     if isinstance(node.op, LIKE_INPUTS_IN_PYTHON) and not in_c:
         return all(v in found or _long(v) <= 1 for v in node.inputs)
-    return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS))
+    return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS, ops.PRODUCTS[blas.Ger]))
 
 
 def has_c_code(node: Any) -> bool:

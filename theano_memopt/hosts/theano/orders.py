@@ -62,9 +62,16 @@ class Machines:
     def machine(self, order: Order) -> Any:
         if order not in self._machines:
             if len(self._machines) >= ORDERS:
-                self._machines.pop(next(iter(self._machines)))
+                self.retire(next(iter(self._machines)))
             self._machines[order] = self._build(order, self.allow_gc, None)
         return self._machines[order]
+
+    def retire(self, *orders: Order) -> None:
+        """No call runs in these machines any more. What they have counted for Theano's profiler is not lost."""
+        for order in orders:
+            machine = self._machines.pop(order)
+            if self.time_thunks:
+                self._watching.append(machine)
 
     def watching(self, order: Order, allow_gc: bool, look: Callable[[Any], None]) -> Any:
         """A machine that lets `look` see each node when it has run."""

@@ -34,7 +34,7 @@ from theano.gof.graph import io_toposort
 
 from theano_memopt.hosts.theano.reader import Reading, always_asked, is_lazy, read
 from theano_memopt.hosts.theano.settings import Settings, check, declare, settings, storage_for
-from theano_memopt.hosts.theano.told import bring
+from theano_memopt.hosts.theano.told import bring, bring_products
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Open, Schedule
 from theano_memopt.planner.exact import minimise_peak
@@ -176,10 +176,11 @@ class MemReuseOptimizer(gof.Optimizer):
 def give(fgraph: Any, chosen: Settings, linker: Any) -> None:
     """Give this graph the pass, for a linker if it is known."""
     uses = storage_for(chosen, getattr(linker, "allow_gc", theano.config.allow_gc))
-    if uses != "off" and not shows_values(linker):
+    wanted = {"off": (), "share": (bring_products,), "arena": (bring_products, bring)}[uses]
+    for bring_ops in () if shows_values(linker) else wanted:
         fgraph.attach_feature(toolbox.ReplaceValidate())
         try:
-            bring(fgraph, uses == "arena")
+            bring_ops(fgraph)
         except Exception as trouble:  # these ops will put arrays of their own into their cells: more memory, nothing else
             complain(StoodAside("ops could not be brought to write where they are told", repr(trouble)), trouble)
     fgraph.attach_feature(MemReuse(chosen))

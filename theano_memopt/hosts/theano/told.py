@@ -31,27 +31,34 @@ from theano_memopt.hosts.theano.implementation import lacks_c_for_its_types, run
 from theano_memopt.hosts.theano.layout import IN_C_ORDER, lies_in
 
 
-def bring(fgraph: Any, for_arena: bool = True) -> int:
-    """Replace such ops; answers how many. Without an arena only products are replaced.
+def bring(fgraph: Any) -> int:
+    """Replace ops for an arena; answers how many."""
+    return _replace(fgraph, lambda node: _replacement(fgraph, node))
 
-    To validate a graph is to sort it, so that is done once for all; where it fails, one replacement after the other.
-    """
+
+def bring_products(fgraph: Any) -> int:
+    """Replace products that run in Python; answers how many."""
+    return _replace(fgraph, _product)
+
+
+def _replace(fgraph: Any, replacement_of: Callable[[Any], Optional[Any]]) -> int:
+    """To validate a graph is to sort it, so that is done once for all; where it fails, one replacement after the other."""
     before = fgraph.checkpoint()
     try:
-        count = sum(_bring_node(fgraph, node, for_arena, fgraph.replace_all) for node in fgraph.toposort())
-        fgraph.validate()
+        count = sum(_replace_node(node, replacement_of(node), fgraph.replace_all) for node in fgraph.toposort())
+        if count:
+            fgraph.validate()
     except Exception:  # nothing stays that was not validated; what went wrong goes wrong again below, or does not matter
         fgraph.revert(before)
         count = 0
         for node in fgraph.toposort():
             # A Scan, say, wants no result of its body to be made in place: there a node stays as it was.
             with contextlib.suppress(gof.InconsistencyError):
-                count += _bring_node(fgraph, node, for_arena, fgraph.replace_all_validate)
+                count += _replace_node(node, replacement_of(node), fgraph.replace_all_validate)
     return count
 
 
-def _bring_node(fgraph: Any, node: Any, for_arena: bool, replace: Callable[..., Any]) -> bool:
-    replacement = _product(node) or (_replacement(fgraph, node) if for_arena else None)
+def _replace_node(node: Any, replacement: Optional[Any], replace: Callable[..., Any]) -> bool:
     if replacement is None or any(old.type != new.type for old, new in zip(node.outputs, replacement.outputs)):
         return False
     for old, new in zip(node.outputs, replacement.outputs):
