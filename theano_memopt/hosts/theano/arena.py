@@ -64,6 +64,7 @@ from theano_memopt.hosts.theano.layout import lies_in
 from theano_memopt.hosts.theano.orders import Cell, Machines, Order, empty
 from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain
 from theano_memopt.hosts.theano.true_shapes import Signature
+from theano_memopt.hosts.theano.worthwhile import too_little
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
 from theano_memopt.planner.exact import minimise_peak
@@ -78,6 +79,8 @@ ALIGNMENT = 64
 """A cache line, and what vector instructions want."""
 TRIALS = 3
 """Calls in which arrays outside the block are looked at; an op that has not run by then may keep what it has."""
+GROWTH = 2
+"""Inputs so many times as large make it worth asking again whether an arena is worthwhile."""
 SPARE = 8
 """Calls with a block more than twice too large after which it is made smaller."""
 STRETCH = 1.25
@@ -207,9 +210,9 @@ def making() -> Iterator[None]:
         _context.depth -= 1
 
 
-def _lender() -> Lender:
-    shared = getattr(_context, "lender", None)
-    return Lender() if shared is None or getattr(_context, "depth", 0) > 1 else shared
+def shared_lender() -> Optional[Lender]:
+    """The one that `shared_arena` has made for the machine that is being made, if any."""
+    return None if getattr(_context, "depth", 0) > 1 else getattr(_context, "lender", None)
 
 
 # --- what is known of a variable, and of a signature -------------------------------------------------------------------
@@ -489,12 +492,16 @@ def may_lie(annotation: Annotation, linker: Any) -> Tuple[int, ...]:
 class ArenaVM:
     """Theano's machine, with the cells filled before each call. In everything else it is that machine."""
 
-    def __init__(self, house: House, vm: Any) -> None:
-        self.house = house
+    def __init__(self, make_house: Callable[[], House], vm: Any, linker: Any, storage_map: Any, sparing: bool) -> None:
         self.vm = vm
-        house._machines[house.orders[0]] = vm
-        self.storage_map, self.compute_map = house.storage_map, None
-        self.allow_gc = house.allow_gc
+        self.make_house = make_house
+        self.house: Optional[House] = None
+        """None while Theano's own machine runs, for an arena would take more than it saves."""
+        self.asked_at: float = -1
+        """Bytes of the inputs when it was last asked whether an arena is worthwhile."""
+        self.inputs = tuple(storage_map[v] for v in linker.fgraph.inputs if isinstance(v.type, tensor.TensorType))
+        self.storage_map, self.compute_map = storage_map, None
+        self.allow_gc = linker.allow_gc
         self.need_update_inputs = getattr(vm, "need_update_inputs", True)
         self.follow: Optional[Callable[[Order], None]] = None
         """Is told the order of every machine that is about to run."""
@@ -502,7 +509,7 @@ class ArenaVM:
         self.calls = 0
         """With this signature, in a row."""
         self._look_at_everything()
-        self.lender = _lender()
+        self.lender = shared_lender() or Lender()
         self.recorded: Optional[Layout] = None
         """The layout of the recorded call."""
         self.came: Optional[Signature] = None
@@ -527,6 +534,14 @@ class ArenaVM:
         self.placed: Set[int] = set()
         """Buffers whose cells hold places, if they hold anything."""
         self.lender.tenants.add(self)
+        if not sparing:
+            self._move_in(make_house())
+
+    def _move_in(self, house: House) -> None:
+        self.house = house
+        house._machines[house.orders[0]] = self.vm
+        house.time(self.vm.time_thunks)
+        self.aside = ""
 
     def _look_at_everything(self) -> None:
         """The next call takes the slow way."""
@@ -539,6 +554,8 @@ class ArenaVM:
         return getattr(self.vm, name)
 
     def __call__(self, output_subset: Any = None) -> Any:
+        if self.house is None and (output_subset is not None or not self._is_worthwhile()):
+            return self._run(output_subset)
         lender = self.lender
         if lender.lock._is_owned() or (lender.running and lender.user is not self):
             return self._beside(output_subset)
@@ -547,6 +564,26 @@ class ArenaVM:
         with lender.lock:
             lender.user, lender.running = self, True
             return self._with_the_block(output_subset)
+
+    def _is_worthwhile(self) -> bool:
+        """Move in if it is, for the inputs of this call. It is asked again when they have grown to twice the bytes."""
+        try:
+            size = sum(cell[0].nbytes for cell in self.inputs)
+        except AttributeError:  # one was not given: Theano says so better
+            return False
+        if size <= GROWTH * self.asked_at:
+            return False
+        self.asked_at = size
+        try:
+            house = self.make_house()
+            self.aside = too_little(house)
+        except Exception as trouble:
+            self.asked_at = math.inf
+            self._stand_aside("the formulas of the shapes could not be read", trouble)
+            return False
+        if not self.aside:
+            self._move_in(house)
+        return not self.aside
 
     def _with_the_block(self, output_subset: Any) -> Any:
         lender = self.lender
@@ -594,21 +631,24 @@ class ArenaVM:
 
     @property
     def time_thunks(self) -> Any:
-        return self.house.time_thunks
+        return self.vm.time_thunks if self.house is None else self.house.time_thunks
 
     @time_thunks.setter
     def time_thunks(self, wanted: Any) -> None:
-        self.house.time(wanted)
+        if self.house is None:
+            self.vm.time_thunks = wanted
+        else:
+            self.house.time(wanted)
 
     def update_profile(self, profile: Any) -> None:
-        self.house.update_profile(profile)
+        (self.vm if self.house is None else self.house).update_profile(profile)
         for name in self.__dict__.keys() & RECORDED:
             setattr(profile, name, self.__dict__[name])
 
     def plan(self) -> Optional[Plan]:
         """What lies where, for the sizes of the last call; None before there is an arena."""
         fitting, house = self.fitting, self.house
-        if fitting is None:
+        if fitting is None or house is None:
             return None
         graph = house.graph.resized(fitting.sizes)
         options = replace(house.annotation.options, storage="arena", alignment=ALIGNMENT)
@@ -620,14 +660,16 @@ class ArenaVM:
 
     def kept_outside(self) -> FrozenSet[int]:
         """Buffers without a place whose arrays stay in their cells after a call."""
+        if self.house is None:
+            return frozenset()
         return frozenset((self.house.unplaced | self.house.own) - self.house.allocating)
 
     # --- memory --------------------------------------------------------------------------------------------------------
 
     def let_go(self) -> None:
         """No cell refers to the block any more. While a call runs beside, none does, and its own results lie there."""
-        if not self.beside:
-            house = self.house
+        house = self.house
+        if not self.beside and house is not None:
             own = {id(house.cells[b]) for b in (house.own | self.unlike) - self.placed}
             for cell in house.tenant_cells:
                 if id(cell) not in own:
@@ -913,7 +955,9 @@ def with_arena(
 
     `follow`, if given, is told the order of every machine that is about to run.
     """
-    machine = ArenaVM(House(make, feature, annotation, linker, thunks, storage_map), vm)
+    make_house = functools.partial(House, make, feature, annotation, linker, thunks, storage_map)
+    sparing = feature.settings.storage == "auto" and not linker.allow_gc and shared_lender() is None
+    machine = ArenaVM(make_house, vm, linker, storage_map, sparing)
     machine.follow = follow
     weak = weakref.ref(machine)
 

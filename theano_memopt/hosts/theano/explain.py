@@ -256,6 +256,10 @@ class _Subject:
         graph = sized.graph
         without = timeline(graph, self.host_orders()[0][1]).peak if gc else total(graph)
         if isinstance(self.linker, host.VM_Linker) and storage_for(self.feature.settings, gc) == "arena":
+            if in_force and getattr(self.function.fn, "house", self) is None:  # a small function runs as stock does
+                why = self.function.fn.aside or "until the first call has shown whether an arena saves more than it takes"
+                words = f"every variable in storage of its own, kept from call to call, as without the pass: {why}"
+                return Reserved("allow_gc=False", None, total(graph), without, words, kept=True, after_call=True)
             return self._with_a_block(sized, schedule, gc, without)
         storage = self.feature.storage if in_force else self._cells(gc)
         if isinstance(storage, Slots):
