@@ -29,6 +29,7 @@ from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor, Subtens
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 from theano_memopt.hosts.theano.implementation import lacks_c_for_its_types, runs_in_python
 from theano_memopt.hosts.theano.layout import IN_C_ORDER, lies_in
+from theano_memopt.hosts.theano.reader import is_trusted
 
 
 def bring(fgraph: Any) -> int:
@@ -74,7 +75,23 @@ def _product(node: Any) -> Optional[Any]:
     """The same product by an op that writes into its cell. In place of an input there is nothing to gain, but for Gemm's workspace."""
     if type(node.op) not in ops.PRODUCTS or (getattr(node.op, "destroy_map", None) and not isinstance(node.op, Gemm)):
         return None
-    return ops.in_place(node)[0].owner if runs_in_python(node) else None
+    if not runs_in_python(node) or _reaches_the_untrusted(node.outputs[0]):
+        return None
+    return ops.in_place(node)[0].owner
+
+
+def _reaches_the_untrusted(variable: Any) -> bool:
+    """May an op read the array that does more with it than it declares? Such an op can hand the array on to the caller, and
+    stock, which allocates in each call, would leave it alone from then on."""
+    waiting, seen = [variable], set()
+    while waiting:
+        v = waiting.pop()
+        seen.add(v)
+        for node in (client for client, _ in v.clients if client != "output"):
+            if not is_trusted(node.op):
+                return True
+            waiting += [result for result in node.outputs if v in lies_in(result) and result not in seen]
+    return False
 
 
 def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
