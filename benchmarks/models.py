@@ -180,7 +180,8 @@ def own_time() -> Iterator[List[float]]:
     import theano_memopt
 
     assert theano_memopt.plan_of  # Theano first: the host's modules are made when it is imported
-    from theano_memopt.hosts.theano import rewrite, vm
+    from theano_memopt.hosts.theano.optimize import optimizer as rewrite
+    from theano_memopt.hosts.theano.run import linker as vm
 
     entries: List[Tuple[Any, str]] = [(rewrite, "annotate"), (rewrite.MemReuseOptimizer, "apply"), (rewrite.MemReuse, "orderings")]
     entries += [(vm, name) for name in ("_try_to_bind", "_check_fit", "_without_withheld", "with_arena")]
@@ -240,7 +241,7 @@ def machine() -> str:
     import numpy
     import theano
 
-    from theano_memopt.hosts.theano import blas
+    from theano_memopt.hosts.theano.install import blas
 
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else "")
     return (

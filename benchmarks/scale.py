@@ -87,7 +87,7 @@ def measure(family: str, wanted: int, mode: str, per_step: float) -> Row:
 
 
 def planning_on_a_usual_stack() -> ContextManager[Any]:
-    from theano_memopt.hosts.theano import rewrite
+    from theano_memopt.hosts.theano.optimize import optimizer as rewrite
 
     annotate = rewrite.annotate
 

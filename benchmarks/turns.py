@@ -156,7 +156,7 @@ def _elementwise(mode: Any, size: int) -> Tuple[Any, Any]:
 def child(model: str, variant: str, size: int) -> None:
     """Make one function; then for each line that comes in, that many calls; at its end, what the function holds."""
     import theano_memopt
-    from theano_memopt.hosts.theano import probe
+    from theano_memopt.hosts.theano.measure import memory as probe
 
     before = _resident()
     batch, function = compiled(variant, model, size)

@@ -104,8 +104,8 @@ def _exists(dotted: str) -> bool:
         ("theano_memopt.planner.exact", "def f():\n    from theano_memopt.planner.plan import Plan", "theano_memopt.planner.plan"),
         ("theano_memopt.planner.floors", "import theano.gof", "theano.gof"),
         ("theano_memopt.planner.floors", "from theano_memopt.hosts import theano", "theano_memopt.hosts"),
-        ("theano_memopt.report.text", "import theano_memopt.hosts.theano.vm", "theano_memopt.hosts.theano.vm"),
-        ("theano_memopt.hosts.theano.vm", "from ...cli import main", "theano_memopt.cli"),
+        ("theano_memopt.report.text", "import theano_memopt.hosts.theano.run.linker", "theano_memopt.hosts.theano.run.linker"),
+        ("theano_memopt.hosts.theano.run.linker", "from ...cli import main", "theano_memopt.cli"),
     ],
 )
 def test_a_breach_is_seen(importer: str, source: str, broken: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import theano_memopt
 from theano_memopt.cli import main
-from theano_memopt.hosts.theano import compat
+from theano_memopt.hosts.theano.install import environment as compat
 
 EXTRA = 'pip install "theano-memopt[theano]"'
 missing = pytest.mark.skipif(importlib.util.find_spec("theano") is not None, reason="Theano is installed")

@@ -19,19 +19,20 @@ from __future__ import annotations
 import importlib
 from typing import Any, List
 
-from theano_memopt.hosts.theano import compat, on_import
+from theano_memopt.hosts.theano.install import environment as compat
+from theano_memopt.hosts.theano.install import import_hook as on_import
 
 _PUBLIC = {
-    "mode": "theano_memopt.hosts.theano.rewrite",
-    "plan_of": "theano_memopt.hosts.theano.rewrite",
-    "StoodAside": "theano_memopt.hosts.theano.rewrite",
-    "hint": "theano_memopt.hosts.theano.sizes",
-    "shared_arena": "theano_memopt.hosts.theano.arena",
+    "mode": "theano_memopt.hosts.theano.optimize.optimizer",
+    "plan_of": "theano_memopt.hosts.theano.optimize.optimizer",
+    "StoodAside": "theano_memopt.hosts.theano.optimize.optimizer",
+    "hint": "theano_memopt.hosts.theano.read.assumed_sizes",
+    "shared_arena": "theano_memopt.hosts.theano.run.arena.call",
     "explain": "theano_memopt.hosts.theano.explain",
     "BadUse": "theano_memopt.hosts.theano.explain",
-    "profile": "theano_memopt.hosts.theano.measure",
-    "use_scipy_blas": "theano_memopt.hosts.theano.blas",
-    "BlasRefused": "theano_memopt.hosts.theano.blas",
+    "profile": "theano_memopt.hosts.theano.measure.one_call",
+    "use_scipy_blas": "theano_memopt.hosts.theano.install.blas",
+    "BlasRefused": "theano_memopt.hosts.theano.install.blas",
 }
 """Public name -> the module that has it; imported when first asked for, and Theano with it."""
 

@@ -73,7 +73,7 @@ class Shown:
 
 
 def _demonstrate(names: Sequence[str], steps: int, size: int, html: str) -> int:
-    from theano_memopt.hosts.theano import blas
+    from theano_memopt.hosts.theano.install import blas
     from theano_memopt.report import page
 
     start = time.monotonic()
@@ -95,7 +95,7 @@ def _show(name: str, steps: int, size: int, where: str) -> Shown:
     import theano
 
     import theano_memopt
-    from theano_memopt.hosts.theano import probe
+    from theano_memopt.hosts.theano.measure import memory as probe
 
     base = "cvm" if theano.config.linker.startswith("cvm") else "vm"
 

@@ -35,7 +35,8 @@ class RunVerb(Verb):
         parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
 
     def run(self, parsed: argparse.Namespace) -> int:
-        from theano_memopt.hosts.theano import blas, on_import
+        from theano_memopt.hosts.theano.install import blas
+        from theano_memopt.hosts.theano.install import import_hook as on_import
         from theano_memopt.report import files
 
         require_theano()
@@ -49,7 +50,7 @@ class RunVerb(Verb):
         watched: List[Any] = []
 
         def begin() -> None:
-            from theano_memopt.hosts.theano import observe
+            from theano_memopt.hosts.theano.measure import observer as observe
 
             try:
                 observe.choose(parsed.order, parsed.storage)

@@ -9,7 +9,9 @@ import threading
 import time
 from typing import Any, Iterator, Optional
 
-from theano_memopt.hosts.theano import blas, compat, on_import
+from theano_memopt.hosts.theano.install import blas
+from theano_memopt.hosts.theano.install import environment as compat
+from theano_memopt.hosts.theano.install import import_hook as on_import
 
 
 class BadInput(Exception):

@@ -11,8 +11,8 @@ from theano.compile.mode import Mode
 
 import theano_memopt
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano import probe
-from theano_memopt.hosts.theano.rewrite import feature_of, others_demands
+from theano_memopt.hosts.theano.measure import memory as probe
+from theano_memopt.hosts.theano.optimize.optimizer import feature_of, others_demands
 
 LINKERS = ("cvm", "cvm_nogc", "vm", "vm_nogc")
 LARGE = ("resnet", "resnet_adam", "lstm", "attention", "attn_adam")

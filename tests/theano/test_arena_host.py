@@ -30,8 +30,11 @@ import theano_memopt_ops
 from tests.theano import both
 from tests.theano.both import LINKERS, same, with_pass, without_pass
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano import arena, orders, probe, told
-from theano_memopt.hosts.theano.verify import Corrupted
+from theano_memopt.hosts.theano.measure import memory as probe
+from theano_memopt.hosts.theano.optimize import preallocated as told
+from theano_memopt.hosts.theano.run import machines as orders
+from theano_memopt.hosts.theano.run.arena import call as arena
+from theano_memopt.hosts.theano.run.verify import Corrupted
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
 from theano_memopt.planner.load import greatest_load
@@ -152,7 +155,7 @@ def test_the_block_is_the_planned_peak_and_all_that_is_held(name: str) -> None:
 @pytest.mark.parametrize("name", ["lenet", "lstm", "attention"])
 def test_ops_that_are_not_brought_to_write_there_cost_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the one above: without the rewrite these are noticed and left out."""
-    monkeypatch.setattr("theano_memopt.hosts.theano.rewrite.bring", lambda fgraph: 0)
+    monkeypatch.setattr("theano_memopt.hosts.theano.optimize.optimizer.bring", lambda fgraph: 0)
     ours, kept = _trained(name, with_arena())
     assert machine(ours).house.own
     assert not machine(ours).house.own & set(machine(ours).fitting.buffers)

@@ -14,8 +14,9 @@ from theano.tensor.signal.pool import pool_2d
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, same, with_pass, without_pass
 from tests.theano.programs import compiler
-from theano_memopt.hosts.theano import arena, layout
-from theano_memopt.hosts.theano.reader import is_trusted
+from theano_memopt.hosts.theano.read import memory_layout as layout
+from theano_memopt.hosts.theano.read.graph import is_trusted
+from theano_memopt.hosts.theano.run.arena import call as arena
 
 ROWS, COLUMNS = 37, 53
 
@@ -65,7 +66,7 @@ def test_the_last_bit_is_stocks_whatever_the_layout_of_the_arguments(linker: str
 @pytest.mark.parametrize(("linker", "storage"), [("cvm", "share"), ("vm_nogc", "share"), ("cvm", "arena")])
 @pytest.mark.blas
 def test_it_would_differ_if_every_layout_were_taken_for_steady(linker: str, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("theano_memopt.hosts.theano.reader.steady", lambda nodes, compiled: {v for node in nodes for v in node.outputs})
+    monkeypatch.setattr("theano_memopt.hosts.theano.read.graph.steady", lambda nodes, compiled: {v for node in nodes for v in node.outputs})
     assert _differ(linker, storage) > 0
 
 

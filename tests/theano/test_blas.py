@@ -13,8 +13,8 @@ import scipy
 import theano
 
 import theano_memopt
-from theano_memopt.hosts.theano import blas
-from theano_memopt.hosts.theano.blas import CALLED, BlasRefused, Library, _library_of, scipy_library
+from theano_memopt.hosts.theano.install import blas
+from theano_memopt.hosts.theano.install.blas import CALLED, BlasRefused, Library, _library_of, scipy_library
 
 SCIPY = os.path.dirname(os.path.abspath(scipy.__file__))
 
@@ -96,7 +96,7 @@ def test_a_module_of_the_cache_finds_the_library_in_a_later_process(tmp_path: Pa
 def test_it_keeps_its_number_of_threads() -> None:
     program = """
 import ctypes, theano_memopt, theano
-from theano_memopt.hosts.theano import blas
+from theano_memopt.hosts.theano.install import blas
 library = blas.scipy_library()
 count = getattr(ctypes.CDLL(library.path), library.prefix + "openblas_get_num_threads")
 before = count(); theano_memopt.use_scipy_blas(); assert count() == before == 1, (before, count())

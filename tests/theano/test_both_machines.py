@@ -15,7 +15,7 @@ from typing import Dict
 import pytest
 import theano
 
-from theano_memopt.hosts.theano import blas
+from theano_memopt.hosts.theano.install import blas
 
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = {"without": "blas.ldflags=", "scipy": "mem_reuse.blas=scipy"}

@@ -15,8 +15,8 @@ from theano.compile.mode import Mode
 import theano_memopt
 from tests.theano.both import floats, with_pass, without_pass
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano import probe
 from theano_memopt.hosts.theano.explain import BadUse
+from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.planner.arena import check_arena
 from theano_memopt.planner.certificate import check_certificate
 from theano_memopt.planner.plan import check_plan, plan_from_json

@@ -28,7 +28,7 @@ import theano.tensor as tt
 import theano_memopt
 from tests.theano.both import floats, same, with_pass, without_pass
 from tests.theano.programs import poison
-from theano_memopt.hosts.theano import arena
+from theano_memopt.hosts.theano.run.arena import call as arena
 
 X = floats(6, 6)
 X.flags.writeable = False  # a test that spoils it must not spoil the others
@@ -301,7 +301,9 @@ def test_an_op_that_lies_about_its_views(linker: str, storage: str, lie: str) ->
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
 def test_a_lie_to_one_who_believes_it_is_found_out(monkeypatch: Any, linker: str, lie: str) -> None:
     """The control: with trust in every op the same functions go wrong, or verify says so."""
-    from theano_memopt.hosts.theano import reader, told, verify
+    from theano_memopt.hosts.theano.optimize import preallocated as told
+    from theano_memopt.hosts.theano.read import graph as reader
+    from theano_memopt.hosts.theano.run import verify
 
     for module in (reader, told):
         monkeypatch.setattr(module, "is_trusted", lambda op: True)

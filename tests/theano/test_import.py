@@ -134,5 +134,5 @@ def test_variables_are_let_go_after_a_rewrite_gave_up() -> None:
 
 def test_upstream_would_keep_them() -> None:
     """The negative control."""
-    without = "from theano_memopt.hosts.theano import compat\ncompat._variables_are_let_go = lambda: None\n"
+    without = "from theano_memopt.hosts.theano.install import environment as compat\ncompat._variables_are_let_go = lambda: None\n"
     assert _run(BEFORE + without + "import theano\n" + GIVES_UP).split()[-1] != "0"

@@ -9,7 +9,7 @@ import pytest
 import theano_memopt
 from tests.theano.both import annotation, models, with_pass, without_pass
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano import probe
+from theano_memopt.hosts.theano.measure import memory as probe
 
 PYTHON_OBJECTS = 16 * 1024
 """What the interpreter itself allocates during a call: argument lists, array headers."""

@@ -75,7 +75,7 @@ def _one_cell_for_all(graph: Any, order: Any, sharing: Any = None, limit: Any = 
 
 
 def test_a_plan_that_corrupts_is_found_and_its_program_made_smaller(monkeypatch: Any) -> None:
-    from theano_memopt.hosts.theano import vm
+    from theano_memopt.hosts.theano.run import linker as vm
 
     setup = Setup("cvm_nogc", "share")
 

@@ -14,16 +14,16 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 import theano_memopt
 from tests.theano.both import annotation, floats, models, with_pass
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano import rewrite
-from theano_memopt.hosts.theano.rewrite import cvm_order
-from theano_memopt.hosts.theano.sizes import SCENARIOS, Sizes
-from theano_memopt.hosts.theano.true_shapes import TrueShapes
+from theano_memopt.hosts.theano.optimize import optimizer as rewrite
+from theano_memopt.hosts.theano.optimize.optimizer import cvm_order
+from theano_memopt.hosts.theano.read.assumed_sizes import SCENARIOS, Sizes
+from theano_memopt.hosts.theano.read.true_sizes import TrueShapes
 from theano_memopt.planner.liveness import timeline
 
 
 def _true_bytes(function: Any, *arguments: Any) -> dict:
     """What lies in every buffer's root after its task ran."""
-    from theano_memopt.hosts.theano import probe
+    from theano_memopt.hosts.theano.measure import memory as probe
 
     seen: dict = {}
 
@@ -88,7 +88,7 @@ def test_sizes_go_through_ops_that_say_nothing_of_shapes(outputs: Any) -> None:
 
 @pytest.mark.parametrize("outputs", [_drawn, _copied])
 def test_without_their_rules_the_sizes_would_be_assumed(outputs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("theano_memopt.hosts.theano.sizes._unwritten", lambda op: None)
+    monkeypatch.setattr("theano_memopt.hosts.theano.read.assumed_sizes._unwritten", lambda op: None)
     assert "default_dim" in annotation(_of_no_formula(outputs)).reading.graph.sizes_from
 
 

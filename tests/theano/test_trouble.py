@@ -16,7 +16,10 @@ from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, shared_cells, with_pass, without_pass
-from theano_memopt.hosts.theano import reader, rewrite, verify, vm
+from theano_memopt.hosts.theano.optimize import optimizer as rewrite
+from theano_memopt.hosts.theano.read import graph as reader
+from theano_memopt.hosts.theano.run import linker as vm
+from theano_memopt.hosts.theano.run import verify
 from theano_memopt.planner.slots import Slots
 
 X = floats(8, 8)

@@ -102,7 +102,7 @@ def _run(start: str, flags: str, files: Sequence[str], workers: str) -> Dict[str
 def _plugin(start: str) -> str:
     if start == "pass":
         return "import theano_memopt\n"
-    path = ROOT / "theano_memopt/hosts/theano/compat.py"
+    path = ROOT / "theano_memopt/hosts/theano/install/environment.py"
     return (
         "import importlib.util, sys\n"
         "sys.modules['theano_memopt'] = None\n"  # whatever would import it fails: stock is stock

@@ -1,15 +1,11 @@
-"""Theano 1.0.5 as a host.
+"""Theano 1.0.5 as a host. The folders say when something happens:
 
-    compat      what must be in place before and right after `import theano`
-    blas        the OpenBLAS inside SciPy's wheel, for those who have no BLAS
-    on_import   registers the pass as soon as Theano is imported, by whomever
-    settings    the switches, by Theano's own convention
-    sizes       bytes of every variable, before anything ran
-    reader      FunctionGraph -> Graph
-    rewrite     the optimization `mem_reuse` and the feature that carries order and storage on the FunctionGraph
-    vm          cells and withheld clears in Theano's virtual machines
-    verify      a machine that catches a plan which corrupts
-    probe       runs a function and measures it
+    install     before and right after `import theano`
+    read        FunctionGraph -> Graph
+    optimize    the optimization `mem_reuse`, and the feature that carries order and storage on the FunctionGraph
+    run         cells, arena, and the machines that run the planned order
+    measure     one call, measured; Theano's own profiler; a whole program
+    explain     all of that in a report
 
-Importing this package imports no Theano; its modules do, except `compat`, `blas` and `on_import`.
+Importing this package imports no Theano; its modules do, except those of `install` that say so.
 """

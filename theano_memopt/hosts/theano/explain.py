@@ -24,13 +24,14 @@ from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 from theano.scan_module.scan_utils import scan_args
 
-from theano_memopt.hosts.theano import blas, vm
-from theano_memopt.hosts.theano.arena import may_lie
-from theano_memopt.hosts.theano.reader import Reading, _op_name, describe
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, _with_order, cvm_order, feature_of, others_demands
-from theano_memopt.hosts.theano.settings import storage_for
-from theano_memopt.hosts.theano.sizes import GUESS, Sizes, _known
-from theano_memopt.hosts.theano.told import writes_where_told
+from theano_memopt.hosts.theano.install import blas
+from theano_memopt.hosts.theano.install.flags import storage_for
+from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, _with_order, cvm_order, feature_of, others_demands
+from theano_memopt.hosts.theano.optimize.preallocated import writes_where_told
+from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
+from theano_memopt.hosts.theano.read.graph import Reading, _op_name, describe
+from theano_memopt.hosts.theano.run import linker as vm
+from theano_memopt.hosts.theano.run.arena.call import may_lie
 from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak

@@ -31,12 +31,12 @@ from theano.compile import mode as modes
 from theano.gof import DestroyHandler, link
 from theano.gof import vm as host
 
-from theano_memopt.hosts.theano import pickles
-from theano_memopt.hosts.theano.arena import making, may_lie, with_arena
-from theano_memopt.hosts.theano.reader import is_lazy
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, feature_of, linkers
-from theano_memopt.hosts.theano.told import writes_where_told
-from theano_memopt.hosts.theano.verify import VerifiedVM, Watch, watched
+from theano_memopt.hosts.theano.optimize import pickles
+from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, StoodAside, feature_of, linkers
+from theano_memopt.hosts.theano.optimize.preallocated import writes_where_told
+from theano_memopt.hosts.theano.read.graph import is_lazy
+from theano_memopt.hosts.theano.run.arena.call import making, may_lie, with_arena
+from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch, watched
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import Slots, share_cells

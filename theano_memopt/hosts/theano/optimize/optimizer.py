@@ -32,9 +32,9 @@ from theano.compile import mode as modes
 from theano.gof import toolbox
 from theano.gof.graph import io_toposort
 
-from theano_memopt.hosts.theano.reader import Reading, always_asked, is_lazy, read
-from theano_memopt.hosts.theano.settings import Settings, check, declare, settings, storage_for
-from theano_memopt.hosts.theano.told import bring, bring_products
+from theano_memopt.hosts.theano.install.flags import Settings, check, declare, settings, storage_for
+from theano_memopt.hosts.theano.optimize.preallocated import bring, bring_products
+from theano_memopt.hosts.theano.read.graph import Reading, always_asked, is_lazy, read
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Open, Schedule
 from theano_memopt.planner.exact import minimise_peak

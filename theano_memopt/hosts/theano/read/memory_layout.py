@@ -26,7 +26,7 @@ from theano.tensor.opt import Assert, MakeVector
 from theano.tensor.signal import pool
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.implementation import lacks_c_for_its_types
+from theano_memopt.hosts.theano.read.implementation import lacks_c_for_its_types
 
 IN_C_ORDER = (
     tensor.Alloc,

@@ -27,9 +27,9 @@ from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.implementation import lacks_c_for_its_types, runs_in_python
-from theano_memopt.hosts.theano.layout import IN_C_ORDER, lies_in
-from theano_memopt.hosts.theano.reader import is_trusted
+from theano_memopt.hosts.theano.read.graph import is_trusted
+from theano_memopt.hosts.theano.read.implementation import lacks_c_for_its_types, runs_in_python
+from theano_memopt.hosts.theano.read.memory_layout import IN_C_ORDER, lies_in
 
 
 def bring(fgraph: Any) -> int:

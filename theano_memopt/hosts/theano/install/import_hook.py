@@ -13,7 +13,8 @@ import sys
 from types import ModuleType
 from typing import Any, Callable, List, Optional, Sequence
 
-from theano_memopt.hosts.theano import blas, compat
+from theano_memopt.hosts.theano.install import blas
+from theano_memopt.hosts.theano.install import environment as compat
 
 
 def watch() -> None:
@@ -42,7 +43,9 @@ def _call_waiting() -> None:
 def _register() -> None:
     compat.prepare()
     compat.repair()
-    from theano_memopt.hosts.theano import profiling, rewrite, vm
+    from theano_memopt.hosts.theano.measure import theano_profiler as profiling
+    from theano_memopt.hosts.theano.optimize import optimizer as rewrite
+    from theano_memopt.hosts.theano.run import linker as vm
 
     rewrite.register()
     vm.install()

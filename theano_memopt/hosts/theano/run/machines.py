@@ -15,8 +15,8 @@ import numpy as np
 from theano import tensor
 from theano.gof import link
 
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, reordered
-from theano_memopt.hosts.theano.true_shapes import Signature, TrueShapes
+from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, reordered
+from theano_memopt.hosts.theano.read.true_sizes import Signature, TrueShapes
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives, peaks, timeline
 from theano_memopt.planner.model import Graph

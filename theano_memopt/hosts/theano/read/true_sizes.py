@@ -26,7 +26,7 @@ from theano.ifelse import IfElse
 from theano.tensor import elemwise, subtensor
 from theano.tensor.opt import MakeVector
 
-from theano_memopt.hosts.theano.sizes import Formulas, _apply_once, _branches
+from theano_memopt.hosts.theano.read.assumed_sizes import Formulas, _apply_once, _branches
 
 LONGEST = 64
 """Elements of a vector that is still taken for shape arithmetic."""

@@ -19,8 +19,8 @@ from theano.compile.mode import Mode
 from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.rewrite import MemReuse, MemReuseOptimizer, feature_of, give
-from theano_memopt.hosts.theano.settings import Settings
+from theano_memopt.hosts.theano.install.flags import Settings
+from theano_memopt.hosts.theano.optimize.optimizer import MemReuse, MemReuseOptimizer, feature_of, give
 
 SETTINGS = "mem_reuse_settings"
 """The attribute that a graph in a pickle has in place of the feature."""

@@ -36,8 +36,8 @@ from theano.tensor.extra_ops import CpuContiguous
 from theano.tensor.subtensor import Subtensor
 from theano.tensor.type_other import NoneTypeT, SliceType
 
-from theano_memopt.hosts.theano.layout import steady
-from theano_memopt.hosts.theano.sizes import GUESS, Sizes
+from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
+from theano_memopt.hosts.theano.read.memory_layout import steady
 from theano_memopt.planner.model import Buffer, Graph, Task
 
 MAY_COPY = (tensor.Reshape, tensor.Flatten, CpuContiguous)

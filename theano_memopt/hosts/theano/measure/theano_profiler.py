@@ -24,8 +24,8 @@ import theano
 from theano.compile import profiling
 from theano.gof import vm as host
 
-from theano_memopt.hosts.theano.rewrite import MemReuse, cvm_order, feature_of, others_demands
-from theano_memopt.hosts.theano.settings import storage_for
+from theano_memopt.hosts.theano.install.flags import storage_for
+from theano_memopt.hosts.theano.optimize.optimizer import MemReuse, cvm_order, feature_of, others_demands
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.arena import pack_graph
 from theano_memopt.planner.certificate import Schedule

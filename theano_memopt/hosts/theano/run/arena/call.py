@@ -60,11 +60,11 @@ from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.layout import lies_in
-from theano_memopt.hosts.theano.orders import Cell, Machines, Order, empty
-from theano_memopt.hosts.theano.rewrite import Annotation, MemReuse, StoodAside, along, complain
-from theano_memopt.hosts.theano.true_shapes import Signature
-from theano_memopt.hosts.theano.worthwhile import too_little
+from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, StoodAside, along, complain
+from theano_memopt.hosts.theano.read.memory_layout import lies_in
+from theano_memopt.hosts.theano.read.true_sizes import Signature
+from theano_memopt.hosts.theano.run.arena.worthwhile import too_little
+from theano_memopt.hosts.theano.run.machines import Cell, Machines, Order, empty
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
 from theano_memopt.planner.exact import minimise_peak
