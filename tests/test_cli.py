@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Set, Tuple
 
 import pytest
 
-from theano_memopt.cli import VERBS, main
+from theano_memopt.commands.menu import VERBS, main
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.model import Graph, graph_from_json, graph_to_json, worked_example
@@ -154,7 +154,7 @@ def test_order_imports_only_what_it_needs(graph: str, extra: List[str], needed: 
     """Tables need `rich`; NumPy, SciPy and the packer are for other verbs, and would take longer to import than the graph to plan."""
     code = f"""
 import sys
-from theano_memopt.cli import main
+from theano_memopt.commands.menu import main
 main(["order", {graph!r}, *{extra!r}])
 print(sorted({{"rich", "numpy", "scipy", "theano", "theano_memopt.planner.arena"}} & set(sys.modules)), file=sys.stderr)
 """
@@ -179,7 +179,7 @@ runpy.run_module("theano_memopt", run_name="__main__")
         [sys.executable, "-X", "importtime", "-m", "theano_memopt", "order", graph], cwd=str(ROOT), capture_output=True, text=True
     )
     modules = {line.split("|")[-1].strip() for line in loaded.stderr.splitlines() if line.startswith("import time:")}
-    assert "theano_memopt.cli" in modules  # negative control: the list does hold what is imported
+    assert "theano_memopt.commands.menu" in modules  # negative control: the list does hold what is imported
     assert not {name for name in modules if name.split(".")[0] == "theano"}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from theano_memopt.cli import main
+from theano_memopt.commands.menu import main
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_theano = pytest.mark.skipif(importlib.util.find_spec("theano") is None, reason="Theano is not installed")
@@ -45,7 +45,7 @@ def number(text: str) -> float:
 @needs_theano
 def test_losses_that_differ_fail_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The negative control: a difference is not printed as 0."""
-    from theano_memopt import demo
+    from theano_memopt.commands import demo
 
     honest = demo._train
 

@@ -1,8 +1,8 @@
 """The walls of the house: who may import whom, read from the source with `ast`, and a planner that runs without any framework.
 
-    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan <- hosts, report, cli
+    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan <- hosts, report, commands
 
-`report` never imports `hosts`, nobody imports `cli`, and nothing in the planner imports Theano.
+`report` never imports `hosts`, nobody imports `commands.menu`, and nothing in the planner imports Theano.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def allowed(importer: str, imported: str) -> bool:
     if importer == "theano_memopt.options":
         return imported.split(".")[0] not in FRAMEWORKS and not imported.startswith("theano_memopt.")
     if importer.startswith("theano_memopt.report"):
-        return not imported.startswith("theano_memopt.hosts") and imported.split(".")[0] not in FRAMEWORKS and not _is_cli(imported)
-    return not _is_cli(imported) or importer == "theano_memopt.__main__"
+        return not imported.startswith("theano_memopt.hosts") and imported.split(".")[0] not in FRAMEWORKS and not _is_menu(imported)
+    return not _is_menu(imported) or importer == "theano_memopt.__main__"
 
 
-def _is_cli(imported: str) -> bool:
-    return imported == "theano_memopt.cli" or imported.startswith("theano_memopt.cli.")
+def _is_menu(imported: str) -> bool:
+    return imported == "theano_memopt.commands.menu" or imported.startswith("theano_memopt.commands.menu.")
 
 
 def _within_planner(importer: str, imported: str) -> bool:
@@ -105,7 +105,7 @@ def _exists(dotted: str) -> bool:
         ("theano_memopt.planner.floors", "import theano.gof", "theano.gof"),
         ("theano_memopt.planner.floors", "from theano_memopt.hosts import theano", "theano_memopt.hosts"),
         ("theano_memopt.report.text", "import theano_memopt.hosts.theano.run.linker", "theano_memopt.hosts.theano.run.linker"),
-        ("theano_memopt.hosts.theano.run.linker", "from ...cli import main", "theano_memopt.cli"),
+        ("theano_memopt.hosts.theano.run.linker", "from ....commands.menu import main", "theano_memopt.commands.menu"),
     ],
 )
 def test_a_breach_is_seen(importer: str, source: str, broken: str) -> None:
@@ -134,7 +134,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_planner_imports_with_every_framework_blocked() -> None:
-    names = [name for name in sources() if name.startswith(PLANNER)] + ["theano_memopt.options", "theano_memopt.cli"]
+    names = [name for name in sources() if name.startswith(PLANNER)] + ["theano_memopt.options", "theano_memopt.commands.menu"]
     done = run_python(BLOCKED.format(frameworks=FRAMEWORKS, names=names))
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["imported", str(len(names))]

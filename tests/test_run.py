@@ -13,9 +13,9 @@ from typing import Any, Sequence
 
 import pytest
 
-from theano_memopt.cli import main
+from theano_memopt.commands.menu import main
+from theano_memopt.commands.run import run_script
 from theano_memopt.planner.plan import check_plan, plan_from_json
-from theano_memopt.run import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_theano = pytest.mark.skipif(importlib.util.find_spec("theano") is None, reason="Theano is not installed")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import theano_memopt
-from theano_memopt.cli import main
+from theano_memopt.commands.menu import main
 from theano_memopt.hosts.theano.install import environment as compat
 
 EXTRA = 'pip install "theano-memopt[theano]"'

@@ -188,7 +188,7 @@ def test_the_flag_is_for_all_functions_and_for_good() -> None:
 def test_where_there_is_none_the_commands_say_how_to_take_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(PRODUCT)
-    run = "import sys; from theano_memopt.cli import main; sys.exit(main({!r}))"
+    run = "import sys; from theano_memopt.commands.menu import main; sys.exit(main({!r}))"
     without, taken = (_run(run.format(["run", *more, str(script)])) for more in ([], ["--blas", "scipy"]))
     assert (without.stdout, taken.stdout) == ("linked: False\n", "linked: True\n")
     assert without.stderr.count("Theano found no BLAS here. SciPy brings one") == 1 and "--blas scipy" in without.stderr
@@ -202,6 +202,6 @@ def test_where_there_is_none_the_commands_say_how_to_take_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(("more", "words"), [([], "BLAS: none, NumPy multiplies."), (["--blas", "scipy"], "BLAS: SciPy's OpenBLAS (")])
 def test_the_demo_says_which_it_measured_with(more: Any, words: str, tmp_path: Path) -> None:
     command = ["demo", "--models", "logreg", "--size", "4", "--steps", "1", "--html", str(tmp_path / "d.html"), *more]
-    done = _run(f"import sys; from theano_memopt.cli import main; sys.exit(main({command!r}))")
+    done = _run(f"import sys; from theano_memopt.commands.menu import main; sys.exit(main({command!r}))")
     assert done.returncode == 0, done.stderr
     assert words in done.stdout and ("SciPy brings one" in done.stdout) == (not more)

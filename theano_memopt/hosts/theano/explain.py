@@ -24,6 +24,7 @@ from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 from theano.scan_module.scan_utils import scan_args
 
+from theano_memopt.commands.base import progress_of
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, _with_order, cvm_order, feature_of, others_demands
@@ -40,7 +41,6 @@ from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
 from theano_memopt.report.model import Known, Report, Reserved, Work, occupied, total
-from theano_memopt.verb import progress_of
 
 Progress = Callable[[str], None]
 THEANO = os.path.dirname(theano.__file__)

@@ -15,7 +15,7 @@ import sys
 import types
 from typing import Any, List, Optional, Sequence
 
-from theano_memopt.verb import BadInput, Verb, complain, declare_blas, require_theano, take_blas
+from theano_memopt.commands.base import BadInput, Verb, complain, declare_blas, require_theano, take_blas
 
 FAILED, STOPPED = 1, 130
 

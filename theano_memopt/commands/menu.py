@@ -1,7 +1,7 @@
 """The command line: one function per verb.
 
-    python -m theano_memopt demo                real models, trained with and without the pass: see demo.py
-    python -m theano_memopt run SCRIPT [ARGS]   a script with the pass on, and a report at the end: see run.py
+    python -m theano_memopt demo                real models, trained with and without the pass: see commands/demo.py
+    python -m theano_memopt run SCRIPT [ARGS]   a script with the pass on, and a report at the end: see commands/run.py
     python -m theano_memopt order GRAPH.json    the least-memory order of a graph, with a floor or a proof
     python -m theano_memopt check GRAPH.json RESULT.json | --placed PLACED.csv
     python -m theano_memopt pack LIVES.csv      offsets for buffers with given lives
@@ -28,13 +28,13 @@ import sys
 import tempfile
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
-from theano_memopt.demo import DemoVerb
+from theano_memopt.commands.base import BadInput, Verb, complain, progress_of
+from theano_memopt.commands.demo import DemoVerb
+from theano_memopt.commands.run import RunVerb
 from theano_memopt.options import PackOptions, PlanOptions
 from theano_memopt.planner import certificate, exact, lives_csv
 from theano_memopt.planner.model import Graph, GraphError, graph_from_json
 from theano_memopt.planner.slots import StorageRejected
-from theano_memopt.run import RunVerb
-from theano_memopt.verb import BadInput, Verb, complain, progress_of
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
 MOST_BYTES = 2**62  # all sizes together must stay below: the search counts in 64 bits, and no machine holds as much

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, List, Sequence, Tuple
 
-from theano_memopt.verb import BadInput, Verb, declare_blas, require_theano, take_blas
+from theano_memopt.commands.base import BadInput, Verb, declare_blas, require_theano, take_blas
 
 MODELS = ("mlp_adam", "lenet", "lstm", "attention")
 STEPS = 10
