@@ -50,7 +50,7 @@ def main():
 def _repairs():
     """The module of repairs alone, from its file: its package would register the pass."""
     package = importlib.util.find_spec(PACKAGE)
-    path = os.path.join(package.submodule_search_locations[0], "hosts", "theano", "compat.py")
+    path = os.path.join(package.submodule_search_locations[0], "hosts", "theano", "install", "environment.py")
     spec = importlib.util.spec_from_file_location("repairs", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

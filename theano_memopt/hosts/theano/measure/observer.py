@@ -21,10 +21,11 @@ import numpy as np
 import theano
 from theano.compile import function_module
 
+import theano_memopt
 from theano_memopt.hosts.theano.explain import THEANO, explain, name_of
 from theano_memopt.report.model import Report
 
-OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OURS = os.path.dirname(os.path.abspath(theano_memopt.__file__))
 
 
 @dataclass

@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from theano_memopt.hosts.theano.explain import BadUse, compiled, explain
-from theano_memopt.hosts.theano.measure.one_call.memory import kept_bytes, noting_thunks, shared_values
+from theano_memopt.hosts.theano.measure.memory import kept_bytes, noting_thunks, shared_values
 from theano_memopt.hosts.theano.optimize.optimizer import feature_of
 from theano_memopt.report.model import Comparison, Profile, Step
 
