@@ -77,7 +77,7 @@ test: ext lint $(HEADERS)/Python.h  ## venv, lint, and all tests but the nightly
 
 # What needs no compiled Theano function.
 test-planner: ext  ## the tests of planner, reports and command line alone: a minute
-	"$(RUN)" -m pytest -q -n $(WORKERS) tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_clients.py tests/test_layout.py \
+	"$(RUN)" -m pytest -q -n $(WORKERS) tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_cli_recompute.py tests/test_clients.py tests/test_layout.py \
 		theano_memopt/planner theano_memopt/options.py
 
 test-quick: ext $(HEADERS)/Python.h  ## the planner's tests and a part of the host's, between two edits: two minutes

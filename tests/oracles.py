@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Dict, FrozenSet, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
 
 from theano_memopt.planner.model import Graph
+from theano_memopt.planner.program import Program
 
 
 def peak_by_reference_counts(graph: Graph, order: Sequence[int]) -> int:
@@ -72,3 +73,92 @@ def least_peak_by_memo(graph: Graph) -> int:
         return known[done]
 
     return finish(frozenset())
+
+
+class Block:
+    """Bytes that a run of a program made, and the texts that lie there."""
+
+    def __init__(self, size: int) -> None:
+        self.data = bytearray(size)
+        self.texts: Dict[int, Any] = {}
+
+
+def run_for_real(program: Program, sequence: Sequence[int]) -> Optional[Tuple[int, Dict[str, Any]]]:
+    """The peak and what is in the kept values at the end; None if the sequence cannot be run.
+
+    Every result is a text: the task's name and the texts that it read. It runs twice. First nothing is ever thrown away, and each block
+    notes when it was last touched; the second time it is thrown away then, and the bytes that are held are counted.
+    """
+    last: Dict[int, int] = {}
+    peak = 0
+    for counting in (False, True):
+        ran, numbers, held = set(), 0, []
+        found: Dict[int, List[Block]] = {v: [] for v in range(len(program.values))}
+        number_of: Dict[int, int] = {}
+        for v, value in enumerate(program.values):
+            if value.producer is None:
+                found[v].append(Block(0))
+                found[v][0].texts[v] = value.label
+        for step, t in enumerate(sequence):
+            task = program.tasks[t]
+            if (t in ran and not task.again) or any(p not in ran for p in task.after) or any(not found[v] for v in task.reads):
+                return None
+            ran.add(t)
+            text = (task.label, tuple(found[v][-1].texts[v] for v in task.reads))
+            blocks = {v: found[v][-1] for v in task.reads}
+            for v in task.reads if not counting else ():
+                last[number_of.get(id(blocks[v]), -1)] = step
+            for v in task.writes:
+                over = program.values[v].overwrites
+                if over is not None:
+                    for blocks_of in found.values():
+                        if blocks[over] in blocks_of:
+                            blocks_of.remove(blocks[over])
+                    blocks[over].texts.clear()
+            for v in task.writes:
+                home = program.values[v].lies_in
+                block = Block(program.values[v].size) if home is None else blocks[home]
+                if home is None:
+                    number_of[id(block)] = numbers
+                    last.setdefault(numbers, step)
+                    numbers += 1
+                    held.append(block)
+                block.texts[v] = (text, v)
+                if block in found[v]:
+                    found[v].remove(block)
+                found[v].append(block)
+            if counting:
+                peak = max(peak, sum(len(block.data) for block in held))
+                for block in held:
+                    if last[number_of[id(block)]] <= step:
+                        block.data = bytearray(0)
+        if len(ran) < len(program.tasks):
+            return None
+        for v, value in enumerate(program.values):
+            if value.keep:
+                if not found[v]:
+                    return None
+                last[number_of.get(id(found[v][-1]), -1)] = len(sequence)
+    return peak, {value.label: found[v][-1].texts[v] for v, value in enumerate(program.values) if value.keep}
+
+
+def all_sequences(program: Program, times: int = 2) -> Iterator[Tuple[int, ...]]:
+    """Every sequence in which each task runs once to `times` times, and that can be run."""
+
+    def extend(sequence: List[int]) -> Iterator[Tuple[int, ...]]:
+        if len(set(sequence)) == len(program.tasks) and run_for_real(program, sequence) is not None:
+            yield tuple(sequence)
+        for t, task in enumerate(program.tasks):
+            runs = sequence.count(t)
+            if runs < (times if task.again else 1) and _may_be_next(program, sequence, t):
+                yield from extend([*sequence, t])
+
+    yield from extend([])
+
+
+def _may_be_next(program: Program, sequence: Sequence[int], task: int) -> bool:
+    """A cheap look ahead: has everything that it reads been made at all?"""
+    ran = set(sequence)
+    return all(p in ran for p in program.tasks[task].after) and all(
+        program.values[v].producer is None or program.values[v].producer in ran for v in program.tasks[task].reads
+    )

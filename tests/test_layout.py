@@ -1,6 +1,7 @@
 """The walls of the house: who may import whom, read from the source with `ast`, and a planner that runs without any framework.
 
     model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan <- hosts, report, commands
+    model <- program <- replay, which shares nothing with recompute and what lies below that
 
 `report` never imports `hosts`, nobody imports `commands.menu`, and nothing in the planner imports Theano.
 """
@@ -75,6 +76,10 @@ def _within_planner(importer: str, imported: str) -> bool:
         return False
     if importer == "liveness":
         return imported in ("model", "load")
+    if importer == "program":
+        return imported == "model"
+    if importer == "replay":  # it judges everything that plans repeats, so it may know none of that
+        return imported in ("program", "certificate")
     if importer == "plan":
         return True
     return imported != "plan"  # the layer in the middle may use itself and what lies below
@@ -101,6 +106,7 @@ def _exists(dotted: str) -> bool:
         ("theano_memopt.planner.model", "from . import liveness", "theano_memopt.planner.liveness"),
         ("theano_memopt.planner.load", "from .liveness import lives", "theano_memopt.planner.liveness"),
         ("theano_memopt.planner.liveness", "from .slots import share_cells", "theano_memopt.planner.slots"),
+        ("theano_memopt.planner.replay", "from theano_memopt.planner.evict import flatten", "theano_memopt.planner.evict"),
         ("theano_memopt.planner.exact", "def f():\n    from theano_memopt.planner.plan import Plan", "theano_memopt.planner.plan"),
         ("theano_memopt.planner.floors", "import theano.gof", "theano.gof"),
         ("theano_memopt.planner.floors", "from theano_memopt.hosts import theano", "theano_memopt.hosts"),

@@ -98,3 +98,23 @@ class PackOptions:
 
 
 PACKING = PackOptions()
+
+
+@dataclass(frozen=True)
+class RecomputeOptions:
+    simulations: Optional[int] = None
+    """How many simulations the search may make; the same number gives the same plan on every machine. None: as many as a program of this
+    size gets in a second or two (recompute.py)."""
+    seconds: Optional[float] = None
+    """Stop after this time, with the best so far. None, the default, keeps plans reproducible."""
+    order: PlanOptions = PlanOptions()
+    """For the orders: of the tasks alone, and of the runs in the end."""
+    may_open: bool = True
+    """May the first of a chain of in-place results in a given value get a place of its own?"""
+    progress: Optional[Callable[[str], None]] = None
+
+    def __post_init__(self) -> None:
+        if self.simulations is not None and self.simulations < 0:
+            raise ValueError(f"simulations are a number, 0 or more, not {self.simulations}")
+        if self.seconds is not None and not self.seconds >= 0:
+            raise ValueError(f"seconds is a time of 0 or more, not {self.seconds}")

@@ -3,7 +3,9 @@
     python -m theano_memopt demo                real models, trained with and without the pass: see commands/demo.py
     python -m theano_memopt run SCRIPT [ARGS]   a script with the pass on, and a report at the end: see commands/run.py
     python -m theano_memopt order GRAPH.json    the least-memory order of a graph, with a floor or a proof
-    python -m theano_memopt check GRAPH.json RESULT.json | --placed PLACED.csv
+    python -m theano_memopt recompute PROGRAM.json --budget 0.5 | --extra-time 0.02
+                                                less memory than any order needs, by running cheap tasks again
+    python -m theano_memopt check GRAPH.json RESULT.json | PROGRAM.json RESULT.json | --placed PLACED.csv
     python -m theano_memopt pack LIVES.csv      offsets for buffers with given lives
 
 Words
@@ -26,14 +28,16 @@ import math
 import os
 import sys
 import tempfile
-from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NoReturn, Optional, Sequence, Tuple
 
 from theano_memopt.commands.base import BadInput, Verb, complain, progress_of
 from theano_memopt.commands.demo import DemoVerb
 from theano_memopt.commands.run import RunVerb
-from theano_memopt.options import PackOptions, PlanOptions
+from theano_memopt.options import PackOptions, PlanOptions, RecomputeOptions
 from theano_memopt.planner import certificate, exact, lives_csv
+from theano_memopt.planner.budget import Budget, parse_budget
 from theano_memopt.planner.model import Graph, GraphError, graph_from_json
+from theano_memopt.planner.program import Program, program_from_json
 from theano_memopt.planner.slots import StorageRejected
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
@@ -97,9 +101,49 @@ class OrderVerb(Verb):
         return DONE
 
 
+class RecomputeVerb(Verb):
+    name = "recompute"
+    says = "run cheap tasks of a program again, for less memory than any order needs"
+
+    def declare(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("program", metavar="PROGRAM.json")
+        goal = parser.add_mutually_exclusive_group(required=True)
+        goal.add_argument(
+            "--budget", type=_budget, metavar="SHARE|BYTES", help="least extra time within 0.5 of the least peak of any order, or 500MB, or 800000"
+        )
+        goal.add_argument("--extra-time", type=_share_of_time, metavar="SHARE", help="least peak within so much extra time: 0.02 is 2 %%")
+        parser.add_argument("--effort", type=_whole, metavar="N", help="simulations that the search may make (default: by the size of the program)")
+        parser.add_argument(
+            "--time", type=_seconds, metavar="SECONDS", help="end the search after so long; the answer may then differ from run to run"
+        )
+        parser.add_argument("--out", metavar="RESULT.json", help="write the result here, for `check`")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+    def run(self, parsed: argparse.Namespace) -> int:
+        out = _place_to_write(parsed.out, parsed.program)
+        from theano_memopt.planner.recompute import plan_recompute
+        from theano_memopt.planner.recompute_result import result_to_json
+
+        program = read_program(parsed.program)
+        budget: Budget = parsed.budget or Budget(None, None)
+        with progress_of(f"planning {len(program.tasks)} tasks") as progress:
+            options = RecomputeOptions(simulations=parsed.effort, seconds=parsed.time, progress=progress)
+            plan = plan_recompute(program, budget.bytes, budget.share, parsed.extra_time, options)
+        text = json.dumps(result_to_json(plan), allow_nan=False) + "\n"
+        if out is not None:
+            _write_whole(out, text)
+        if parsed.json:
+            sys.stdout.write(text)
+        else:
+            from theano_memopt.commands.recompute_tables import print_recomputed
+
+            print_recomputed(parsed.program, plan)
+        return DONE
+
+
 class CheckVerb(Verb):
     name = "check"
-    says = "check a result of `order`, or a placed file of `pack`, without trusting who made it"
+    says = "check a result of `order` or `recompute`, or a placed file of `pack`, without trusting who made it"
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("graph", metavar="GRAPH.json", nargs="?")
@@ -153,7 +197,7 @@ class PackVerb(Verb):
         return DONE
 
 
-VERBS: Tuple[Verb, ...] = (DemoVerb(), RunVerb(), OrderVerb(), CheckVerb(), PackVerb())
+VERBS: Tuple[Verb, ...] = (DemoVerb(), RunVerb(), OrderVerb(), RecomputeVerb(), CheckVerb(), PackVerb())
 
 
 # ------------------------------------------------------------------------------------------------------------ tables
@@ -221,6 +265,8 @@ def _above(peak: int, floor: int) -> str:
 
 
 def _check_result(graph_path: str, result_path: str) -> int:
+    if "values" in _keys(_read_json(graph_path)):
+        return _check_recomputed(graph_path, result_path)
     graph = read_graph(graph_path)
     data = _read_json(result_path)
     _require_form_of_result(result_path, data)
@@ -234,6 +280,29 @@ def _check_result(graph_path: str, result_path: str) -> int:
         return _reject(result_path, no)
     proven = isinstance(schedule.certificate, certificate.Proven)
     _accept(result_path, f"peak {schedule.peak:,} bytes, " + ("proven least" if proven else f"open, floor {schedule.floor:,}"))
+    return DONE
+
+
+def _keys(data: Any) -> Iterable[str]:
+    return data if isinstance(data, dict) else ()
+
+
+def _check_recomputed(program_path: str, result_path: str) -> int:
+    from theano_memopt.planner import recompute_result
+
+    program = read_program(program_path)
+    data = _read_json(result_path)
+    try:
+        recompute_result.check_form(data)
+        with progress_of("checking"):
+            recompute_result.check_result(program, data)
+    except certificate.Rejected as no:
+        if no.reason == "bad-form":
+            raise BadInput(f"{result_path}: is not a result of `recompute`: {_in_words(no)}") from None
+        return _reject(result_path, no)
+    except ValueError as no:
+        raise BadInput(f"{result_path}: is not a result of `recompute`: {_in_words(no)}") from None
+    _accept(result_path, f"peak {data['peak_bytes']:,} bytes, {data['extra_percent']:.2f} % more time, no sequence below {data['floor_bytes']:,}")
     return DONE
 
 
@@ -307,6 +376,18 @@ def read_graph(path: str) -> Graph:
     if total >= MOST_BYTES:
         raise BadInput(f"{path}: bad-size: the buffers have 2**62 bytes or more together, which no machine holds (buffers)")
     return graph
+
+
+def read_program(path: str) -> Program:
+    """The program in a JSON file, or `BadInput`."""
+    data = _read_json(path)
+    try:
+        program = program_from_json(data)
+    except GraphError as error:
+        raise BadInput(f"{path}: {_in_words(error)}") from None
+    if sum(value.size for value in program.values) >= MOST_BYTES:
+        raise BadInput(f"{path}: bad-size: the values have 2**62 bytes or more together, which no machine holds (values)")
+    return program
 
 
 def _read_json(path: str) -> Any:
@@ -425,6 +506,23 @@ def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
     return int(text)
+
+
+def _budget(text: str) -> Budget:
+    try:
+        return parse_budget(text)
+    except ValueError as no:
+        raise argparse.ArgumentTypeError(str(no)) from None
+
+
+def _share_of_time(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not (math.isfinite(share) and share >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the time, 0 or more")
+    return share
 
 
 def _seconds(text: str) -> float:

@@ -2,4 +2,8 @@
 
 model, load -> liveness -> reduce, flow, floors, heuristics -> search (compiled twin: _search.cpp) -> exact -> certificate
                         -> slots, arena (placing; compiled twin: _packing.c)                 -> plan
+
+program -> replay (the accounting of sequences with repeats)
+        -> instances (a sequence as a graph), evict (compiled twin: _evict.cpp), repeat_floors, base_orders, openings
+        -> eviction_search -> recompute -> recompute_result
 """

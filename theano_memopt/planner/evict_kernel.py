@@ -1,0 +1,120 @@
+"""Which twin simulates: the compiled one where it was built and the numbers fit into 64 bits, else the Python one.
+
+Both make the same sequences, so the choice changes the time and nothing else. `THEANO_MEMOPT_KERNEL=python` chooses the Python one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+from itertools import accumulate
+from typing import Any, List, Optional, Sequence, Union
+
+from theano_memopt.planner import evict as python
+from theano_memopt.planner.evict import Flat, Rule
+
+_LARGEST_SUM = 1 << 60
+
+
+class PythonEviction:
+    def __init__(self, flat: Flat) -> None:
+        self.flat = flat
+
+    def evict(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> List[int]:
+        return python.evict(self.flat, order, budget, rule, worth, limit)
+
+    def peak_of(self, sequence: Sequence[int]) -> int:
+        return python.peak_of(self.flat, sequence)
+
+    def drop_needless(self, sequence: Sequence[int], budget: int, least: int = 0) -> List[int]:
+        return python.drop_needless(self.flat, sequence, budget, least)
+
+
+class CompiledEviction:
+    def __init__(self, flat: Flat, library: Any) -> None:
+        self.flat = flat
+        self._library = library
+        self._handle = library.memopt_program(
+            len(flat.reads),
+            len(flat.size),
+            *_lists(flat.reads),
+            *_lists(flat.writes),
+            (ctypes.c_int64 * len(flat.ticks))(*flat.ticks),
+            bytes(flat.again),
+            _ints(flat.lies_in),
+            bytes(flat.in_place),
+            (ctypes.c_int64 * len(flat.size))(*flat.size),
+            _ints(flat.producer),
+            _ints(flat.overwriter),
+            bytes(flat.keep),
+        )
+
+    def evict(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> List[int]:
+        room = 4 * len(order)
+        while True:
+            out = (ctypes.c_int * room)()
+            length = self._library.memopt_evict(self._handle, _ints(order), budget, *rule, (ctypes.c_double * len(worth))(*worth), limit, out, room)
+            if length <= room:
+                return out[:length]
+            room = length
+
+    def peak_of(self, sequence: Sequence[int]) -> int:
+        return int(self._library.memopt_peak_of(self._handle, _ints(sequence), len(sequence)))
+
+    def drop_needless(self, sequence: Sequence[int], budget: int, least: int = 0) -> List[int]:
+        out = (ctypes.c_int * len(sequence))()
+        length = self._library.memopt_drop_needless(self._handle, _ints(sequence), len(sequence), budget, least, out)
+        return out[:length]
+
+    def __del__(self) -> None:
+        self._library.memopt_program_free(self._handle)
+
+
+Eviction = Union[PythonEviction, CompiledEviction]
+
+
+def eviction_for(flat: Flat) -> Eviction:
+    if _LIBRARY is None or sum(flat.size) >= _LARGEST_SUM:
+        return PythonEviction(flat)
+    return CompiledEviction(flat, _LIBRARY)
+
+
+def _ints(items: Sequence[int]) -> Any:
+    return (ctypes.c_int * len(items))(*items)
+
+
+def _lists(lists: Sequence[Sequence[int]]) -> List[Any]:
+    """A list of lists as two arrays: where each begins, and all items in a row."""
+    return [_ints([0, *accumulate(len(row) for row in lists)]), _ints([item for row in lists for item in row])]
+
+
+def _load() -> Optional[Any]:
+    if os.environ.get("THEANO_MEMOPT_KERNEL") == "python":
+        return None
+    for path in sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_evict.*"))):
+        if path.endswith((".so", ".pyd", ".dylib")):
+            try:
+                return _declare(ctypes.CDLL(path))
+            except (OSError, AttributeError):  # built for another machine, or by another version: the Python twin serves
+                continue
+    return None
+
+
+def _declare(library: Any) -> Any:
+    handle, number, size, flags = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_char_p
+    ints, sizes = ctypes.POINTER(number), ctypes.POINTER(size)
+    for name, result, arguments in (
+        ("program", handle, [number, number, ints, ints, ints, ints, sizes, flags, ints, flags, sizes, ints, ints, flags]),
+        ("program_free", None, [handle]),
+        ("evict", number, [handle, ints, size, number, number, number, number, number, ctypes.POINTER(ctypes.c_double), size, ints, number]),
+        ("peak_of", size, [handle, ints, number]),
+        ("drop_needless", number, [handle, ints, number, size, size, ints]),
+    ):
+        function = getattr(library, f"memopt_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+_LIBRARY = _load()
+"""The compiled twin, or None."""
