@@ -284,8 +284,8 @@ def _table(rows: Sequence[Row]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from theano_memopt.report.model import less
     from theano_memopt.report.text import rendered
+    from theano_memopt.report.words import less
 
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("client", no_wrap=True)

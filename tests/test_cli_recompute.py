@@ -8,7 +8,8 @@ from typing import Any, Tuple
 
 import pytest
 
-from theano_memopt.commands.menu import BAD_INPUT, DONE, REJECTED, main
+from theano_memopt.commands.base import BAD_INPUT, DONE, REJECTED
+from theano_memopt.commands.menu import main
 from theano_memopt.planner.program import program_to_json, worked_program
 
 FROZEN = Path(__file__).parent / "programs" / "recompute"

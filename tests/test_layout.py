@@ -1,9 +1,13 @@
 """The walls of the house: who may import whom, read from the source with `ast`, and a planner that runs without any framework.
 
-    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan <- hosts, report, commands
-    model <- program <- replay, which shares nothing with recompute and what lies below that
+    options, files, progress                       know nothing of the package
+    planner    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan
+               model <- program <- replay, which shares nothing with recompute and what lies below that
+    report     words <- model <- comparison <- text, json_form <- page, trace, run_table <- printable
+    hosts      planner and report
+    commands   all of these; base <- inputs <- one file per verb <- menu, and nobody else imports them
 
-`report` never imports `hosts`, nobody imports `commands.menu`, and nothing in the planner imports Theano.
+`report` never imports `hosts`, nothing in the planner or in `report` imports Theano, and there is no circle inside any of these folders.
 """
 
 from __future__ import annotations
@@ -12,13 +16,16 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Set
+from typing import Dict, List, Set
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "theano_memopt"
-PLANNER = "theano_memopt.planner"
+PLANNER, REPORT, COMMANDS = "theano_memopt.planner", "theano_memopt.report", "theano_memopt.commands"
+SHARED = ("base", "inputs")
+"""Of `commands`: what the verbs share. A verb imports these, a module of its own tables (run, run_tables), and no other verb."""
+ALONE = ("theano_memopt.options", "theano_memopt.files", "theano_memopt.progress")
 FRAMEWORKS = ("theano", "pytensor", "aesara", "torch", "tensorflow", "jax")
 
 
@@ -56,17 +63,20 @@ def allowed(importer: str, imported: str) -> bool:
         if not imported.startswith("theano_memopt"):
             return True
         if not imported.startswith(PLANNER):
-            return imported == "theano_memopt.options" or imported.startswith("theano_memopt.options.") or imported == "theano_memopt"
+            return imported == "theano_memopt" or _is_in(imported, "theano_memopt.options", "theano_memopt.files")
         return _within_planner(importer[len(PLANNER) + 1 :], imported[len(PLANNER) + 1 :].split(".")[0])
-    if importer == "theano_memopt.options":
+    if importer in ALONE:
         return imported.split(".")[0] not in FRAMEWORKS and not imported.startswith("theano_memopt.")
-    if importer.startswith("theano_memopt.report"):
-        return not imported.startswith("theano_memopt.hosts") and imported.split(".")[0] not in FRAMEWORKS and not _is_menu(imported)
-    return not _is_menu(imported) or importer == "theano_memopt.__main__"
+    if importer.startswith(REPORT):
+        return imported.split(".")[0] not in FRAMEWORKS and (not imported.startswith("theano_memopt.") or _is_in(imported, PLANNER, REPORT, ALONE[1]))
+    if importer.startswith(COMMANDS + "."):
+        shared = imported == COMMANDS or _is_in(imported, importer + "_tables", *(f"{COMMANDS}.{name}" for name in SHARED))
+        return shared or importer == f"{COMMANDS}.menu" or not _is_in(imported, COMMANDS)
+    return not _is_in(imported, COMMANDS) or importer == "theano_memopt.__main__"
 
 
-def _is_menu(imported: str) -> bool:
-    return imported == "theano_memopt.commands.menu" or imported.startswith("theano_memopt.commands.menu.")
+def _is_in(imported: str, *modules: str) -> bool:
+    return any(imported == module or imported.startswith(module + ".") for module in modules)
 
 
 def _within_planner(importer: str, imported: str) -> bool:
@@ -111,12 +121,47 @@ def _exists(dotted: str) -> bool:
         ("theano_memopt.planner.floors", "import theano.gof", "theano.gof"),
         ("theano_memopt.planner.floors", "from theano_memopt.hosts import theano", "theano_memopt.hosts"),
         ("theano_memopt.report.text", "import theano_memopt.hosts.theano.run.linker", "theano_memopt.hosts.theano.run.linker"),
-        ("theano_memopt.hosts.theano.run.linker", "from ....commands.menu import main", "theano_memopt.commands.menu"),
+        ("theano_memopt.report.text", "from theano_memopt.commands.base import above", "theano_memopt.commands.base"),
+        ("theano_memopt.hosts.theano.run.linker", "from ....commands.base import BadInput", "theano_memopt.commands.base"),
+        ("theano_memopt.commands.run", "from theano_memopt.commands.demo import STEPS", "theano_memopt.commands.demo"),
+        ("theano_memopt.files", "from theano_memopt.report.model import Report", "theano_memopt.report.model"),
     ],
 )
 def test_a_breach_is_seen(importer: str, source: str, broken: str) -> None:
     """The negative control: each of these breaks a wall, and the reader says so."""
     assert broken in {i for i in imports_of(source, importer) if not allowed(importer, i)}
+
+
+WITHOUT_CIRCLES = (PLANNER, REPORT, COMMANDS)
+
+
+def circle_in(imports: Dict[str, Set[str]]) -> List[str]:
+    """A circle of modules, each of which imports the next; empty if there is none."""
+    done: Set[str] = set()
+
+    def look(name: str, path: List[str]) -> List[str]:
+        if name in path:
+            return path[path.index(name) :]
+        if name in done:
+            return []
+        found = next(filter(None, (look(other, [*path, name]) for other in sorted(imports[name] & set(imports)))), [])
+        done.add(name)
+        return found
+
+    return next(filter(None, (look(name, []) for name in sorted(imports))), [])
+
+
+@pytest.mark.parametrize("folder", WITHOUT_CIRCLES)
+def test_there_is_no_circle_in_a_folder(folder: str) -> None:
+    """Imports inside functions count."""
+    inside = {name: path for name, path in sources().items() if name.startswith(folder + ".")}
+    assert len(inside) > 5
+    assert circle_in({name: imports_of(path.read_text(encoding="utf-8"), name) for name, path in inside.items()}) == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle_in({"a": {"b"}, "b": {"c", "x"}, "c": {"d"}, "d": {"b"}}) == ["b", "c", "d"]
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 BLOCKED = """

@@ -93,7 +93,7 @@ ONE = Lives(("a",), ((0, 1),), (4,))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LivesError, match="placed.csv: cannot be written: No such file"):
+    with pytest.raises(LivesError, match="placed.csv: cannot be written: there is no directory"):
         write_placed(tmp_path / "absent" / "placed.csv", ONE, [0])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.model import Graph, build_graph, graph_from_json
 from theano_memopt.planner.plan import make_plan
-from theano_memopt.report.model import Report, report_of
+from theano_memopt.report.printable import PrintableReport, report_of
 
 GRAPHS = Path(__file__).resolve().parent.parent / "graphs"
 
@@ -18,7 +18,7 @@ def real_graph(name: str) -> Graph:
     return graph_from_json(json.loads((GRAPHS / f"{name}.json").read_text()))
 
 
-def real_report(name: str, **options: Any) -> Report:
+def real_report(name: str, **options: Any) -> PrintableReport:
     return report_of(make_plan(real_graph(name), PlanOptions(**options)), name)
 
 

@@ -14,7 +14,10 @@ from theano_memopt.options import PlanOptions
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph, build_graph
 from theano_memopt.planner.plan import make_plan
-from theano_memopt.report.model import NOISE, Comparison, Profile, Reserved, Step, in_bytes, occupied, report_of
+from theano_memopt.report.comparison import NOISE, occupied
+from theano_memopt.report.model import Profile, Reserved, Step
+from theano_memopt.report.printable import PrintableComparison, report_of
+from theano_memopt.report.words import in_bytes
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,9 +125,9 @@ GRAPH = build_graph({"a": 10_000, "b": 20_000, "c": 5_000}, [("one", (), ("a",))
 EXACT = (Step(0, 0, 10_000, 10_000, 10_000, 10_000), Step(1, 10_000, 30_000, 20_000, 30_000, 20_000), Step(2, 20_000, 25_000, 5_000, 25_000, 5_000))
 
 
-def compare(*steps: Step) -> Comparison:
+def compare(*steps: Step) -> PrintableComparison:
     report = report_of(make_plan(GRAPH, PlanOptions(storage="off")))
-    return Comparison(report, Profile(steps, max(s.highest for s in steps), 0, 0.0))
+    return PrintableComparison(report, Profile(steps, max(s.highest for s in steps), 0, 0.0))
 
 
 def test_where_measured_is_planned_nothing_is_said() -> None:
@@ -182,6 +185,6 @@ def test_kept_storage_is_planned_as_kept() -> None:
         Step(1, 10_000, 30_000, 30_000, 30_000, 20_000),
         Step(2, 30_000, 35_000, 35_000, 35_000, 5_000),
     )
-    comparison = Comparison(report_of(report.plan), Profile(steps, 35_000, 35_000, 0.0))
+    comparison = PrintableComparison(report_of(report.plan), Profile(steps, 35_000, 35_000, 0.0))
     assert comparison.differences  # with storage that is given back this would be told
-    assert Comparison(type(report)("kept", report.plan, reserved=(kept,)), comparison.profile).differences == ()
+    assert PrintableComparison(type(report)("kept", report.plan, reserved=(kept,)), comparison.profile).differences == ()

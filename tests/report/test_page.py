@@ -16,7 +16,8 @@ from tests.report.plans import chain_of_blocks, real_report
 from theano_memopt.planner.model import build_graph
 from theano_memopt.planner.plan import make_plan
 from theano_memopt.report import page
-from theano_memopt.report.model import Report, report_of
+from theano_memopt.report.model import Report
+from theano_memopt.report.printable import report_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: the page cannot be opened")

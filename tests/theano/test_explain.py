@@ -21,7 +21,7 @@ from theano_memopt.planner.arena import check_arena
 from theano_memopt.planner.certificate import check_certificate
 from theano_memopt.planner.plan import check_plan, plan_from_json
 from theano_memopt.planner.slots import Slots, check_slots
-from theano_memopt.report.files import report_to_json
+from theano_memopt.report.json_form import report_to_json
 
 SIZE = 4
 PYTHON_OBJECTS = 16 * 1024

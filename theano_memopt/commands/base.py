@@ -1,17 +1,19 @@
-"""What every verb of the command line is and says, so that a verb can live in a file of its own."""
+"""What the verbs of the command line share: the exit status, what a verb is, the types of arguments, and a few words."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import math
 import sys
-import threading
-import time
-from typing import Any, Iterator, Optional
+from typing import Optional
 
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install import environment as compat
 from theano_memopt.hosts.theano.install import import_hook as on_import
+from theano_memopt.progress import complain
+
+DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
+"""The exit status: done or accepted, rejected, bad input, stopped by Ctrl-C, the reader of our output went away."""
 
 
 class BadInput(Exception):
@@ -29,13 +31,6 @@ class Verb:
 
     def run(self, parsed: argparse.Namespace) -> int:
         raise NotImplementedError
-
-
-def complain(message: str) -> None:
-    """One harmless line on standard error: names from a file may hold line ends and terminal codes."""
-    line = "".join(c if c.isprintable() else " " for c in message)
-    with contextlib.suppress(OSError):
-        print(f"theano_memopt: {line}", file=sys.stderr, flush=True)
 
 
 def require_theano() -> None:
@@ -63,58 +58,31 @@ def take_blas(wanted: Optional[str]) -> None:
         on_import.then(take)
 
 
-class Progress:
-    """What is being done, on standard error, once it has taken longer than a second.
-
-    On a terminal one line that changes; otherwise a line of its own every ten seconds at most.
-    """
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._shown = False
-        self._last_line = 0.0
-        self._status: Optional[Any] = None
-        self._timer = threading.Timer(1.0, self._show)
-        self._timer.daemon = True
-
-    def __call__(self, message: str) -> None:
-        self._doing = message
-        if self._shown:
-            self._say()
-
-    def start(self) -> None:
-        self._timer.start()
-
-    def stop(self) -> None:
-        self._timer.cancel()
-        self._timer.join()  # it may just be starting the line that is ended here
-        if self._status is not None and self._shown:
-            self._status.stop()
-
-    def _show(self) -> None:
-        self._shown = True
-        if sys.stderr.isatty():
-            from rich.console import Console  # here, for whoever is done within a second does without
-
-            self._status = Console(stderr=True).status("")
-            self._status.start()
-        self._say()
-
-    def _say(self) -> None:
-        if self._status is not None:
-            from rich.text import Text
-
-            self._status.update(Text(self._doing))
-        elif time.monotonic() - self._last_line >= 10:
-            self._last_line = time.monotonic()
-            complain(self._doing + " ...")
+def above(peak: int, floor: int) -> str:
+    """How far a peak lies above a floor, in percent."""
+    if peak <= floor:
+        return "0 %"
+    return f"{100 * (peak - floor) / floor:.3g} %" if floor else "unbounded"
 
 
-@contextlib.contextmanager
-def progress_of(doing: str) -> Iterator[Progress]:
-    progress = Progress(doing)
-    progress.start()
+def in_words(error: object) -> str:
+    """What an error says; its type where it says nothing."""
+    return str(error) or type(error).__name__
+
+
+def whole(text: str) -> int:
+    """The type of an argument that is a whole number."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """The type of an argument that is a number of seconds."""
     try:
-        yield progress
-    finally:
-        progress.stop()
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, List, Sequence, Tuple
 
 from theano_memopt.commands.base import BadInput, Verb, declare_blas, require_theano, take_blas
+from theano_memopt.commands.inputs import place_to_write
 
 MODELS = ("mlp_adam", "lenet", "lstm", "attention")
 STEPS = 10
@@ -34,7 +35,6 @@ class DemoVerb(Verb):
 
     def run(self, parsed: argparse.Namespace) -> int:
         from theano_memopt import demo_models
-        from theano_memopt.report import files
 
         require_theano()
         names = [name for name in parsed.models.split(",") if name]
@@ -45,10 +45,7 @@ class DemoVerb(Verb):
             raise BadInput("--models: name at least one model")
         if parsed.html == os.path.join("out", "demo.html"):
             os.makedirs("out", exist_ok=True)
-        try:
-            files.check_writable(parsed.html)
-        except files.CannotWrite as trouble:
-            raise BadInput(str(trouble)) from None
+        place_to_write(parsed.html)
         take_blas(parsed.blas)
         return _demonstrate(names, parsed.steps, parsed.size, parsed.html)
 
@@ -143,8 +140,8 @@ def _table(shown: Sequence[Shown]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from theano_memopt.report.model import in_bytes, less
     from theano_memopt.report.text import rendered
+    from theano_memopt.report.words import in_bytes, less
 
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("model", no_wrap=True)

@@ -15,9 +15,13 @@ import sys
 import types
 from typing import Any, List, Optional, Sequence
 
-from theano_memopt.commands.base import BadInput, Verb, complain, declare_blas, require_theano, take_blas
+from theano_memopt import files
+from theano_memopt.commands.base import STOPPED, BadInput, Verb, declare_blas, require_theano, take_blas
+from theano_memopt.commands.inputs import place_to_write
+from theano_memopt.progress import complain
 
-FAILED, STOPPED = 1, 130
+FAILED = 1
+"""The status of a Python program that an exception ended."""
 
 
 class RunVerb(Verb):
@@ -37,16 +41,11 @@ class RunVerb(Verb):
     def run(self, parsed: argparse.Namespace) -> int:
         from theano_memopt.hosts.theano.install import blas
         from theano_memopt.hosts.theano.install import import_hook as on_import
-        from theano_memopt.report import files
 
         require_theano()
         code = _read_script(parsed.script)
         for path in (parsed.html, parsed.json, parsed.trace):
-            if path is not None:
-                try:
-                    files.check_writable(path)
-                except files.CannotWrite as trouble:
-                    raise BadInput(str(trouble)) from None
+            place_to_write(path)
         watched: List[Any] = []
 
         def begin() -> None:
@@ -92,17 +91,17 @@ def run_script(path: str, code: bytes, arguments: Sequence[str]) -> int:
 
 def report(rows: Sequence[Any], html: Optional[str], json: Optional[str], trace: Optional[str]) -> None:
     """One line per function on standard error, and the files."""
-    from theano_memopt.report import files, page, rows_text
+    from theano_memopt.report import page, run_table
     from theano_memopt.report import trace as traces
 
-    table = rows_text.of_rows(rows)
+    table = run_table.of_rows(rows)
     print(f"\n{table}", file=sys.stderr, end="", flush=True)
     reports = [row.report for row in rows if row.report is not None]
     if not reports and (html or trace):
         complain("there is nothing to draw: no function was compiled with a plan")
     try:
         if json is not None:
-            files.write_json(rows_text.rows_to_json(rows), json)
+            files.write_json(json, run_table.rows_to_json(rows))
         if html is not None and reports:
             page.write(reports, html, table)
             print(f"picture: {html}", file=sys.stderr)

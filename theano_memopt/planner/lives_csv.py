@@ -3,8 +3,7 @@
     id,lower,upper,size          a life: live in the half-open interval [lower, upper)
     id,lower,upper,size,offset   a placed one
 
-Columns may stand in any order. Whatever is wrong is said in one line with file, line and column. A file is written
-under a temporary name and renamed, so that it is either all there or not at all.
+Columns may stand in any order. Whatever is wrong is said in one line with file, line and column.
 
 >>> read_lives_text("id,lower,upper,size\\na,0,2,-4\\n", "x.csv")
 Traceback (most recent call last):
@@ -17,9 +16,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+from theano_memopt import files
 
 Path = Union[str, "os.PathLike[str]"]
 COLUMNS = ("id", "lower", "upper", "size")
@@ -93,17 +93,10 @@ def write_placed(path: Path, lives: Lives, offsets: Sequence[int]) -> None:
     for name, (lower, upper), size, offset in zip(lives.ids, lives.spans, lives.sizes, offsets):
         writer.writerow((name, lower, upper, size, offset))
     target = os.fspath(path)
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".placed-", dir=os.path.dirname(target) or ".")
-        with open(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text.getvalue())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise LivesError(target, None, None, f"cannot be written: {error.strerror or error}") from None
+        files.write_whole(target, text.getvalue())
+    except files.CannotWrite as no:
+        raise LivesError(target, None, None, f"cannot be written: {no.reason}") from None
 
 
 def _columns(header: Sequence[str], source: str, placed: bool) -> List[str]:
@@ -123,9 +116,3 @@ def _number(text: str, source: str, line: int, column: str) -> int:
     if not (stripped.isascii() and stripped.isdigit()) or len(stripped) > 18:  # 18 digits fit into 64 bits
         raise LivesError(source, line, column, f"{text!r} is not a whole number, 0 or more" + (", or it is too long" if len(stripped) > 18 else ""))
     return int(stripped)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -6,10 +6,14 @@ import html
 import json
 import re
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Dict, Sequence
 
-from theano_memopt.report import files
-from theano_memopt.report.model import Report
+from theano_memopt import files
+from theano_memopt.planner.arena import Arena
+from theano_memopt.planner.liveness import lives, timeline
+from theano_memopt.planner.plan import Storage
+from theano_memopt.planner.slots import Slots
+from theano_memopt.report.model import Order, Report
 
 HERE = Path(__file__).parent
 
@@ -26,11 +30,65 @@ def page(reports: Sequence[Report], summary: str = "") -> str:
         "UPLOT_CSS": _asset("uplot.min.css"),
         "CSS": _asset("page.css"),
         "UPLOT_JS": _asset("uplot.min.js"),
-        "DATA": _embedded([files.page_data(report) for report in reports]),
+        "DATA": _embedded([page_data(report) for report in reports]),
         "JS": _asset("page.js"),
     }
     # In one pass, so that nothing that a part holds is taken for a place to fill.
     return re.sub(r"{{(\w+)}}", lambda place: parts[place.group(1)], _asset("page.html"))
+
+
+def page_data(report: Report) -> Dict[str, Any]:
+    """What the page needs: like the JSON, flat and short, with the lives under every order."""
+    graph = report.graph
+    host_name, host_order = report.host_orders[0] if report.host_orders else ("given order", graph.natural_order)
+    return {
+        "name": report.name,
+        "tasks": [task.label for task in graph.tasks],
+        "buffers": [_page_buffer(report, b) for b in range(len(graph.buffers))],
+        "orders": [
+            {"name": f"host: {host_name}", "order": list(host_order), **_heights(report, host_order)},
+            {"name": "in force", "order": list(report.order), **_heights(report, report.order)},
+        ],
+        "storages": [{"name": r.setting, "bytes": r.bytes, "without": r.without, "meaning": r.meaning, **_boxes(r.storage)} for r in report.reserved],
+        "hostPeaks": [[name, along.peak] for name, along in report.host_timelines],
+        "peak": report.peak,
+        "hostPeak": report.host_peak,
+        "floor": report.floor,
+        "proven": report.least is not None,
+        "verdict": report.verdict,
+        "sizesFrom": graph.sizes_from,
+        "owners": list(report.owners),
+        "notes": list(report.notes),
+        "measured": None
+        if report.measured is None
+        else {"peak": report.measured.peak, "heights": [max(s.after, s.highest) for s in report.measured.steps]},
+    }
+
+
+def _page_buffer(report: Report, b: int) -> Dict[str, Any]:
+    buffer, known = report.graph.buffers[b], report.known_of(b)
+    return {
+        "name": report.name_of(b),
+        "bytes": buffer.size,
+        "type": known.type or ("" if buffer.kind == f"{buffer.size}B" else buffer.kind),
+        "at": known.made_at or ("" if buffer.producer is None else report.graph.tasks[buffer.producer].label),
+        "alone": known.alone,
+        "kept": buffer.pinned,
+        "input": buffer.producer is None,
+        "shares": [report.name_of(o) for o in report.companions(b, 8)],
+    }
+
+
+def _heights(report: Report, order: Order) -> Dict[str, Any]:
+    return {"heights": list(timeline(report.graph, order).heights), "lives": [list(span) for span in lives(report.graph, order)]}
+
+
+def _boxes(storage: Storage) -> Dict[str, Any]:
+    if isinstance(storage, Arena):
+        return {"by": "arena", "offsets": list(storage.offsets), "height": storage.height}
+    if isinstance(storage, Slots):
+        return {"by": "cells", "cellOf": list(storage.cell_of), "cells": [size for _, size in storage.cells]}
+    return {"by": "none"}
 
 
 def _embedded(data: object) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from typing import Any, List
+from typing import List, Optional, Set
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from theano_memopt.report.model import Comparison, Report, in_bytes, percent, saved, total
+from theano_memopt.report.comparison import Comparison
+from theano_memopt.report.model import Report, saved, total
+from theano_memopt.report.words import in_bytes, percent
 
 ALIVE = 12
 """Variables that are listed at the peak; the rest is told as a sum."""
@@ -23,7 +25,7 @@ LARGE = 0.02
 
 def of_report(report: Report) -> str:
     graph = report.graph
-    parts: List[Any] = [
+    parts: List[RenderableType] = [
         Text(f"{report.name}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables of {in_bytes(total(graph))} in all"),
         Text(f"sizes: {graph.sizes_from}"),
         Text(""),
@@ -99,7 +101,7 @@ def _alive(report: Report) -> Group:
     return _titled(title, table)
 
 
-def _sharing(report: Report) -> Any:
+def _sharing(report: Report) -> Optional[Group]:
     groups = report.groups()
     if not groups:
         return None
@@ -113,7 +115,7 @@ def _sharing(report: Report) -> Any:
     return _titled("Share storage, one after the other", table)
 
 
-def _lonely(report: Report) -> Any:
+def _lonely(report: Report) -> Optional[Group]:
     graph = report.graph
     limit = LARGE * total(graph)
     found = [
@@ -151,7 +153,7 @@ def of_comparison(comparison: Comparison) -> str:
         step, height, rest = comparison.rows[i]
         numbers = (step.allocated, step.freed, step.before, max(step.after, step.highest), height, step.resting, rest)
         table.add_row(Text(graph.tasks[step.task].label), *(f"{n:,}" for n in numbers))
-    parts: List[Any] = [_titled(title, table)]
+    parts: List[RenderableType] = [_titled(title, table)]
     if len(shown) < len(profile.steps):
         parts.append(Text(f"{len(profile.steps) - len(shown)} more steps are not listed; to_json has them all."))
     parts.append(
@@ -178,7 +180,7 @@ def of_comparison(comparison: Comparison) -> str:
     return rendered(parts)
 
 
-def _shown(comparison: Comparison, differing: Any) -> List[int]:
+def _shown(comparison: Comparison, differing: Set[int]) -> List[int]:
     count = len(comparison.rows)
     if count <= STEPS:
         return list(range(count))
@@ -210,7 +212,7 @@ def _table() -> Table:
 WIDTH = 140
 
 
-def rendered(parts: List[Any], width: int = WIDTH) -> str:
+def rendered(parts: List[RenderableType], width: int = WIDTH) -> str:
     """What rich would print, as plain text of one width on every machine."""
     stream = io.StringIO()
     console = Console(file=stream, width=width, highlight=False, soft_wrap=False, force_terminal=False, color_system=None)

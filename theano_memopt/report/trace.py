@@ -5,15 +5,15 @@
         a track of tasks       the order in force; a click shows what is alive
         a track per cell       which variable lies in it, from its birth to its death
 
-One step takes one unit of time, a microsecond: a plan has steps and no seconds.
+One byte is one unit of a counter. A step is ten microseconds long: a plan has steps and no seconds.
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
+from theano_memopt import files
 from theano_memopt.planner.slots import Slots
-from theano_memopt.report import files
 from theano_memopt.report.model import Report
 
 STEP = 10
@@ -27,7 +27,7 @@ def events(report: Report, process: int = 1) -> List[Dict[str, Any]]:
 
 def write(reports: Sequence[Report], path: str) -> str:
     found = [event for i, report in enumerate(reports) for event in events(report, i + 1)]
-    return files.write_json({"traceEvents": found, "displayTimeUnit": "ns"}, path)
+    return files.write_json(path, {"traceEvents": found, "displayTimeUnit": "ns"})
 
 
 def _names(report: Report, process: int) -> Iterator[Dict[str, Any]]:

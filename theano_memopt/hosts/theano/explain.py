@@ -24,7 +24,6 @@ from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 from theano.scan_module.scan_utils import scan_args
 
-from theano_memopt.commands.base import progress_of
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, _with_order, cvm_order, feature_of, others_demands
@@ -40,7 +39,10 @@ from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
-from theano_memopt.report.model import Known, Report, Reserved, Work, occupied, total
+from theano_memopt.progress import progress_of
+from theano_memopt.report.comparison import occupied
+from theano_memopt.report.model import Known, Reserved, Work, total
+from theano_memopt.report.printable import PrintableReport
 
 Progress = Callable[[str], None]
 THEANO = os.path.dirname(theano.__file__)
@@ -70,7 +72,7 @@ class BadUse(ValueError):
     """What was given cannot be explained; the message is one line."""
 
 
-def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None) -> Report:
+def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None) -> PrintableReport:
     """Where the memory of a function that was compiled with the pass goes.
 
     `arguments`: for each input an array, a number, or a shape (a tuple); or nothing, for the sizes known at compile time.
@@ -165,7 +167,7 @@ class _Subject:
 
     # --- the report ----------------------------------------------------------------------------------------------
 
-    def report(self, sized: Sized, progress: Optional[Progress]) -> Report:
+    def report(self, sized: Sized, progress: Optional[Progress]) -> PrintableReport:
         graph = sized.graph
         schedule, best = self.schedules(graph, progress)
         spans = lives(graph, schedule.order)
@@ -176,7 +178,7 @@ class _Subject:
         if isinstance(storage, Arena):
             sharing = tuple(b for b, offset in enumerate(storage.offsets) if offset is not None)
         plan = Plan(graph, schedule, storage, options, sharing)
-        return Report(
+        return PrintableReport(
             self.name,
             plan,
             self.host_orders(),

@@ -21,14 +21,15 @@ import numpy as np
 from theano_memopt.hosts.theano.explain import BadUse, compiled, explain
 from theano_memopt.hosts.theano.measure.memory import kept_bytes, noting_thunks, shared_values
 from theano_memopt.hosts.theano.optimize.optimizer import feature_of
-from theano_memopt.report.model import Comparison, Profile, Step
+from theano_memopt.report.model import Profile, Step
+from theano_memopt.report.printable import PrintableComparison
 
 FIELDS = 5
 WARM = 3
 """Calls before the one that is measured: caches fill in the first, and an arena is laid out in the second and third."""
 
 
-def profile(function: Any, *arguments: Any) -> Comparison:
+def profile(function: Any, *arguments: Any) -> PrintableComparison:
     """Measure one call with these arguments, and put it beside the plan. The function's own state is left alone.
 
     >>> import theano_memopt, theano, theano.tensor as tt, numpy as np
@@ -43,7 +44,7 @@ def profile(function: Any, *arguments: Any) -> Comparison:
         raise BadUse("profile measures a real call: it needs arrays, not shapes")
     report = explain(function, *arguments)
     measured = measure(function, *arguments)
-    return Comparison(replace(report, measured=measured), measured)
+    return PrintableComparison(replace(report, measured=measured), measured)
 
 
 def measure(function: Any, *arguments: Any) -> Profile:

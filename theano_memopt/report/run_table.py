@@ -1,20 +1,42 @@
-"""One line per compiled function of a run, and a total.
-
-A row has: name, inside, calls, seconds, report (or None) and why (there is none).
-"""
+"""One line per compiled function of a whole program, and a total; the same as JSON."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Protocol, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from theano_memopt.report import files
+from theano_memopt.report import json_form
+from theano_memopt.report.model import Report
 from theano_memopt.report.text import rendered
 
 
-def of_rows(rows: Sequence[Any]) -> str:
+class Row(Protocol):
+    """One compiled function, as a host has watched it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def inside(self) -> str:
+        """Where it runs, if the program does not call it itself."""
+
+    @property
+    def calls(self) -> int: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def report(self) -> Optional[Report]: ...
+
+    @property
+    def why(self) -> str:
+        """Why there is no report."""
+
+
+def of_rows(rows: Sequence[Row]) -> str:
     """Peaks are bytes live at once, at the shapes of the first call; reserved are bytes of storage."""
     if not rows:
         return "theano_memopt: no function was compiled\n"
@@ -40,7 +62,7 @@ def of_rows(rows: Sequence[Any]) -> str:
     )
 
 
-def _total(rows: Sequence[Any]) -> List[str]:
+def _total(rows: Sequence[Row]) -> List[str]:
     reports = [row.report for row in rows if row.report is not None]
     peaks = [max((getattr(r, name) for r in reports), default=0) for name in ("host_peak", "peak", "floor")]
     proven = sum(r.least is not None for r in reports)
@@ -50,7 +72,7 @@ def _total(rows: Sequence[Any]) -> List[str]:
     return [*(f"{peak:,}" for peak in peaks), words, f"{reserved:,}", f"{sum(r.calls for r in outer):,}", f"{sum(r.seconds for r in outer):.2f} s"]
 
 
-def rows_to_json(rows: Sequence[Any]) -> List[Dict[str, Any]]:
+def rows_to_json(rows: Sequence[Row]) -> List[Dict[str, Any]]:
     return [
         {
             "name": row.name,
@@ -58,7 +80,7 @@ def rows_to_json(rows: Sequence[Any]) -> List[Dict[str, Any]]:
             "calls": row.calls,
             "seconds": row.seconds,
             "why_no_report": row.why,
-            "report": None if row.report is None else files.report_to_json(row.report),
+            "report": None if row.report is None else json_form.report_to_json(row.report),
         }
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""JSON, traces, and paths that cannot be written."""
+"""A report as JSON and as a trace, and paths that cannot be written."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.report.plans import real_report
+from theano_memopt.files import CannotWrite
 from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.plan import check_plan, plan_from_json
-from theano_memopt.report.files import CannotWrite
 
 
 @pytest.mark.parametrize("storage", ["off", "share", "arena"])

@@ -1,0 +1,73 @@
+"""`python -m theano_memopt order GRAPH.json`: the least-memory order of a graph, with a floor or a proof."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from theano_memopt.commands.base import DONE, Verb, above, seconds, whole
+from theano_memopt.commands.inputs import place_to_write, read_graph, write_out
+from theano_memopt.options import PlanOptions
+from theano_memopt.planner import certificate, exact
+from theano_memopt.planner.model import Graph
+from theano_memopt.progress import progress_of
+
+
+class OrderVerb(Verb):
+    name = "order"
+    says = "find the order of a task graph that needs the least memory, and prove how low it can go"
+
+    def declare(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("graph", metavar="GRAPH.json")
+        parser.add_argument("--effort", type=whole, metavar="STATES", help="states that the search may visit (default %(default)s)")
+        parser.add_argument(
+            "--time", type=seconds, metavar="SECONDS", help="end the search after so long; the answer may then differ from run to run"
+        )
+        parser.add_argument("--out", metavar="RESULT.json", help="write the result here, for `check`")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+        parser.set_defaults(effort=PlanOptions().effort)
+
+    def run(self, parsed: argparse.Namespace) -> int:
+        out = place_to_write(parsed.out, parsed.graph)
+        graph = read_graph(parsed.graph)
+        with progress_of(f"ordering {len(graph.tasks)} tasks") as progress:
+            schedule = exact.minimise_peak(graph, PlanOptions(effort=parsed.effort, seconds=parsed.time, progress=progress))
+        result = certificate.schedule_to_json(graph, schedule)
+        text = json.dumps(result, allow_nan=False) + "\n"
+        if out is not None:
+            write_out(out, text)
+        if parsed.json:
+            sys.stdout.write(text)
+        else:
+            print_schedule(parsed.graph, graph, schedule)
+        return DONE
+
+
+def print_schedule(source: str, graph: Graph, schedule: certificate.Schedule) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(f"{source}: {len(graph.tasks)} tasks, {len(graph.buffers)} buffers, sizes {graph.sizes_from}"))
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("order")
+    table.add_column("peak, bytes", justify="right", no_wrap=True)
+    table.add_column("above the floor", justify="right", no_wrap=True)
+    rows = sorted(schedule.competing, key=lambda row: (-row[1], row[0]))
+    for name, peak in [*rows, (f"chosen: {schedule.method}", schedule.peak)]:
+        table.add_row(Text(name), f"{peak:,}", above(peak, schedule.floor), style="bold" if name.startswith("chosen: ") else "")
+    table.add_row("floor: no order needs less", f"{schedule.floor:,}", "")
+    console.print(table)
+    verdict = schedule.certificate
+    if isinstance(verdict, certificate.Proven):
+        console.print(Text(f"Proven: no order of these tasks has a lower peak. {verdict.proof.describe()}"))
+    else:
+        console.print(
+            Text(f"Open: at most {above(schedule.peak, verdict.floor)} above the least possible. {verdict.reason}. {verdict.proof.describe()}")
+        )
+    step = schedule.timeline.peak_step
+    if schedule.order:
+        console.print(Text(f"The peak is reached at step {step + 1} of {len(schedule.order)}, task {graph.tasks[schedule.order[step]].label!r}."))
+    console.print(Text(f"{schedule.states:,} states visited."))

@@ -1,0 +1,28 @@
+"""Figures in words: shares, differences and bytes, as every reader of a report writes them."""
+
+from __future__ import annotations
+
+
+def percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3g} %" if whole else "0 %"
+
+
+def less(ours: int, stock: int) -> str:
+    """What was saved, in percent: negative where ours is smaller."""
+    return f"{100 * (ours - stock) / stock:+.0f} %" if stock else ""
+
+
+def gap_in_words(peak: int, floor: int) -> str:
+    return f"{100 * (peak - floor) / floor:.2g} %" if floor else "an unknown share"
+
+
+def in_bytes(size: int) -> str:
+    """With a unit that a person reads at a glance.
+
+    >>> in_bytes(512), in_bytes(7365656), in_bytes(-2048)
+    ('512 B', '7.02 MiB', '-2.00 KiB')
+    """
+    if abs(size) < 1024:
+        return f"{size} B"
+    power = min(4, (abs(size).bit_length() - 1) // 10)
+    return f"{size / 1024**power:.2f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
