@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Tuple
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.families import small_graph
 from tests.oracles import least_peak_by_all_orders, least_peak_by_memo
 from tests.strategies import graphs
+from theano_memopt.planner.kernel import kernel_for
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph, build_graph, graph_from_json
-from theano_memopt.planner.reduce import reduce_graph
+from theano_memopt.planner.reduce import ancestor_masks, direct_predecessors, reduce_graph
+from theano_memopt.planner.search import EXHAUSTED, FOUND
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 
@@ -45,7 +50,9 @@ def test_each_rule_applies_where_it_may_and_not_where_it_must_not() -> None:
     prepare = build_graph({"a": 4, "b": 1}, [("make", (), ("a",)), ("use", ("a",), ("b",))], keep=("b",))
     assert reduce_graph(prepare).parts == ((0, 1),)
     frees = build_graph({"x": 9, "a": 4, "b": 1}, [("x", (), ("x",)), ("make", ("x",), ("a",)), ("other", (), ("b",)), ("use", ("a", "b"), ())])
-    assert (1,) in reduce_graph(frees).parts or (0, 1) in reduce_graph(frees).parts  # `make` frees x: it must not wait for `use`
+    reduced = reduce_graph(frees)
+    order = reduced.lift(reduced.graph.natural_order)
+    assert order.index(1) == order.index(0) + 1  # `make` frees x: it must not wait for `use`
 
 
 def test_real_graphs_shrink_to_less_than_two_thirds() -> None:
@@ -85,11 +92,95 @@ def _latest_first(graph: Graph) -> list[int]:
 
 
 @given(graphs(most=10), st.randoms(use_true_random=False))
-def test_any_order_has_a_lower_one_that_is_no_worse(graph: Graph, random: Any) -> None:
+def test_any_order_has_a_lower_one_that_is_no_worse(graph: Graph, chance: Any) -> None:
     order: List[int] = []
     while len(order) < len(graph.tasks):
-        order.append(random.choice([t for t in range(len(graph.tasks)) if t not in order and set(graph.predecessors[t]) <= set(order)]))
-    reduced = reduce_graph(graph)
+        order.append(chance.choice([t for t in range(len(graph.tasks)) if t not in order and set(graph.predecessors[t]) <= set(order)]))
+    whole = reduce_graph(graph)
+    assert whole.graph.is_legal(whole.lower(order))
+    reduced = reduce_graph(graph, fully=False)  # the tree rule rules orders out, and this may be one of them
     lowered = reduced.lower(order)
-    assert reduced.graph.is_legal(lowered)
     assert timeline(graph, reduced.lift(lowered)).peak <= timeline(graph, order).peak
+
+
+@st.composite
+def graphs_with_trees(draw: Any) -> Graph:
+    """Every task but the last few is read by one later task alone: chains and trees, that hang in a small graph of any form."""
+    count = draw(st.integers(4, 10))
+    inside = draw(st.integers(2, count - 1))
+    sizes = {f"b{t}": draw(st.sampled_from([0, 1, 2, 3, 5, 8, 13, 20])) for t in range(count)}
+    reads: List[List[str]] = [[] for _ in range(count)]
+    for t in range(count - 1):
+        readers = [draw(st.integers(t + 1, count - 1))] if t < inside else draw(st.lists(st.integers(t + 1, count - 1), unique=True, max_size=3))
+        for reader in readers:
+            reads[reader].append(f"b{t}")
+    keep = draw(st.lists(st.sampled_from(sorted(sizes)), max_size=2, unique=True))
+    return build_graph(sizes, [(f"t{t}", reads[t], (f"b{t}",)) for t in range(count)], keep)
+
+
+@settings(max_examples=300)
+@given(graphs_with_trees())
+def test_trees_in_the_one_best_order_keep_the_optimum(graph: Graph) -> None:
+    least = least_peak_by_memo(graph)
+    assert least_peak_by_memo(reduce_graph(graph).graph) == least_peak_by_memo(reduce_graph(graph, fully=False).graph) == least
+
+
+def tree(tasks: int, seed: int) -> Graph:
+    rng = random.Random(seed)
+    reader = [rng.randint(t + 1, min(tasks - 1, t + 9)) for t in range(tasks - 1)]
+    sizes = {f"b{t}": rng.choice((1, 2, 3, 5, 8, 13, 40)) for t in range(tasks)}
+    return build_graph(sizes, [(f"t{t}", [f"b{c}" for c in range(t) if reader[c] == t], (f"b{t}",)) for t in range(tasks)], keep=(f"b{tasks - 1}",))
+
+
+def least_of_a_tree(graph: Graph, root: int) -> int:
+    """Liu's recursion in its plain form: (hill, valley) pairs of a subtree, merged by falling hill minus valley."""
+
+    def pairs(task: int) -> List[Tuple[int, int]]:
+        steps: List[Tuple[int, int, int]] = []  # (key, hill, valley), both relative to where the child began
+        for child in graph.predecessors[task]:
+            below = 0
+            for hill, valley in pairs(child):
+                steps.append((valley - hill, hill - below, valley - below))
+                below = valley
+        live = 0
+        profile = []
+        for _, hill, valley in sorted(steps, key=lambda step: step[0]):
+            profile.append((live + hill, live + valley))
+            live += valley
+        profile.append((live + graph.allocates[task], graph.allocates[task]))
+        found: List[Tuple[int, int]] = []
+        while profile:
+            top = max(range(len(profile)), key=lambda i: profile[i][0])
+            low = min(range(top, len(profile)), key=lambda i: (profile[i][1], -i))
+            found.append((profile[top][0], profile[low][1]))
+            profile = profile[low + 1 :]
+        return found
+
+    return max(hill for hill, _ in pairs(root))
+
+
+@pytest.mark.parametrize("tasks", [8, 11, 60, 250])
+def test_a_tree_is_ordered_without_a_search(tasks: int) -> None:
+    for seed in range(4):
+        graph = tree(tasks, seed)
+        reduced = reduce_graph(graph)
+        order = reduced.lift(reduced.graph.natural_order)
+        direct = direct_predecessors(reduced.graph, ancestor_masks(reduced.graph))
+        assert sorted(map(len, direct)) == [0] + [1] * (len(direct) - 1), "one chain is left: there is nothing to search"
+        assert timeline(graph, order).peak == least_of_a_tree(graph, tasks - 1)
+        assert tasks > 11 or least_of_a_tree(graph, tasks - 1) == least_peak_by_memo(graph)
+
+
+def test_states_are_fewer_on_the_fully_reduced_graph() -> None:
+    """The ablation of the tree rule: the same budgets fail and hold, after fewer states."""
+    states = {True: 0, False: 0}
+    for seed in range(20):
+        graph = small_graph(13, seed)
+        least = least_peak_by_memo(graph)
+        for fully in states:
+            kernel = kernel_for(reduce_graph(graph, fully).graph)
+            for budget, outcome in ((least, FOUND), (least - 1, EXHAUSTED)):
+                search = kernel.search(budget, ())
+                assert search.run(10**6) == outcome
+                states[fully] += search.states
+    assert states[True] < states[False]

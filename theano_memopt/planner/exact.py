@@ -125,20 +125,29 @@ class _Minimiser:
         self.floor, self.proof = best_footprint(graph)
         self.shown_by: Tuple[Sequence[int], str] = ((), "")  # tasks of the reduced graph that show the floor, and which runs last or first
         self.walked: Dict[str, WalkedOrder] = {}  # orders that are being improved by pieces
-        self.beginnings: List[Tuple[int, ...]] = []  # orders of the smaller graph that no descent has begun with yet
+        self.beginnings: List[Tuple[int, ...]] = []  # orders that no descent has begun with yet
         self.ranking: List[int] = []  # tasks of the reduced graph, highest flow floor first
 
     @cached_property
     def reduced(self) -> Reduced:
-        return reduce_graph(self.graph) if self.options.prunings.merge else unreduced(self.graph)
+        return reduce_graph(self.graph, fully=False) if self.options.prunings.merge else unreduced(self.graph)
 
     @cached_property
     def kernel(self) -> Kernel:
         return kernel_for(self.reduced.graph)
 
     @cached_property
+    def smallest(self) -> Reduced:
+        """The fully reduced graph: good for orders, while proofs come from the plainly reduced one (reduce.py)."""
+        return reduce_graph(self.graph) if self.options.prunings.merge and self.options.prunings.tree else self.reduced
+
+    @cached_property
+    def diver(self) -> Kernel:
+        return kernel_for(self.smallest.graph)
+
+    @cached_property
     def descents(self) -> Descents:
-        return Descents(self.reduced.graph)
+        return Descents(self.smallest.graph)
 
     @cached_property
     def lowest(self) -> List[int]:
@@ -171,7 +180,7 @@ class _Minimiser:
                 for task, height in zip(order, timeline(self.reduced.graph, order).heights):
                     self.lowest[task] = min(self.lowest[task], height)
                 self.compete([(f"{name}, shrunk", self.reduced.lift(order))])
-                self.beginnings.append(order)
+                self.beginnings.append(self.reduced.lift(order))
 
     def remember(self) -> None:
         """The best order so far is worth improving by pieces, even after a better one was found."""
@@ -238,7 +247,7 @@ class _Minimiser:
         search = self.kernel.search(budget, self.ranking[:CRITICAL], self.options.prunings)
         outcome = self._run(search, slice_, (LEAST_LIVE, FARTHEST))
         if outcome == FOUND:
-            self._found("search", search.trail)
+            self._found("search", self.reduced.lift(search.trail))
         elif outcome == EXHAUSTED:
             floor = min(search.next_budget, self.peak)
             self._raise_floor(floor, Exhausted(floor - 1, tuple(self.reduced.heads[t] for t in self.ranking[:CRITICAL]), search.states))
@@ -258,21 +267,20 @@ class _Minimiser:
 
     def dive(self, slice_: int) -> None:
         """Greedy searches: without cuts a state costs little, and under a loose budget few steps are ever taken back."""
-        states = 2 * len(self.reduced.graph.tasks) + slice_ // 4
+        states = 2 * len(self.smallest.graph.tasks) + slice_ // 4
         for rule in (LEAST_LIVE, FARTHEST, slice_, slice_ + 1):
             low = self.floor
             while not self.settled and self.peak - low > self.peak // 200:
                 budget = (low + self.peak - 1) // 2
-                search = self.kernel.search(budget, (), self.options.prunings)
+                search = self.diver.search(budget, (), self.options.prunings)
                 if self._run(search, states, (rule,)) == FOUND:
-                    self._found("dive", search.trail)
+                    self._found("dive", self.smallest.lift(search.trail))
                 else:
                     low = budget + 1
             self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: dived")
 
     def _found(self, method: str, order: Sequence[int]) -> None:
-        lifted = self.reduced.lift(order)
-        self._offer(method, lifted, timeline(self.graph, lifted).peak)
+        self._offer(method, order, timeline(self.graph, order).peak)
 
     def _run(self, search: Search, slice_: int, rules: Sequence[int]) -> str:
         """An equal share of the slice for each rule: where one goes astray another often does not."""
@@ -293,10 +301,10 @@ class _Minimiser:
     def move(self, slice_: int) -> None:
         """A round of all descents. The best order so far, whatever found it, is one of the beginnings."""
         for order in self.beginnings:
-            self.descents.begin(order)
+            self.descents.begin(self.smallest.lower(order))
         self.beginnings.clear()
         if self.peak < self.descents.least:
-            self.descents.begin(self.reduced.lower(self.order))
+            self.descents.begin(self.smallest.lower(self.order))
         if slice_ > FIRST_SLICE:
             self.descents.begin_by_chance()
         for descent in self.descents.going:
@@ -311,7 +319,7 @@ class _Minimiser:
             tried += now
             self.states += -(-now // MOVES)
             if descent.peak < self.peak:
-                self._found("moves", descent.order)
+                self._found("moves", self.smallest.lift(descent.order))
 
     # ------------------------------------------------------------------------------------------------------------ pieces
 

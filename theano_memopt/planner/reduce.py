@@ -1,14 +1,24 @@
 """Safe shrinking: merge tasks that some optimal order runs back to back, plan the smaller graph, lift the order back.
 
-Two rules, used until neither applies. "Only" neighbours are meant after edges that other edges imply are dropped.
+Three rules, used until none applies; `reduce_graph` is asked which. "Only" neighbours are meant after edges that other edges imply are dropped.
 
-    follow     v allocates nothing and p is all that it waits for       ->  run v right after p
-    prepare    p frees nothing in any order and only v waits for p      ->  run p right before v
+    follow     v waits for p alone, adds nothing, and needs no more than p gives back     ->  run v right after p
+    prepare    only v waits for p, p gives back nothing, and p reaches no higher than v   ->  run p right before v
+    tree       p waits for chains alone that begin with nothing and that p alone waits for ->  one chain, by Liu's order
+
+What a task adds is what it leaves behind less what surely dies with it: a buffer whose other readers all come before it. Where
+that depends on the order, the task counts at its worst.
 
 Lemma (follow). Moving v forward to just after p changes no height for the worse: v adds no bytes, so every set between
-holds at most what it held, and v's own height is what p left behind, at most p's height.
-Lemma (prepare). Moving p back to just before v takes p's bytes out of every set between and frees nothing later than
-before, because p frees nothing; p's own height is at most v's, since what p wrote is still live while v runs.
+holds at most what it held, and v's own height is at most p's, because p gave back as much as v needs.
+Lemma (prepare). Moving p back to just before v takes p's bytes out of every set between, and p does not free more there than it
+keeps; p's own height is at most v's, which runs on top of what p left.
+Lemma (tree; J. W. H. Liu, 1987). The bytes of such a tree add to those of all other tasks, whatever these do, so its inner order
+matters by its hills and valleys alone. Cut each chain into segments: up to the last lowest valley after its highest hill, and so
+on. Segments in falling order of hill minus valley dominate every other order of the tree: at no moment does another order get as
+far with less. So no other need be looked at. This holds as every buffer inside has one reader, or readers along one chain. A
+result that several tasks read may only leave the tree at its root; a tree that spreads from such a result is NP-hard to order
+(shared outputs, arXiv 2312.13526), and is left to the search.
 
 A merged task allocates what the sum of its parts holds at their highest moment; what of that does not outlive the merged
 task becomes a workspace buffer that nobody reads. So the smaller graph is an ordinary `Graph` with the same optimum.
@@ -22,6 +32,7 @@ task becomes a workspace buffer that nobody reads. So the smaller graph is an or
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Set, Tuple
 
@@ -41,9 +52,20 @@ class Reduced:
         return tuple(task for merged in order for task in self.parts[merged])
 
     def lower(self, order: Sequence[int]) -> Tuple[int, ...]:
-        """The inverse: merged tasks in the order of their heads. By the lemmas the peak does not rise."""
-        number = {head: merged for merged, head in enumerate(self.heads)}
-        return tuple(number[task] for task in order if task in number)
+        """An order of the smaller graph that stays as close as it can to one of the original: by heads, always the first that is ready."""
+        place = {task: step for step, task in enumerate(order)}
+        missing = [len(needs) for needs in self.graph.predecessors]
+        ready = [(place[head], merged) for merged, head in enumerate(self.heads) if missing[merged] == 0]
+        heapq.heapify(ready)
+        found: List[int] = []
+        while ready:
+            _, merged = heapq.heappop(ready)
+            found.append(merged)
+            for later in self.graph.successors[merged]:
+                missing[later] -= 1
+                if missing[later] == 0:
+                    heapq.heappush(ready, (place[self.heads[later]], later))
+        return tuple(found)
 
 
 def ancestor_masks(graph: Graph) -> List[int]:
@@ -66,14 +88,19 @@ def direct_predecessors(graph: Graph, ancestors: Sequence[int]) -> List[Set[int]
     return direct
 
 
-def reduce_graph(graph: Graph) -> Reduced:
-    """Merge until neither rule applies."""
-    merging = _Merging(graph)
+def reduce_graph(graph: Graph, fully: bool = True) -> Reduced:
+    """Merge until no rule applies.
+
+    Without `fully` only the plain cases are merged: v allocates nothing, p frees nothing, and no trees. The checker of certificates
+    knows these too. What a search on the fully reduced graph proves, it could not follow in reasonable time; so proofs come from the
+    plainly reduced graph, and orders from the fully reduced one.
+    """
+    merging = _Merging(graph, fully)
     queue = list(graph.natural_order)[::-1]
     while queue:
         task = queue.pop()
         if task in merging.parts:
-            queue.extend(merging.try_follow(task) or merging.try_prepare(task))
+            queue.extend(merging.try_follow(task) or merging.try_prepare(task) or merging.try_tree(task))
     return merging.result()
 
 
@@ -85,8 +112,9 @@ def unreduced(graph: Graph) -> Reduced:
 class _Merging:
     """The graph while it shrinks. A merged task goes by the name of its head: p for `follow`, v for `prepare`."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, fully: bool) -> None:
         self.graph = graph
+        self.fully = fully
         self.ancestors = ancestor_masks(graph)
         self.before = direct_predecessors(graph, self.ancestors)
         self.behind: List[Set[int]] = [set() for _ in graph.tasks]
@@ -101,10 +129,14 @@ class _Merging:
         self.writes: List[Set[int]] = [set(t.writes) for t in graph.tasks]
 
     def try_follow(self, v: int) -> List[int]:
-        """Merge v behind the one task it waits for, if v allocates nothing. Answers the tasks to look at again."""
-        if self.needs[v] or len(self.before[v]) != 1:
+        """Merge v behind the one task it waits for. Answers the tasks to look at again."""
+        if len(self.before[v]) != 1 or self._keeps(v) > self._frees(v):
             return []
         (p,) = self.before[v]
+        if self.needs[v] and not self.fully:
+            return []
+        if self.needs[v] > self.needs[p] - self._keeps(p) + self._frees(p) or not self._fits_in_one(p, v, self.needs[p]):
+            return []
         self.behind[p].remove(v)
         for later in self.behind[v]:
             self.before[later].remove(v)
@@ -112,24 +144,90 @@ class _Merging:
         return self._join(p, v, self.parts[p] + self.parts[v])
 
     def try_prepare(self, p: int) -> List[int]:
-        """Merge p in front of the one task that waits for it, if p frees nothing whatever the order."""
-        if len(self.behind[p]) != 1 or not self._frees_nothing(p):
+        """Merge p in front of the one task that waits for it."""
+        if len(self.behind[p]) != 1 or not self._frees_the_same_in_every_order(p):
             return []
         (v,) = self.behind[p]
+        added = self._keeps(p) - self._frees(p)
+        if not self.fully and (self._frees(p) or self.needs[p] != added):
+            return []
+        if added < 0 or self.needs[p] > added + self.needs[v] or not self._fits_in_one(p, v, added + self.needs[v]):
+            return []
         self.before[v].remove(p)
         for earlier in self.before[p]:
             self.behind[earlier].remove(p)
             self._link(earlier, v)
-        self.needs[v] += self.needs[p]
+        self.needs[v] += added
         return self._join(v, p, self.parts[p] + self.parts[v])
 
-    def _frees_nothing(self, p: int) -> bool:
-        if self.needs[p] != sum(self.graph.buffers[b].size for b in self.writes[p] if self.readers[b] or self.graph.buffers[b].pinned):
-            return False  # it has bytes of its own that nobody keeps
+    def try_tree(self, p: int) -> List[int]:
+        """Make one chain of the chains that p waits for."""
+        if not self.fully or len(self.before[p]) < 2:
+            return []
+        chains = [self._chain_from_nothing(end) for end in sorted(self.before[p])]
+        if not all(chains):
+            return []
+        segments = sorted((segment for chain in chains for segment in self._segments(chain)), key=lambda segment: segment[0])
+        order = [task for _, segment in segments for task in segment]
+        done = 0
+        for task, following in zip(order, [*order[1:], p]):
+            self.ancestors[task] |= done
+            done |= self.ancestors[task] | 1 << task
+            self.behind[task] = {following}
+            self.before[following] = {task}
+        self.before[order[0]] = set()
+        return [*order, p]
+
+    def _chain_from_nothing(self, end: int) -> List[int]:
+        """The tasks up to `end` if each waits for the one before it alone and is waited for by the next alone; else nothing."""
+        chain = [end]
+        while len(self.behind[chain[-1]]) == 1 and len(self.before[chain[-1]]) == 1:
+            chain.extend(self.before[chain[-1]])
+        return chain[::-1] if len(self.behind[chain[-1]]) == 1 and not self.before[chain[-1]] else []
+
+    def _segments(self, chain: Sequence[int]) -> List[Tuple[int, List[int]]]:
+        """The chain in pieces, each with its valley minus its hill, which rises from piece to piece."""
+        hills, valleys = [], []
+        live = 0
+        for task in chain:
+            hills.append(live + self.needs[task])
+            live += self._keeps(task) - self._frees(task)
+            valleys.append(live)
+        found = []
+        start = 0
+        while start < len(chain):
+            top = max(range(start, len(chain)), key=lambda i: hills[i])
+            stop = min(range(top, len(chain)), key=lambda i: (valleys[i], -i)) + 1
+            found.append((valleys[stop - 1] - hills[top], list(chain[start:stop])))
+            start = stop
+        return found
+
+    def _keeps(self, task: int) -> int:
+        """Bytes that it leaves behind."""
+        buffers = self.graph.buffers
+        return sum(buffers[b].size for b in self.writes[task] if self.readers[b] or buffers[b].pinned)
+
+    def _frees(self, task: int) -> int:
+        """Bytes of what it reads that die with it in every order."""
+        return sum(self.graph.buffers[b].size for b in self.reads[task] if self._may_die(b) and self._is_last(task, b))
+
+    def _frees_the_same_in_every_order(self, task: int) -> bool:
         return all(
-            buffer.pinned or buffer.size == 0 or buffer.producer is None or any(self.ancestors[r] >> p & 1 for r in self.readers[b])
-            for b, buffer in ((b, self.graph.buffers[b]) for b in self.reads[p])
+            not self._may_die(b) or self._is_last(task, b) or any(self.ancestors[reader] >> task & 1 for reader in self.readers[b])
+            for b in self.reads[task]
         )
+
+    def _may_die(self, b: int) -> bool:
+        buffer = self.graph.buffers[b]
+        return not buffer.pinned and buffer.producer is not None and buffer.size > 0
+
+    def _is_last(self, task: int, b: int) -> bool:
+        return all(reader == task or self.ancestors[task] >> reader & 1 for reader in self.readers[b])
+
+    def _fits_in_one(self, p: int, v: int, needs: int) -> bool:
+        """Can one task stand for both? What they leave behind is allocated by it, so that must not be more than it needs."""
+        inside = sum(self.graph.buffers[b].size for b in self.writes[p] if self.readers[b] == {v} and not self.graph.buffers[b].pinned)
+        return self._keeps(p) + self._keeps(v) - inside <= needs
 
     def _link(self, earlier: int, later: int) -> None:
         """An edge, unless other edges of `later` imply it; it may make some of them superfluous in turn."""
