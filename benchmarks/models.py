@@ -180,10 +180,10 @@ def own_time() -> Iterator[List[float]]:
     import theano_memopt
 
     assert theano_memopt.plan_of  # Theano first: the host's modules are made when it is imported
-    from theano_memopt.hosts.theano.optimize import optimizer as rewrite
+    from theano_memopt.hosts.theano.optimize import feature, optimizer
     from theano_memopt.hosts.theano.run import linker as vm
 
-    entries: List[Tuple[Any, str]] = [(rewrite, "annotate"), (rewrite.MemReuseOptimizer, "apply"), (rewrite.MemReuse, "orderings")]
+    entries: List[Tuple[Any, str]] = [(feature, "annotate"), (optimizer.MemReuseOptimizer, "apply"), (feature.MemReuse, "orderings")]
     entries += [(vm, name) for name in ("_try_to_bind", "_check_fit", "_without_withheld", "with_arena")]
     spent: List[float] = []
     inside: List[str] = []

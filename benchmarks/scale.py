@@ -87,9 +87,9 @@ def measure(family: str, wanted: int, mode: str, per_step: float) -> Row:
 
 
 def planning_on_a_usual_stack() -> ContextManager[Any]:
-    from theano_memopt.hosts.theano.optimize import optimizer as rewrite
+    from theano_memopt.hosts.theano.optimize import feature
 
-    annotate = rewrite.annotate
+    annotate = feature.annotate
 
     def limited(*arguments: Any) -> Any:
         limit = sys.getrecursionlimit()
@@ -99,7 +99,7 @@ def planning_on_a_usual_stack() -> ContextManager[Any]:
         finally:
             sys.setrecursionlimit(limit)
 
-    return mock.patch.object(rewrite, "annotate", limited)
+    return mock.patch.object(feature, "annotate", limited)
 
 
 def on_a_deep_stack(work: Callable[[], Any]) -> Any:

@@ -25,7 +25,7 @@ from theano_memopt.hosts.theano.install import import_hook as on_import
 _PUBLIC = {
     "mode": "theano_memopt.hosts.theano.optimize.optimizer",
     "plan_of": "theano_memopt.hosts.theano.optimize.optimizer",
-    "StoodAside": "theano_memopt.hosts.theano.optimize.optimizer",
+    "StoodAside": "theano_memopt.hosts.theano.optimize.feature",
     "hint": "theano_memopt.hosts.theano.read.assumed_sizes",
     "shared_arena": "theano_memopt.hosts.theano.run.arena.call",
     "explain": "theano_memopt.hosts.theano.explain",

@@ -12,7 +12,7 @@ from theano.compile.mode import Mode
 import theano_memopt
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
-from theano_memopt.hosts.theano.optimize.optimizer import feature_of, others_demands
+from theano_memopt.hosts.theano.optimize.feature import feature_of, others_demands
 
 LINKERS = ("cvm", "cvm_nogc", "vm", "vm_nogc")
 LARGE = ("resnet", "resnet_adam", "lstm", "attention", "attn_adam")

@@ -31,7 +31,7 @@ from tests.theano import both
 from tests.theano.both import LINKERS, same, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
-from theano_memopt.hosts.theano.optimize import preallocated as told
+from theano_memopt.hosts.theano.optimize import preallocated
 from theano_memopt.hosts.theano.run import machines as orders
 from theano_memopt.hosts.theano.run.arena import call as arena
 from theano_memopt.hosts.theano.run.verify import Corrupted
@@ -155,7 +155,7 @@ def test_the_block_is_the_planned_peak_and_all_that_is_held(name: str) -> None:
 @pytest.mark.parametrize("name", ["lenet", "lstm", "attention"])
 def test_ops_that_are_not_brought_to_write_there_cost_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the one above: without the rewrite these are noticed and left out."""
-    monkeypatch.setattr("theano_memopt.hosts.theano.optimize.optimizer.bring", lambda fgraph: 0)
+    monkeypatch.setattr("theano_memopt.hosts.theano.optimize.optimizer.use_preallocated", lambda fgraph: 0)
     ours, kept = _trained(name, with_arena())
     assert machine(ours).house.own
     assert not machine(ours).house.own & set(machine(ours).fitting.buffers)
@@ -647,7 +647,7 @@ def test_ops_that_cannot_be_brought_are_left_and_the_graph_with_them(monkeypatch
         h = pool_2d(chain(x).dimshuffle("x", "x", 0, 1), (2, 2), ignore_border=True)
         return [x], pool_2d(tt.tanh(h), (2, 2), ignore_border=True).sum(dtype=X), {}
 
-    replacement, seen = told._replacement, []
+    replacement, seen = preallocated._replacement, []
 
     def fails_at_the_second(fgraph: Any, node: Any) -> Any:
         found = replacement(fgraph, node)
@@ -656,7 +656,7 @@ def test_ops_that_cannot_be_brought_are_left_and_the_graph_with_them(monkeypatch
             raise TypeError("no replacement")
         return found
 
-    monkeypatch.setattr(told, "_replacement", fails_at_the_second)
+    monkeypatch.setattr(preallocated, "_replacement", fails_at_the_second)
     ours, stock = pair(build, "cvm_nogc")
     assert len(seen) > 1 and "could not be brought" in caplog.text
     agree(ours, stock, *[(floats(8, 8),)] * CALLS)

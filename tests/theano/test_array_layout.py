@@ -15,7 +15,7 @@ import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, same, with_pass, without_pass
 from tests.theano.programs import compiler
 from theano_memopt.hosts.theano.read import memory_layout as layout
-from theano_memopt.hosts.theano.read.graph import is_trusted
+from theano_memopt.hosts.theano.read.op_facts import is_trusted
 from theano_memopt.hosts.theano.run.arena import call as arena
 
 ROWS, COLUMNS = 37, 53

@@ -23,8 +23,8 @@ from theano.tensor.signal.pool import pool_2d
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, results, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano.measure import memory as probe
-from theano_memopt.hosts.theano.optimize.optimizer import feature_of, others_demands
-from theano_memopt.hosts.theano.read.graph import is_lazy
+from theano_memopt.hosts.theano.optimize.feature import feature_of, others_demands
+from theano_memopt.hosts.theano.read.op_facts import is_lazy
 
 Make = Callable[[Any], Callable[[], List[Any]]]
 X = floats(6, 6)

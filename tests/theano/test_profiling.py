@@ -21,7 +21,8 @@ from tests.theano.both import LINKERS, annotation, floats, ready_for_upstream, w
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.measure import theano_profiler as profiling
-from theano_memopt.hosts.theano.optimize.optimizer import cvm_order, others_demands
+from theano_memopt.hosts.theano.optimize.feature import others_demands
+from theano_memopt.hosts.theano.read.host_orders import cvm_order
 from theano_memopt.planner.certificate import check_certificate
 
 upstream_memory = upstream.ProfileStats.summary_memory.__wrapped__

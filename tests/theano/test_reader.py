@@ -11,7 +11,7 @@ import theano.tensor as tt
 from tests.theano.both import annotation, floats, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
-from theano_memopt.hosts.theano.optimize.optimizer import cvm_order
+from theano_memopt.hosts.theano.read.host_orders import cvm_order
 
 
 @pytest.mark.parametrize("name", ["logreg", "mlp", "mlp_adam", "lenet", "branches", "scan_rnn"])

@@ -11,7 +11,7 @@ from theano.compile.mode import Mode
 
 import theano_memopt
 from tests.theano.both import floats, shared_cells, with_pass, without_pass
-from theano_memopt.hosts.theano.optimize.optimizer import feature_of
+from theano_memopt.hosts.theano.optimize.feature import feature_of
 
 
 def _compiled(mode: Any) -> Any:

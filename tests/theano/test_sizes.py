@@ -14,9 +14,9 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 import theano_memopt
 from tests.theano.both import annotation, floats, models, with_pass
 from theano_memopt import demo_models
-from theano_memopt.hosts.theano.optimize import optimizer as rewrite
-from theano_memopt.hosts.theano.optimize.optimizer import cvm_order
+from theano_memopt.hosts.theano.optimize import annotate
 from theano_memopt.hosts.theano.read.assumed_sizes import SCENARIOS, Sizes
+from theano_memopt.hosts.theano.read.host_orders import cvm_order
 from theano_memopt.hosts.theano.read.true_sizes import TrueShapes
 from theano_memopt.planner.liveness import timeline
 
@@ -184,7 +184,7 @@ def test_at_no_plausible_sizes_is_the_order_worse_than_what_the_linker_would_run
     name: Any, linker: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:  # large graphs get fewer orders to choose from
-        monkeypatch.setattr(rewrite, "LARGE", 0)
+        monkeypatch.setattr(annotate, "LARGE", 0)
     if name is None:
         x, y = tt.matrices("xy")
         parts = [tt.dot(v.T, v).sum(axis=0) for v in (tt.exp(x), tt.exp(y), tt.exp(-x), tt.exp(-y))]

@@ -16,8 +16,9 @@ from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, shared_cells, with_pass, without_pass
-from theano_memopt.hosts.theano.optimize import optimizer as rewrite
+from theano_memopt.hosts.theano.optimize import annotate, feature, optimizer
 from theano_memopt.hosts.theano.read import graph as reader
+from theano_memopt.hosts.theano.read import op_facts
 from theano_memopt.hosts.theano.run import linker as vm
 from theano_memopt.hosts.theano.run import verify
 from theano_memopt.planner.slots import Slots
@@ -40,7 +41,7 @@ def _broken(*args: Any) -> Any:
     raise RuntimeError("out of wits")
 
 
-@pytest.mark.parametrize(("module", "name"), [(rewrite, "read"), (rewrite, "minimise_peak"), (vm, "share_cells")])
+@pytest.mark.parametrize(("module", "name"), [(annotate, "read"), (annotate, "minimise_peak"), (vm, "share_cells")])
 @pytest.mark.parametrize("wish", ["warn", "ignore", "raise"])
 @pytest.mark.quick
 def test_a_bug_of_ours(monkeypatch: Any, caplog: Any, module: Any, name: str, wish: str) -> None:
@@ -64,8 +65,8 @@ def test_an_op_that_turns_out_to_be_lazy(monkeypatch: Any, caplog: Any) -> None:
     """As if nothing were known about lazy ops before the thunks are there."""
     from theano.ifelse import ifelse
 
-    monkeypatch.setattr(vm, "is_lazy", lambda op: False)
-    monkeypatch.setattr(reader, "is_lazy", lambda op: False)
+    for module in (vm, reader, op_facts):
+        monkeypatch.setattr(module, "is_lazy", lambda op: False)
     c, x = tt.iscalar("c"), tt.matrix("x")
     function = theano.function([c, x], ifelse(c, _chain(x), _chain(tt.exp(-x))), mode=with_pass())
     plan = theano_memopt.plan_of(function)
@@ -220,5 +221,6 @@ def test_what_a_users_callback_was_shown_stays_as_it_is_in_stock(linker: str, st
     changed, shown = _recording(linker, callback, storage)
     assert (changed, shown) == _recording(linker, callback) and shown
     if callback == "callback":  # the other sees nothing that is computed
-        monkeypatch.setattr(rewrite, "shows_values", lambda linker: False)
+        for module in (optimizer, feature):
+            monkeypatch.setattr(module, "shows_values", lambda linker: False)
         assert _recording(linker, callback, storage)[0] > changed

@@ -18,8 +18,9 @@ from typing import Any, Collection, Dict, Mapping, Optional, Sequence, Tuple, Un
 
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.arena import Arena, check_arena, pack_graph
-from theano_memopt.planner.certificate import Rejected, Schedule, check_certificate, schedule_from_json, schedule_to_json
+from theano_memopt.planner.certificate import Open, Rejected, Schedule, check_certificate, schedule_from_json, schedule_to_json
 from theano_memopt.planner.exact import NamedOrder, minimise_peak
+from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph, graph_from_json, graph_to_json
 from theano_memopt.planner.slots import Slots, check_slots, share_cells
 
@@ -61,6 +62,18 @@ def make_plan(
     elif options.storage == "arena":
         storage = pack_graph(graph, schedule.order, options.alignment, sharing)
     return Plan(graph, schedule, storage, replace(options, progress=None), sharing)
+
+
+def along(schedule: Schedule, graph: Graph, order: Sequence[int], method: str = "", reason: str = "") -> Schedule:
+    """The same findings, about another order of the same graph. `reason` says why its peak was left above the floor, if it was."""
+    path = timeline(graph, order)
+    certificate = schedule.certificate
+    if path.peak > schedule.floor:
+        certificate = Open(schedule.floor, certificate.proof, reason or getattr(certificate, "reason", ""))
+    # It was chosen for another reason than its peak at these sizes, so nothing is claimed of it beside the other orders.
+    baseline = max(schedule.baseline_peak, path.peak)
+    method = method or schedule.method
+    return replace(schedule, order=tuple(order), timeline=path, certificate=certificate, baseline_peak=baseline, method=method)
 
 
 def check_plan(plan: Plan) -> None:

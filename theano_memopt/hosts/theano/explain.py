@@ -26,10 +26,13 @@ from theano.scan_module.scan_utils import scan_args
 
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install.flags import storage_for
-from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, _with_order, cvm_order, feature_of, others_demands
-from theano_memopt.hosts.theano.optimize.preallocated import writes_where_told
+from theano_memopt.hosts.theano.optimize.annotate import Annotation
+from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, others_demands
+from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
-from theano_memopt.hosts.theano.read.graph import Reading, _op_name, describe
+from theano_memopt.hosts.theano.read.graph import Reading
+from theano_memopt.hosts.theano.read.host_orders import host_orders
+from theano_memopt.hosts.theano.read.op_facts import describe, op_name
 from theano_memopt.hosts.theano.run import linker as vm
 from theano_memopt.hosts.theano.run.arena.call import may_lie
 from theano_memopt.planner.arena import Arena, pack_graph
@@ -37,7 +40,7 @@ from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
-from theano_memopt.planner.plan import Plan
+from theano_memopt.planner.plan import Plan, along
 from theano_memopt.planner.slots import Slots
 from theano_memopt.progress import progress_of
 from theano_memopt.report.comparison import occupied
@@ -134,8 +137,7 @@ class _Subject:
         if not arguments:
             return Sized(self.reading.graph, self.reading.cautious, shapes)
         rows = [sizes.bytes(root)[GUESS] for root in self.reading.roots]
-        words = "; ".join(f"{name} = {said}" for name, said in sorted(sizes.came_from.items())) or "every dimension is fixed"
-        return Sized(self.reading.graph.resized(rows, words), self.reading.cautious.resized(rows, words), shapes)
+        return Sized(self.reading.graph.resized(rows, sizes.sources()), self.reading.cautious.resized(rows, sizes.sources()), shapes)
 
     def sizes(self, arguments: Sequence[Any]) -> Sizes:
         given = self.match(arguments) if arguments else {}
@@ -191,29 +193,24 @@ class _Subject:
 
     def host_orders(self) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
         """The one that this function would run comes first."""
-        index = {node: t for t, node in enumerate(self.reading.nodes)}
-        toposort = self.reading.graph.natural_order
-        cvm = tuple(index[node] for node in cvm_order(self.reading.nodes, self.fgraph.outputs, others_demands(self.fgraph)))
-        if not self.reading.graph.is_legal(cvm):
-            cvm = toposort
-        orders = {"toposort": ("toposort", toposort), "cvm": ("order that the CVM really runs", cvm)}
-        first = orders.pop(self.feature.runs)
-        return (first, *orders.values())
+        orders = host_orders(self.reading.graph, self.reading.nodes, self.fgraph.outputs, others_demands(self.fgraph))
+        names = {"toposort": "toposort", "cvm": "order that the CVM really runs"}
+        first = (names.pop(self.feature.runs), orders.pop(self.feature.runs))
+        return (first, *((names[name], order) for name, order in orders.items()))
 
     def schedules(self, graph: Graph, progress: Optional[Progress]) -> Tuple[Schedule, Optional[Schedule]]:
         """The order in force, with what is known of the least peak at these sizes; and a better order, if one is known."""
         ours, plan = self.annotation.schedule, self.machine_plan(graph)
         if plan is not None:
-            ours = _with_order(ours, self.reading.graph, plan.schedule.order, "at the sizes of the last call", "")
+            ours = along(ours, self.reading.graph, plan.schedule.order, "at the sizes of the last call", "")
         if graph is self.reading.graph and ours.proven:
             return ours, None
         options = replace(self.annotation.options, effort=max(EFFORT, self.annotation.options.effort), progress=progress)
         best = minimise_peak(graph, options, [*self.host_orders(), ("in force", ours.order)])
-        along = timeline(graph, ours.order)
-        if along.peak <= best.peak:
-            return _with_order(best, graph, ours.order, ours.method, ""), None
+        if timeline(graph, ours.order).peak <= best.peak:
+            return along(best, graph, ours.order, ours.method, ""), None
         reason = f"an order with {best.peak:,} bytes is known ({best.method})"
-        return _with_order(best, graph, ours.order, ours.method, reason), best
+        return along(best, graph, ours.order, ours.method, reason), best
 
     def notes(self, best: Optional[Schedule], sized: bool) -> Tuple[str, ...]:
         notes = []
@@ -247,7 +244,7 @@ class _Subject:
         plan = self.machine_plan(sized.graph)
         if plan is not None and isinstance(plan.storage, Arena) and plan.schedule.order == schedule.order:
             return plan.storage
-        inside = [b for b in may_lie(self.annotation, self.linker) if writes_where_told(self.reading.roots[b].owner)]
+        inside = [b for b in may_lie(self.annotation, self.linker) if writes_into_preallocated(self.reading.roots[b].owner)]
         return pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, inside)
 
     def reserved(self, sized: Sized, schedule: Schedule) -> Tuple[Reserved, ...]:
@@ -332,7 +329,7 @@ class _Subject:
         if not isinstance(storage, Arena):
             if not self.linker.c_thunks:
                 return "without C code each op puts an array of its own into the storage"
-            if not writes_where_told(root.owner):
+            if not writes_into_preallocated(root.owner):
                 return f"{type(root.owner.op).__name__} puts an array of its own into its storage, so nothing would be saved"
         if isinstance(storage, Arena) and storage.offsets[b] is None:
             return f"{type(root.owner.op).__name__} allocates its result for itself, outside the block; it is let go after its last reader"
@@ -437,7 +434,7 @@ def _shape_at(sizes: Sizes, root: Any) -> str:
 
 
 def _name_of(label: str, root: Any) -> str:
-    return label if root.name else f"{label} {_op_name(root.owner.op)}"
+    return label if root.name else f"{label} {op_name(root.owner.op)}"
 
 
 def _crowded(storage: Any) -> Set[int]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from theano_memopt.hosts.theano.explain import BadUse, compiled, explain
 from theano_memopt.hosts.theano.measure.memory import kept_bytes, noting_thunks, shared_values
-from theano_memopt.hosts.theano.optimize.optimizer import feature_of
+from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.report.model import Profile, Step
 from theano_memopt.report.printable import PrintableComparison
 

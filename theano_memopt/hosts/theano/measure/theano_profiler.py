@@ -25,13 +25,16 @@ from theano.compile import profiling
 from theano.gof import vm as host
 
 from theano_memopt.hosts.theano.install.flags import storage_for
-from theano_memopt.hosts.theano.optimize.optimizer import MemReuse, cvm_order, feature_of, others_demands
+from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, others_demands
+from theano_memopt.hosts.theano.read.aliases import Aliases, as_declared, without_in_place
+from theano_memopt.hosts.theano.read.graph import graph_of, label_of
+from theano_memopt.hosts.theano.read.host_orders import cvm_order
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.arena import pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import timeline
-from theano_memopt.planner.model import Buffer, Graph, Task
+from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import share_cells
 
 EFFORT = 20_000
@@ -259,35 +262,15 @@ def declared_graph(
     inplace: bool,
 ) -> Graph:
     """The graph in Theano's own accounting: what is declared a view, or with `inplace` in-place, is no new memory."""
-    index = {node: t for t, node in enumerate(nodes)}
-    lies_in: Dict[Any, Tuple[int, ...]] = {}
-    roots: List[Any] = []
-    kept: Set[int] = set()
-    readers: List[List[int]] = []
-    tasks: List[Task] = []
-    for t, node in enumerate(nodes):
-        destroys = (getattr(node.op, "destroy_map", None) or {}) if inplace else {}
-        views = getattr(node.op, "view_map", None) or {}
-        writes = []
-        for i, out in enumerate(node.outputs):
-            sources = [node.inputs[j] for j in (*destroys.get(i, ()), *views.get(i, ()))]
-            if not sources:
-                writes.append(len(roots))
-                roots.append(out)
-                readers.append([])
-            lies_in[out] = tuple(dict.fromkeys(b for v in sources for b in lies_in.get(v, ()))) if sources else (len(roots) - 1,)
-            if out in outputs or not any(client in index for client, _ in out.clients if client != "output"):
-                kept.update(lies_in[out])
-        reads = sorted({b for v in node.inputs for b in lies_in.get(v, ())} - set(writes))
-        for b in reads:
-            readers[b].append(t)
-        before = [v.owner for v in node.inputs if v.owner in index] + [p for p in demands.get(node, ()) if p in index]
-        tasks.append(Task(tuple(reads), tuple(writes), tuple(sorted({index[p] for p in before} - {t})), f"{t} {node.op}"))
-    buffers = tuple(
-        Buffer(sizes.get(v, 0), kinds.get(v, ""), index[v.owner], tuple(readers[b]), b in kept, f"{index[v.owner]}.{v.owner.outputs.index(v)}")
-        for b, v in enumerate(roots)
-    )
-    return Graph(tuple(tasks), buffers, "one call")
+    inside = set(nodes)
+    outputs_of_graph = set(outputs)
+
+    def is_kept(variable: Any) -> bool:
+        return variable in outputs_of_graph or not any(client in inside for client, _ in variable.clients)
+
+    aliases = Aliases(nodes, as_declared if inplace else without_in_place)
+    rows = [sizes.get(root, 0) for root in aliases.roots]
+    return graph_of(nodes, aliases, demands, rows, [kinds.get(root, "") for root in aliases.roots], is_kept, "one call")
 
 
 def _reserved(graph: Graph, order: Sequence[int], feature: MemReuse, found: Any) -> int:
@@ -299,7 +282,7 @@ def _reserved(graph: Graph, order: Sequence[int], feature: MemReuse, found: Any)
         inside = [i for i, b in enumerate(graph.buffers) if not b.pinned]
         return pack_graph(graph, order, 1, inside).height + sum(b.size for b in graph.buffers if b.pinned)
     sharing = {v for b in feature.sharing or () for v in found.reading.names[b]}
-    place = {f"{t}.{i}": v for t, node in enumerate(found.reading.nodes) for i, v in enumerate(node.outputs)}
+    place = {label_of(t, v): v for t, node in enumerate(found.reading.nodes) for v in node.outputs}
     may = [b for b, buffer in enumerate(graph.buffers) if not buffer.pinned and place.get(buffer.label) in sharing]
     return share_cells(graph, order, may).reserved_bytes
 

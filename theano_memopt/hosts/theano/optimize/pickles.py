@@ -20,7 +20,8 @@ from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 from theano_memopt.hosts.theano.install.flags import Settings
-from theano_memopt.hosts.theano.optimize.optimizer import MemReuse, MemReuseOptimizer, feature_of, give
+from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of
+from theano_memopt.hosts.theano.optimize.optimizer import MemReuseOptimizer, give
 
 SETTINGS = "mem_reuse_settings"
 """The attribute that a graph in a pickle has in place of the feature."""

@@ -1,17 +1,17 @@
-"""Ops that put an array of their own into their cell, brought to write where they are told.
+"""Ops that allocate their result in each call, replaced by ops that write into a preallocated array: the one in their output cell.
 
     Pool, its gradients     compare the first length of the old result with its number of dimensions, so they always
                             allocate: the same code with the comparison put right
     IncSubtensor            not in place: copies its input, then writes into the copy. Here the copy is an op with a cell,
                             and the writing is in place; where the input is a fill (Alloc), another fill takes its place.
                             Not where it runs in Python though the copy would run in C: its own copy is laid out otherwise
-    Reshape                 of what is not contiguous: copies. Here the copy is an op with a cell, and Reshape a view of it;
-                            not where it is handed out, for what is handed out has no place in an arena
+    Reshape                 of an array that is not contiguous: copies. Here the copy is an op with a cell, and Reshape a view of it;
+                            not where the result is handed out, for an array that is handed out has no place in an arena
     products in Python      (no BLAS to link with, no compiler, or a type that the C code does not know) allocate in each call:
                             the same op with a `perform` that hands its cell to NumPy
 
-Numbers and memory traffic are the same as before. The rewrite is done after all others. Products are replaced wherever storage is
-planned, the rest only where an arena is asked for.
+Numbers and memory traffic stay the same. The rewrite is done after all others. Products are replaced wherever storage is
+planned, the other ops only where an arena is asked for.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.read.graph import is_trusted
-from theano_memopt.hosts.theano.read.implementation import lacks_c_for_its_types, runs_in_python
-from theano_memopt.hosts.theano.read.memory_layout import IN_C_ORDER, lies_in
+from theano_memopt.hosts.theano.read.aliases import with_names
+from theano_memopt.hosts.theano.read.memory_layout import IN_C_ORDER
+from theano_memopt.hosts.theano.read.op_facts import is_trusted, lacks_c_for_its_types, runs_in_python
 
 
-def bring(fgraph: Any) -> int:
+def use_preallocated(fgraph: Any) -> int:
     """Replace ops for an arena; answers how many."""
     return _replace(fgraph, lambda node: _replacement(fgraph, node))
 
 
-def bring_products(fgraph: Any) -> int:
+def use_preallocated_products(fgraph: Any) -> int:
     """Replace products that run in Python; answers how many."""
     return _replace(fgraph, _product)
 
@@ -64,7 +64,7 @@ def _replace_node(node: Any, replacement: Optional[Any], replace: Callable[..., 
         return False
     for old, new in zip(node.outputs, replacement.outputs):
         new.name = old.name
-    # Whoever asks where a result comes from, `explain` too, is told the user's line.
+    # `explain` and error messages name the user's line for the new nodes, too.
     made = [v for v in replacement.inputs if v.owner is not None and v not in node.inputs]
     copy_stack_trace(node.outputs, [*replacement.outputs, *made])
     replace(list(zip(node.outputs, replacement.outputs)), reason="mem_reuse")
@@ -82,16 +82,8 @@ def _product(node: Any) -> Optional[Any]:
 
 def _reaches_the_untrusted(variable: Any) -> bool:
     """May an op read the array that does more with it than it declares? Such an op can hand the array on to the caller, and
-    stock, which allocates in each call, would leave it alone from then on."""
-    waiting, seen = [variable], set()
-    while waiting:
-        v = waiting.pop()
-        seen.add(v)
-        for node in (client for client, _ in v.clients if client != "output"):
-            if not is_trusted(node.op):
-                return True
-            waiting += [result for result in node.outputs if v in lies_in(result) and result not in seen]
-    return False
+    stock Theano, which allocates in each call, would not write to it again."""
+    return any(not is_trusted(node.op) for v in with_names(variable) for node, _ in v.clients if node != "output")
 
 
 def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
@@ -110,18 +102,18 @@ def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
     return None
 
 
-def writes_where_told(node: Any) -> bool:
-    """Does the op use the array in its output cell if the shape fits? Only what is known to do so counts."""
+def writes_into_preallocated(node: Any) -> bool:
+    """Does the op write into the array in its output cell if the shape fits? Only ops that are known to do so count."""
     if isinstance(node.op, tuple(ops.PRODUCTS.values())):
         return True
     if type(node.op) in ops.PRODUCTS:
         return not runs_in_python(node)
-    told = (*IN_C_ORDER, Elemwise, tensor.Join, ops.Copy, *ops.POOLS.values())
-    return isinstance(node.op, told) and not lacks_c_for_its_types(node)
+    writing = (*IN_C_ORDER, Elemwise, tensor.Join, ops.Copy, *ops.POOLS.values())
+    return isinstance(node.op, writing) and not lacks_c_for_its_types(node)
 
 
 def _runs_as_its_copy_would(node: Any) -> bool:
-    """In the same language, that is: in C a copy keeps the order of memory, in Python it does not."""
+    """In the same language, that is: in C a copy keeps the layout of its input, in Python it does not."""
     return not theano.config.cxx or not lacks_c_for_its_types(node)
 
 
@@ -135,15 +127,7 @@ def _another(variable: Any) -> Any:
 
 def _is_handed_out(fgraph: Any, variable: Any) -> bool:
     """Is it an output, or may an output be a view of it?"""
-    waiting, seen = [variable], set()
-    while waiting:
-        v = waiting.pop()
-        if v in fgraph.outputs:
-            return True
-        seen.add(v)
-        results = [result for node, _ in v.clients for result in node.outputs]
-        waiting += [result for result in results if v in lies_in(result) and result not in seen]
-    return False
+    return not with_names(variable).isdisjoint(fgraph.outputs)
 
 
 def _is_scattered_view(variable: Any) -> bool:

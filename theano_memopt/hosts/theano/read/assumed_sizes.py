@@ -38,6 +38,8 @@ from theano.tensor import blas, elemwise
 from theano.tensor.nnet import nnet
 from theano.tensor.opt import MakeVector, ShapeFeature
 
+from theano_memopt.hosts.theano.read.op_facts import branches
+
 Leaf = Tuple[Any, int]
 Row = Tuple[int, ...]
 
@@ -106,6 +108,10 @@ class Sizes:
         """The class of storage: dtype and shape, the latter as it is in the scenarios that tell leaves apart."""
         shape = "x".join("~".join(map(str, sorted(set(row[_IDENTITY])))) for row in self.dims(variable))
         return f"{variable.type.dtype}[{shape}]"
+
+    def sources(self) -> str:
+        """Where every number came from, in one line."""
+        return "; ".join(f"{name} = {said}" for name, said in sorted(self.came_from.items())) or "every dimension is fixed"
 
     @property
     def has_free(self) -> bool:
@@ -204,7 +210,7 @@ class Sizes:
 
     def _choose(self, node: Any, wanted: Any) -> Optional[Sequence[Any]]:
         """The length of what an IfElse returns; the longer one where nobody knows the condition."""
-        yes, no = (self._evaluate(v) for v in _branches(node, wanted))
+        yes, no = (self._evaluate(v) for v in branches(node, wanted))
         if yes is None or no is None or all(map(_same, yes, no)):
             return yes if no is None else no
         condition = self._evaluate(node.inputs[0])
@@ -454,12 +460,6 @@ def _dims_of(variable: Any) -> Tuple[Any, ...]:
 def _unwritten(op: type) -> Optional[Callable[[Any, Any], Tuple[Any, ...]]]:
     """DeepCopyOp comes after ShapeFeature's time and says nothing of shapes; nor does the draw of MRG_RandomStreams."""
     return _like_its_input if issubclass(op, DeepCopyOp) else _random_draw if issubclass(op, mrg_uniform_base) else None
-
-
-def _branches(node: Any, wanted: Any) -> Tuple[Any, Any]:
-    """What an IfElse returns as `wanted` if the condition holds, and if not."""
-    which = node.outputs.index(wanted)
-    return node.inputs[1 + which], node.inputs[1 + node.op.n_outs + which]
 
 
 def _shapes_of_feature(fgraph: Any) -> Dict[Any, Any]:

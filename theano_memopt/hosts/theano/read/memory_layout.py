@@ -15,18 +15,22 @@ code for float16), NumPy makes the array, its strides in the order of the inputs
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Callable, List, Sequence, Set, Tuple
+from typing import Any, Callable, Sequence, Set
 
-from theano import gof, scalar, tensor
+from theano import gof, tensor
 from theano.compile.ops import SpecifyShape, ViewOp
 from theano.tensor import blas, blas_c, elemwise, subtensor
+from theano.tensor.extra_ops import CpuContiguous
 from theano.tensor.nnet import corr, corr3d, nnet
 from theano.tensor.opt import Assert, MakeVector
 from theano.tensor.signal import pool
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.read.implementation import lacks_c_for_its_types
+from theano_memopt.hosts.theano.read.aliases import lies_in
+from theano_memopt.hosts.theano.read.op_facts import has_c_code
+
+MAY_COPY = (tensor.Reshape, tensor.Flatten, CpuContiguous)
+"""Declared views that copy an array that is not contiguous."""
 
 IN_C_ORDER = (
     tensor.Alloc,
@@ -128,25 +132,32 @@ def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any], 
     return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS, ops.PRODUCTS[blas.Ger]))
 
 
-def has_c_code(node: Any) -> bool:
-    """Does this node run in C where the linker asks for C code? A node of another op than those of this module may not."""
-    if lacks_c_for_its_types(node):
+def likely_scattered(nodes: Sequence[Any]) -> Set[Any]:
+    """Results of these nodes that are likely not contiguous. A guess: it decides only how a later Reshape is counted."""
+    scattered: Set[Any] = set()
+    for node in nodes:
+        scattered.update(result for result in node.outputs if _is_scattered(result, scattered))
+    return scattered
+
+
+def _is_scattered(result: Any, scattered: Set[Any]) -> bool:
+    node, op = result.owner, result.owner.op
+    if isinstance(op, MAY_COPY):
         return False
-    return not isinstance(node.op, elemwise.Elemwise) or _has_c_code(node.op.scalar_op, tuple(v.dtype for v in node.inputs))
-
-
-@functools.lru_cache(maxsize=1024)
-def _has_c_code(scalar_op: Any, dtypes: Tuple[str, ...]) -> bool:
-    return bool(scalar_op.supports_c_code([scalar.get_scalar_type(dtype)() for dtype in dtypes], [None] * scalar_op.nout))
-
-
-def lies_in(result: Any) -> List[Any]:
-    """The inputs in whose memory a result lies, as far as declared: what it overwrites before what it is a view of."""
-    node = result.owner
-    if node is None:
-        return []
-    maps = [getattr(node.op, name, None) or {} for name in ("destroy_map", "view_map")]
-    return [node.inputs[j] for declared in maps for j in declared.get(result.index, ())]
+    if isinstance(op, elemwise.DimShuffle):
+        long = [axis for axis in op.new_order if axis != "x" and not node.inputs[0].type.broadcastable[axis]]
+        return node.inputs[0] in scattered or long != sorted(long)
+    if isinstance(op, subtensor.Subtensor):
+        # Whole rows from the front on stay contiguous; a step, or a slice of an inner axis, does not.
+        first, inner = op.idx_list[:1], op.idx_list[1:]
+        stepped = any(isinstance(index, slice) and index.step is not None for index in op.idx_list)
+        single = all(not isinstance(index, slice) for index in first)
+        return node.inputs[0] in scattered or stepped or any(isinstance(index, slice) for index in inner) or (bool(inner) and not single)
+    if isinstance(op, elemwise.Elemwise):
+        # NumPy's rule, which the C code follows: the result is laid out like inputs that all agree.
+        full = [v for v in node.inputs if v.type.broadcastable == node.outputs[0].type.broadcastable]
+        return bool(full) and all(v in scattered for v in full)
+    return any(source in scattered for source in lies_in(result))
 
 
 def _long(variable: Any) -> int:

@@ -26,7 +26,8 @@ from theano.ifelse import IfElse
 from theano.tensor import elemwise, subtensor
 from theano.tensor.opt import MakeVector
 
-from theano_memopt.hosts.theano.read.assumed_sizes import Formulas, _apply_once, _branches
+from theano_memopt.hosts.theano.read.assumed_sizes import Formulas, _apply_once
+from theano_memopt.hosts.theano.read.op_facts import branches
 
 LONGEST = 64
 """Elements of a vector that is still taken for shape arithmetic."""
@@ -145,7 +146,7 @@ class TrueShapes:
         return self._applied(node, [str(name) for name in inputs])
 
     def _chosen(self, node: Any, wanted: Any) -> Optional[str]:
-        yes, no = (self._value(v) for v in _branches(node, wanted))
+        yes, no = (self._value(v) for v in branches(node, wanted))
         if yes is None or no is None or yes == no:
             return None if no is None else yes
         condition = self._value(node.inputs[0])

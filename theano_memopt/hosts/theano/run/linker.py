@@ -32,9 +32,11 @@ from theano.gof import DestroyHandler, link
 from theano.gof import vm as host
 
 from theano_memopt.hosts.theano.optimize import pickles
-from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, StoodAside, feature_of, linkers
-from theano_memopt.hosts.theano.optimize.preallocated import writes_where_told
-from theano_memopt.hosts.theano.read.graph import is_lazy
+from theano_memopt.hosts.theano.optimize.annotate import Annotation
+from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, feature_of
+from theano_memopt.hosts.theano.optimize.optimizer import linkers
+from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
+from theano_memopt.hosts.theano.read.op_facts import is_lazy
 from theano_memopt.hosts.theano.run.arena.call import making, may_lie, with_arena
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch, watched
 from theano_memopt.planner.liveness import lives, timeline
@@ -268,7 +270,7 @@ def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
     for b, root in enumerate(reading.roots):
         if reading.cautious.buffers[b].pinned or b in reading.loose or any(v in returned for v in reading.names[b]):
             continue
-        if not writes_where_told(root.owner) or (linker.allow_gc and b in reading.doubtful):
+        if not writes_into_preallocated(root.owner) or (linker.allow_gc and b in reading.doubtful):
             continue  # another op puts an array of its own there: a cell held open for it would cost memory
         if b not in reading.steady:
             continue  # the other tenant's array may lie in another order than the one that stock Theano would make

@@ -15,7 +15,8 @@ import numpy as np
 from theano import tensor
 from theano.gof import link
 
-from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, reordered
+from theano_memopt.hosts.theano.optimize.annotate import Annotation
+from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.read.true_sizes import Signature, TrueShapes
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives, peaks, timeline
@@ -84,7 +85,7 @@ class Machines:
             thunks = [followed(thunk, functools.partial(look, node)) for node, thunk in zip(nodes, thunks)]
         for position, cells in self.let_go_at(order).items():
             thunks[position] = followed(thunks[position], functools.partial(empty, cells))
-        before, kept = self.linker.allow_gc, self.feature.adopt(reordered(self.annotation, self.feature, order))
+        before, kept = self.linker.allow_gc, self.feature.adopt(self.feature.reordered(self.annotation, order))
         self.linker.allow_gc = allow_gc
         try:
             made = self._make(nodes, thunks, self._clears(nodes) if allow_gc else None)

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 import numpy as np
 from theano import gof
 
-from theano_memopt.hosts.theano.read.graph import describe
+from theano_memopt.hosts.theano.read.op_facts import describe
 from theano_memopt.planner.liveness import lives
 
 

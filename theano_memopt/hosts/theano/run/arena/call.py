@@ -60,8 +60,9 @@ from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
-from theano_memopt.hosts.theano.optimize.optimizer import Annotation, MemReuse, StoodAside, along, complain
-from theano_memopt.hosts.theano.read.memory_layout import lies_in
+from theano_memopt.hosts.theano.optimize.annotate import Annotation
+from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain
+from theano_memopt.hosts.theano.read.aliases import with_sources
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run.arena.worthwhile import too_little
 from theano_memopt.hosts.theano.run.machines import Cell, Machines, Order, empty
@@ -69,7 +70,7 @@ from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import timeline
-from theano_memopt.planner.plan import Plan
+from theano_memopt.planner.plan import Plan, along
 
 SIGNATURES = 64
 """Fittings that are kept; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
@@ -296,7 +297,7 @@ class House(Machines):
         if self.allow_gc or self.fgraph.update_mapping is None:
             return set()
         updates = [self.fgraph.outputs[i] for i in self.fgraph.update_mapping]
-        gone = _with_what_it_may_lie_in([*updates, *self.linker.no_recycling])
+        gone = with_sources([*updates, *self.linker.no_recycling])
         return {b for b, root in enumerate(self.reading.roots) if b not in self.cells and root not in gone}
 
     # --- what a call shows -------------------------------------------------------------------------------------------
@@ -970,16 +971,6 @@ def with_arena(
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
-
-
-def _with_what_it_may_lie_in(variables: Sequence[Any]) -> Set[Any]:
-    """These, and whatever they are declared to be views of or to be made in place of."""
-    found, waiting = set(), list(variables)
-    while waiting:
-        v = waiting.pop()
-        found.add(v)
-        waiting += lies_in(v)
-    return found
 
 
 def _filled_again(before: Any, after: Any) -> bool:

@@ -1,0 +1,135 @@
+"""From a FunctionGraph to an order, and to the links that make Theano run it.
+
+    FunctionGraph --read--> Reading --minimise_peak--> Schedule --chain--> Annotation
+
+Words
+    host order  an order that the host would run by itself: its toposort, or the depth-first one of the CVM
+    runs        the name of the host order that the linker at hand would run
+    chain       the links node -> the node before it; a link that data or other features imply already is left out
+
+Lemma. With a total order chained, whatever node is asked for, exactly the nodes before it have run when it runs: it
+needs its predecessor directly, as an input that it always asks for, as another feature's demand or as a link, and so on
+down to the first. (One exception, a lazy op on the Stack machine, which obeys no links: all nodes after it are linked to those before it.)
+
+Sizes are often guessed. Among orders with a low peak at the guessed sizes the one is taken that is no worse than the host's at other
+plausible sizes (the scenarios of assumed_sizes.py).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from theano.gof.graph import io_toposort
+
+from theano_memopt.hosts.theano.install.flags import Settings
+from theano_memopt.hosts.theano.read.graph import Reading, read
+from theano_memopt.hosts.theano.read.host_orders import host_orders
+from theano_memopt.hosts.theano.read.op_facts import always_asked, is_lazy
+from theano_memopt.options import PlanOptions
+from theano_memopt.planner.certificate import Schedule
+from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.liveness import peaks, timeline
+from theano_memopt.planner.plan import along
+
+OTHER_EFFORT = 500
+"""States for an order at other sizes than the guessed ones."""
+LARGE, FEW = 1000, 3
+"""Above so many tasks only so many other sizes get an order of their own, by the cheap rules: compiling must not wait."""
+
+Merit = Tuple[float, int]
+"""How much worse than the host's at the worst of the other sizes, at least 1; then the peak at the guessed sizes."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A graph as it is now, its order, and the links that make the host run it."""
+
+    reading: Reading
+    schedule: Schedule
+    options: PlanOptions
+    nodes: Tuple[Any, ...]
+    """In the order that they run."""
+    links: OrderedDict[Any, List[Any]]
+
+
+class Declined(Exception):
+    """This graph is not for the pass; nothing is wrong."""
+
+
+def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool) -> Annotation:
+    """Read the graph, choose an order, and link it. The feature itself must answer no demands meanwhile.
+
+    `runs` is the host order that the linker would run, `uses` the storage, `compiled` whether the linker asks for C code.
+    """
+    if len(fgraph.apply_nodes) > chosen.max_nodes:
+        raise Declined(f"{len(fgraph.apply_nodes)} nodes are more than mem_reuse.max_nodes={chosen.max_nodes}")
+    demands = fgraph.orderings()
+    nodes = io_toposort(fgraph.inputs, fgraph.outputs, demands)  # as fgraph.toposort, which would ask for the demands again
+    reading = read(fgraph, nodes, demands, chosen.default_dim, compiled)
+    options = PlanOptions(effort=chosen.effort, storage=uses)
+    schedule = _choose(reading, options, host_orders(reading.graph, nodes, fgraph.outputs, demands), runs, chosen.order)
+    order = tuple(nodes[t] for t in schedule.order)
+    return Annotation(reading, schedule, options, order, _chain([n for n in order if n in reading.certain], demands))
+
+
+def reordered(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any, Sequence[Any]]) -> Annotation:
+    """The annotation with another legal order of the same nodes; `demands` of features other than ours."""
+    reading = annotation.reading
+    nodes = tuple(reading.nodes[t] for t in order)
+    links = _chain([n for n in nodes if n in reading.certain], demands)
+    return replace(annotation, schedule=along(annotation.schedule, reading.graph, order), nodes=nodes, links=links)
+
+
+def _choose(reading: Reading, options: PlanOptions, by_host: Mapping[str, Tuple[int, ...]], runs: str, wish: str) -> Schedule:
+    """The order with the least peak at the guessed sizes that is no worse than the host's at other plausible ones.
+
+    There is always one: the order that the linker would run anyway, `by_host[runs]`, is a candidate.
+    """
+    graph = reading.graph
+    competing = tuple(by_host.items())
+    if wish == "host":
+        schedule = minimise_peak(graph, replace(options, effort=0), competing)
+        return along(schedule, graph, by_host[runs], "host", "the host's own order was asked for")
+    schedule = minimise_peak(graph, options, competing)
+    if schedule.peak == timeline(graph, by_host[runs]).peak:
+        schedule = along(schedule, graph, by_host[runs], "host", "")
+    others = reading.scenarios
+    allowed = peaks(graph, by_host[runs], others)
+    if all(peak <= limit for peak, limit in zip(peaks(graph, schedule.order, others), allowed)):
+        return schedule
+    quick = len(graph.tasks) > LARGE
+    effort = 0 if quick else min(options.effort, OTHER_EFFORT)
+    candidates: Dict[Tuple[int, ...], Tuple[Merit, str]] = {}
+
+    def offer(name: str, order: Tuple[int, ...]) -> None:
+        if order not in candidates:
+            worst = max((peak / max(limit, 1) for peak, limit in zip(peaks(graph, order, others), allowed)), default=1.0)
+            candidates[order] = ((max(worst, 1.0), timeline(graph, order).peak), name)
+
+    for name, order in ((schedule.method, schedule.order), (runs, by_host[runs]), *competing):
+        offer(name, order)
+    for other in others[:FEW] if quick else others:
+        if min(candidates.values())[0] == (1.0, schedule.peak):
+            break  # as good at the guessed sizes and nowhere worse: no more to gain
+        offer("best at other sizes", minimise_peak(graph.resized(other), replace(options, effort=effort), competing).order)
+    order = min(candidates, key=lambda order: candidates[order][0])
+    return along(schedule, graph, order, candidates[order][1], "the least peak at the guessed sizes is worse than the host's at others")
+
+
+def _chain(order: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> OrderedDict[Any, List[Any]]:
+    """Links from each node to the one before it.
+
+    A lazy op asks for its condition and one branch: the other inputs, though they are data, are links all the same. And
+    the Stack machine asks for nothing before a lazy op, so what follows one is linked to what precedes it as well.
+    """
+    links: OrderedDict[Any, List[Any]] = OrderedDict()
+    wanted: List[Any] = []  # the node before, and while that is lazy also the one before it; the machine begins with the last
+    for before, node in zip(order, order[1:]):
+        wanted = [before, *wanted] if is_lazy(before.op) else [before]
+        asked = {v.owner for v in always_asked(node)}
+        missing = [n for n in wanted if n not in asked and n not in demands.get(node, ())]
+        if missing:
+            links[node] = missing
+    return links

@@ -1,0 +1,49 @@
+"""The orders in which Theano's own machines would run a graph.
+
+    toposort    the C and Python loops, and the Python stack machine in effect
+    cvm         the C virtual machine, which goes depth first from the outputs
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from theano_memopt.planner.model import Graph
+
+
+def host_orders(graph: Graph, nodes: Sequence[Any], outputs: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> Dict[str, Tuple[int, ...]]:
+    """Each of these orders as tasks of `graph`, which was read from `nodes`."""
+    index = {node: t for t, node in enumerate(nodes)}
+    toposort, cvm = graph.natural_order, tuple(index[node] for node in cvm_order(nodes, outputs, demands))
+    # Where features contradict each other the CVM itself would run an order that one of them forbids; it is no candidate.
+    return {"toposort": toposort, "cvm": cvm if graph.is_legal(cvm) else toposort}
+
+
+def cvm_order(nodes: Sequence[Any], outputs: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> List[Any]:
+    """The order in which `lazy_rec_eval` of lazylinker_c.c runs `nodes`, were every input asked for.
+
+    It numbers the variables along `nodes`, and evaluates for each output, depth first: what the features demand, by
+    number; then the inputs as they stand; then the node.
+    """
+    number: Dict[Any, int] = {}
+    for node in nodes:
+        for v in [*node.inputs, *node.outputs]:
+            number.setdefault(v, len(number))
+    needs: Dict[Any, List[Any]] = {}
+    for node in nodes:
+        prior = sorted((number[v], before) for before in dict.fromkeys(demands.get(node, ())) for v in before.outputs)
+        needs[node] = [before for _, before in prior] + [v.owner for v in node.inputs if v.owner]
+    done, order = set(), []
+    for output in outputs:
+        stack = [(output.owner, iter(needs[output.owner]))] if output.owner and output.owner not in done else []
+        while stack:
+            node, rest = stack[-1]
+            missing = next((n for n in rest if n not in done), None)
+            if missing is not None:
+                stack.append((missing, iter(needs[missing])))
+                continue
+            stack.pop()
+            if node not in done:
+                done.add(node)
+                order.append(node)
+    return order
