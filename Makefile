@@ -138,7 +138,7 @@ bench-changing: ext  ## shapes that never come again: processor time beside stoc
 readme-tables:  ## put the tables of the last `make bench` and `make bench-scale` into README
 	"$(RUN)" -m benchmarks.readme
 
-bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for two minutes)
+bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for some minutes)
 	"$(RUN)" -m benchmarks.planner $(ARGS)
 
 theano-tests: ext $(HEADERS)/Python.h  ## Theano's own tests, stock and with the pass on, and the difference

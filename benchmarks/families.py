@@ -29,6 +29,9 @@ from theano_memopt.planner.model import Graph, build_graph
 SIZES = (70, 200, 600, 2000, 6500)
 """The numbers of tasks that the benchmark asks for; a family comes as near as its structure lets it."""
 
+SIZES_OF = {"workflow_fans": (200, 300, 400, 500), "residual_unrolled": (2000, 2360), "dense_scales": (2000, 6000)}
+"""The same for families that are drawn as large as they are found in practice; smaller ones are too easy to tell planners apart."""
+
 
 class Draft:
     """Tasks by number in the order of drawing; a task reads buffers, which are numbers too."""
@@ -279,6 +282,51 @@ def densenet(draft: Draft, tasks: int) -> None:
     network.draw(draft)
 
 
+def residual_unrolled(draft: Draft, tasks: int) -> None:
+    """A residual tower at every moment of a sequence, its blocks of different widths, with skips over several blocks; and the gradient."""
+    rng = draft.rng
+    unit = 4 * 16 * 16 * rng.choice((8, 16, 32))
+    network = Network()
+    blocks = [(unit * rng.choice((1, 1, 2, 3, 4, 8)), network.weight(4 * 9 * 16 * rng.choice((8, 16, 32, 256)))) for _ in range(rng.randint(4, 9))]
+    readout = network.weight(4 * 64 * 10)
+    states = [network.step([], unit * rng.choice((1, 2, 4)))]
+    scores: List[int] = []
+    while not scores or network.count() < tasks - 30:
+        for size, weight in blocks:
+            skips = {states[-1], states[-rng.randint(1, min(12, len(states)))]}
+            narrow = network.step([states[-1]], max(4, size // rng.choice((2, 4, 8))), weight)
+            bent = network.step([narrow], network.steps[narrow].size, leaves="out")
+            wide = network.step([bent], size, weight)
+            fitted = [network.step([skip], size, leaves=rng.choice(("in", ""))) for skip in sorted(skips)]
+            states.append(network.step([*fitted, wide], size, leaves=rng.choice(("out", ""))))
+        if rng.random() < 0.5 or not scores:
+            scores.append(network.step([network.step([states[-1]], unit // 4)], 40, readout))
+    network.step(scores, 4 * len(scores))
+    network.draw(draft)
+
+
+def dense_scales(draft: Draft, tasks: int) -> None:
+    """Dense blocks at several scales side by side: a layer joins a choice of earlier features of its scale and of the next finer one."""
+    rng = draft.rng
+    scales = rng.randint(3, 6)
+    unit = 4 * 8 * 8 * rng.choice((12, 24, 32))
+    entry = [draft.task([], 4 * unit << (scales - s)) for s in range(scales)]
+    while len(draft.reads) < tasks:
+        rows = [[feature] for feature in entry]
+        for _ in range(rng.randint(4, 16)):
+            for s, row in enumerate(rows):
+                if len(draft.reads) >= tasks:
+                    break
+                finer = rng.sample(rows[s - 1], min(len(rows[s - 1]), rng.randint(1, 2))) if s else []
+                chosen = [*rng.sample(row, min(len(row), rng.randint(1, 6))), *finer]
+                growth = (unit << (scales - s)) * rng.choice((1, 1, 2, 3, 6)) // 4
+                joined = draft.task(chosen, growth * rng.randint(1, 4))
+                row.append(draft.task([draft.task([joined], growth)], growth))
+        entry = [draft.task(row[-min(len(row), 8) :], rng.choice((2, 4)) * unit << (scales - s)) for s, row in enumerate(rows)]
+        draft.task([entry[-1]], 4000)
+    draft.task(entry, 4000)
+
+
 # ---------------------------------------------------------------------------------------------------------- workflows
 
 
@@ -339,6 +387,39 @@ def montage(draft: Draft, tasks: int) -> None:
     draft.task([draft.task([tile], image) for tile in tiles], image)
 
 
+def workflow_fans(draft: Draft, tasks: int) -> None:
+    """Scientific workflows: samples fan out into lanes that read a common file, are merged in groups, and fan out again over the merged result."""
+    rng = draft.rng
+    left = tasks
+    common = [draft.task([], file_bytes(rng)) for _ in range(rng.randint(1, 3))]
+    merged: List[int] = []
+    while left > 4:
+        source = draft.task(rng.sample(merged, min(len(merged), 2)), file_bytes(rng))
+        lanes = min(rng.randint(6, 40), max(1, left // 3))
+        length, narrowing = rng.randint(2, 5), rng.choice((1, 2, 4))
+        ends, sides = [], []
+        left -= 1
+        for _ in range(lanes):
+            size = file_bytes(rng)
+            here = draft.task([source, rng.choice(common)], size)
+            for _ in range(1, length):
+                size = max(4096, size // narrowing)
+                if rng.random() < 0.3:
+                    sides.append(draft.task([here], 4096 * rng.randint(1, 64)))
+                    left -= 1
+                here = draft.task([here, *(rng.sample(merged, 1) if merged and rng.random() < 0.1 else [])], size)
+            ends.append(here)
+            left -= length
+        groups = _cut(rng, lanes, rng.randint(1, min(4, lanes)))
+        for group in groups:
+            merged.append(draft.task([ends.pop() for _ in range(group)], file_bytes(rng)))
+            left -= 1
+        if sides:
+            draft.task(sides, 4096)
+            left -= 1
+    draft.task(merged, file_bytes(rng))
+
+
 def _cut(rng: random.Random, total: int, pieces: int) -> List[int]:
     """`total` as a sum of `pieces` numbers of at least 1."""
     marks = sorted(rng.sample(range(1, total), pieces - 1))
@@ -356,6 +437,9 @@ FAMILIES: Dict[str, Callable[[Draft, int], None]] = {
     "fork_join": fork_join,
     "map_reduce": map_reduce,
     "montage": montage,
+    "workflow_fans": workflow_fans,
+    "residual_unrolled": residual_unrolled,
+    "dense_scales": dense_scales,
 }
 
 

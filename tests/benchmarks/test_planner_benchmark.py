@@ -8,7 +8,7 @@ from typing import Any, Sequence
 
 import pytest
 
-from benchmarks import planner, simple_rules
+from benchmarks import improved_rule, planner, simple_rules
 from benchmarks.families import make_graph
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Schedule
@@ -27,7 +27,7 @@ def test_a_row_per_graph_and_budget(tmp_path: Path, capsys: pytest.CaptureFixtur
     for row in rows:
         graph = make_graph(row["family"], 70, 0)
         assert int(row["best_simple"]) == simple_rules.best_of_all(graph)[1]
-        assert int(row["floor"]) <= int(row["peak"]) <= int(row["best_simple"])
+        assert int(row["floor"]) <= int(row["peak"]) <= int(row["improved"]) <= int(row["best_simple"])
         assert row["checked"] == "yes"
     assert "montage-70-0" in capsys.readouterr().out
 
@@ -37,6 +37,12 @@ def test_worse_than_a_simple_rule_is_wrong(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(simple_rules, "peaks", lambda graph: dict.fromkeys(real(graph), 1))
     assert planner.main([*ARGUMENTS, "--csv", str(tmp_path / "rows.csv")]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_worse_than_the_improved_rule_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(improved_rule, "best_improved", lambda graph, seconds: 1)
+    assert planner.main([*ARGUMENTS, "--csv", str(tmp_path / "rows.csv")]) == 1
+    assert "improved 1" in capsys.readouterr().out
 
 
 def test_a_certificate_that_does_not_hold_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
