@@ -10,7 +10,7 @@ WORKERS ?= 2
 FRESH_PYTHONS ?= python3.11 python3.9
 STAMP  := $(VENV)/.made
 RUN    := $(VENV)/bin/python
-LINTED := setup.py theano_memopt theano_memopt_ops tests benchmarks clients conftest.py
+LINTED := setup.py theano_memopt theano_memopt_ops tests benchmarks clients tools conftest.py
 CLIENTS_VENV ?= .venv-clients
 PYMC3_VENV   ?= .venv-pymc3
 PYMC3  := pymc3==3.9.3 theano==1.0.5 arviz==0.10 'xarray<0.20' 'pandas<1.5' numpy==1.21.6 scipy==1.7.3 six==1.17.0 rich==13.9.4
@@ -37,7 +37,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-planner readme-tables theano-tests fresh clean clean-all
+.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-planner results readme-tables api theano-tests fresh clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -77,7 +77,8 @@ test: ext lint $(HEADERS)/Python.h  ## venv, lint, and all tests but the nightly
 
 # What needs no compiled Theano function.
 test-planner: ext  ## the tests of planner, reports and command line alone: a minute
-	"$(RUN)" -m pytest -q -n $(WORKERS) tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_cli_recompute.py tests/test_clients.py tests/test_layout.py \
+	"$(RUN)" -m pytest -q -n $(WORKERS) tests/planner tests/benchmarks tests/report tests/test_cli.py tests/test_cli_recompute.py tests/test_clients.py tests/test_docs.py \
+		tests/test_files.py tests/test_layout.py theano_memopt/commands theano_memopt/report \
 		theano_memopt/planner theano_memopt/options.py
 
 test-quick: ext $(HEADERS)/Python.h  ## the planner's tests and a part of the host's, between two edits: two minutes
@@ -135,11 +136,17 @@ bench-scale: ext  ## what the pass costs and gains on graphs of 1,000 to 22,000 
 bench-changing: ext  ## shapes that never come again: processor time beside stock, call by call in turns (a minute)
 	"$(RUN)" -m benchmarks.changing_shapes $(ARGS)
 
-readme-tables:  ## put the tables of the last `make bench` and `make bench-scale` into README
+readme-tables:  ## put the tables of the last `make bench` and `make bench-scale` into README and docs/benchmarks.md
 	"$(RUN)" -m benchmarks.readme
 
 bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for some minutes)
 	"$(RUN)" -m benchmarks.planner $(ARGS)
+
+results: ext  ## write what the planner finds on the kept graphs to benchmarks/results.json, which a test compares with
+	"$(RUN)" -m benchmarks.results
+
+api: $(STAMP)  ## make docs/api.md from the docstrings
+	"$(RUN)" -m tools.api
 
 theano-tests: ext $(HEADERS)/Python.h  ## Theano's own tests, stock and with the pass on, and the difference
 	"$(RUN)" -m tests.theano.upstream $(ARGS)
