@@ -142,8 +142,9 @@ readme-tables:  ## put the tables of the last `make bench` and `make bench-scale
 bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for some minutes)
 	"$(RUN)" -m benchmarks.planner $(ARGS)
 
-results: ext  ## write what the planner finds on the kept graphs to benchmarks/results.json, which a test compares with
+results: ext  ## write what the planner finds on the kept graphs to benchmarks/results.json, which tests compare with, and into docs
 	"$(RUN)" -m benchmarks.results
+	"$(RUN)" -m benchmarks.readme --kept
 
 api: $(STAMP)  ## make docs/api.md from the docstrings
 	"$(RUN)" -m tools.api

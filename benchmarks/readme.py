@@ -1,34 +1,91 @@
-"""Put the tables of the last `make bench` and `make bench-scale` into README: `make readme-tables`.
+"""Put the tables of the last `make bench`, `make bench-scale` and `make results` into README and docs/benchmarks.md: `make readme-tables`.
 
-README holds each table between two comments, <!-- table memory --> and <!-- end -->; what stands between is replaced by the rows of
+A page holds each table between two comments, <!-- table memory --> and <!-- end -->; what stands between is replaced by the rows of
 out/bench/memory.csv. Where the comment goes on, as in <!-- table time: model; ours gc -->, only those columns are taken.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 import re
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Callable, Collection, Dict, List, Match, Optional, Sequence
 
 from benchmarks import tables
+from theano_memopt import files
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+PLACE = ROOT / "out" / "bench"
+RESULTS, KNOWN = ROOT / "benchmarks" / "results.json", ROOT / "tests" / "graphs" / "KNOWN.json"
 BLOCK = re.compile(r"(<!-- table (\w+)(?:: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
 
 
-def filled(readme: str, place: Path) -> str:
-    return BLOCK.sub(lambda found: found[1] + _contents(place, found[2], found[3]) + found[4], readme)
+def filled(page: str, place: Path, names: Optional[Collection[str]] = None) -> str:
+    """The page with its tables filled: all, or those of these names."""
+
+    def table(found: Match[str]) -> str:
+        wanted = names is None or found[2] in names
+        return found[1] + _contents(place, found[2], found[3]) + found[4] if wanted else found[0]
+
+    return BLOCK.sub(table, page)
 
 
 def _contents(place: Path, name: str, columns: Optional[str]) -> str:
     if name == "machine":
         return (place / "machine.txt").read_text(encoding="utf-8")
-    with (place / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = KEPT[name](json.loads(RESULTS.read_text(encoding="utf-8"))) if name in KEPT else _measured(place / f"{name}.csv")
     wanted = [c.strip() for c in columns.split(";")] if columns else list(rows[0])
-    return tables.markdown([{c: _shown(row[c]) for c in wanted} for row in rows])
+    return tables.markdown([{c: row[c] for c in wanted} for row in rows])
+
+
+def _measured(path: Path) -> List[tables.Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{column: _shown(value) for column, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _graphs(results: Dict[str, Dict[str, Any]]) -> List[tables.Row]:
+    """What the planner finds on the kept graphs, beside Theano's own orders."""
+    hosts = json.loads(KNOWN.read_text(encoding="utf-8"))
+    return [
+        {
+            "graph": f"graphs/{name}",
+            "tasks": row["tasks"],
+            "Theano's toposort": hosts[name]["host_toposort"],
+            "Theano's CVM": hosts[name]["host_cvm"],
+            "ours": row["peak"],
+            "floor": row["floor"],
+            "": row["status"],
+            "states": row["states"],
+            "reserved: cells": row["cells_reserved"],
+            "reserved: arena": row["arena_height"],
+        }
+        for name, row in results["graphs"].items()
+    ]
+
+
+def _programs(results: Dict[str, Dict[str, Any]]) -> List[tables.Row]:
+    return [
+        {
+            "program": f"programs/{name}",
+            "tasks": row["tasks"],
+            "least peak by order": row["least_peak_by_order"],
+            "budget": row["budget"],
+            "peak": row["peak"],
+            "floor under every sequence": row["floor"],
+            "": row["status"],
+            "extra time, %": f"{row['extra_percent']:.2f}",
+            "runs again": row["runs_again"],
+        }
+        for name, row in results["programs"].items()
+    ]
+
+
+KEPT: Dict[str, Callable[[Dict[str, Dict[str, Any]]], List[tables.Row]]] = {"graphs": _graphs, "programs": _programs}
+"""Tables that come from benchmarks/results.json."""
 
 
 def _shown(value: str) -> str:
@@ -40,14 +97,17 @@ def _shown(value: str) -> str:
     return value
 
 
-def main() -> int:
-    readme, place = ROOT / "README.md", ROOT / "out" / "bench"
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--kept", action="store_true", help="only the tables of `make results`")
+    names = KEPT if parser.parse_args(arguments).kept else None
     try:
-        text = filled(readme.read_text(encoding="utf-8"), place)
+        texts = {page: filled(page.read_text(encoding="utf-8"), PLACE, names) for page in PAGES}
     except FileNotFoundError as missing:
         print(f"readme-tables: {missing.filename} is not there: run `make bench` and `make bench-scale` first", file=sys.stderr)
         return 2
-    readme.write_text(text, encoding="utf-8")
+    for page, text in texts.items():
+        files.write_whole(str(page), text)
     return 0
 
 

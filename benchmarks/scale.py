@@ -61,7 +61,7 @@ def residual(blocks: int) -> Graph:
     return [x, *weights], [loss, *tt.grad(loss, weights)]
 
 
-FAMILIES: Dict[str, Callable[[int], Graph]] = {"lstm": lstm, "residual": residual}
+FAMILIES: Dict[str, Callable[[int], Graph]] = {"long_lstm": lstm, "deep_residual": residual}
 
 
 def measure(family: str, wanted: int, mode: str, per_step: float) -> Row:
@@ -79,6 +79,7 @@ def measure(family: str, wanted: int, mode: str, per_step: float) -> Row:
     row: Row = {"family": family, "nodes": nodes, "stock, s": stock, "added, s": ours - stock, "added, %": 100 * (ours / stock - 1)}
     plan = theano_memopt.plan_of(function)
     if not plan:
+        row.update({"added, s": "", "added, %": ""})  # nothing was planned: the difference is noise
         return {**row, "toposort / floor": "", "CVM / floor": "", "ours / floor": "", "": plan.reason if plan is not None else "off"}
     schedule, competing = plan.schedule, dict(plan.schedule.competing)
     for name, peak in (("toposort", competing["toposort"]), ("CVM", competing["cvm"]), ("ours", schedule.peak)):
@@ -153,7 +154,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         for wanted in map(int, given.nodes.split(",")):
             mine.append(measure(family, wanted, given.mode, per_step))
             print(tables.text(mine[-1:], left=1), flush=True)
-        planned = [row for row in mine if row["ours / floor"] != "" and row["added, s"] > 0]
+        planned = [row for row in mine if row["added, s"] != "" and row["added, s"] > 0]
         if len(planned) > 1:
             print(f"{family}: added time grows as nodes^{slope(planned):.2f}", flush=True)
         rows += mine

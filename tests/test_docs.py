@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 
@@ -38,3 +39,8 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_examples_of_the_planner_s_page_run() -> None:
+    failed, tried = doctest.testfile(str(ROOT / "docs" / "planner.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert (failed, tried > 5) == (0, True)

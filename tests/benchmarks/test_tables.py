@@ -40,6 +40,18 @@ def test_a_table_that_was_never_measured_is_missed(place: Path) -> None:
         readme.filled("<!-- table time -->\n<!-- end -->\n", place)
 
 
+def test_the_tables_of_kept_graphs_are_those_of_the_results() -> None:
+    for page in readme.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert readme.filled(text, Path("nowhere"), readme.KEPT) == text, "run `make results`"
+
+
+def test_other_tables_stay_where_some_are_named() -> None:
+    assert readme.filled(BEFORE, Path("nowhere"), ["graphs"]) == BEFORE
+    text = readme.filled("<!-- table graphs: graph; ours -->\n<!-- end -->\n", Path("nowhere"))
+    assert "| graph | ours |" in text and "| graphs/mlp | 7,360,516 |" in text
+
+
 def test_columns_are_aligned() -> None:
     lines = tables.text(ROWS, left=1).splitlines()
     assert len({len(line) for line in lines}) == 1
