@@ -27,13 +27,14 @@ def _fits(array: Any, shape: Tuple[int, ...], dtype: Any) -> bool:
 
 
 def _write_product(x: Any, y: Any, place: Any) -> bool:
-    """Write dot(x, y) into `place`; answers whether the place fits."""
-    shape = (*x.shape[:-1], *y.shape[1:])
-    if not shape or x.shape[-1] != y.shape[0] or getattr(place, "shape", None) != shape:
-        return False  # before NumPy is asked for the dtype, which takes longer than all else here
-    if not _fits(place, shape, np.result_type(x.dtype, y.dtype)):
+    """Write dot(x, y) into `place`; answers whether it fits. NumPy takes only an array like the one that it would have
+    allocated, and refuses any other before it writes: to ask NumPy costs least, which small products feel."""
+    if place is None:
         return False
-    np.dot(x, y, out=place)
+    try:
+        np.dot(x, y, out=place)
+    except (TypeError, ValueError):
+        return False
     return True
 
 
