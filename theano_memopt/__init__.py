@@ -27,7 +27,7 @@ _PUBLIC = {
     "plan_of": "theano_memopt.hosts.theano.optimize.optimizer",
     "StoodAside": "theano_memopt.hosts.theano.optimize.feature",
     "hint": "theano_memopt.hosts.theano.read.assumed_sizes",
-    "shared_arena": "theano_memopt.hosts.theano.run.arena.call",
+    "shared_arena": "theano_memopt.hosts.theano.run.arena.block",
     "explain": "theano_memopt.hosts.theano.explain",
     "BadUse": "theano_memopt.hosts.theano.explain",
     "profile": "theano_memopt.hosts.theano.measure.one_call",

@@ -33,7 +33,8 @@ from theano_memopt import demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.optimize import preallocated
 from theano_memopt.hosts.theano.run import machines as orders
-from theano_memopt.hosts.theano.run.arena import call as arena
+from theano_memopt.hosts.theano.run.arena import block as memory
+from theano_memopt.hosts.theano.run.arena import call, fitting, variables
 from theano_memopt.hosts.theano.run.verify import Corrupted
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
@@ -56,7 +57,7 @@ def with_arena(linker: str = "cvm_nogc", **settings: Any) -> Any:
     return with_pass(linker, storage="arena", **settings)
 
 
-def machine(function: Any) -> arena.ArenaVM:
+def machine(function: Any) -> call.ArenaVM:
     found = function.fn
     return found._vm if "_vm" in getattr(found, "__dict__", {}) else found
 
@@ -147,9 +148,9 @@ def test_the_block_is_the_planned_peak_and_all_that_is_held(name: str) -> None:
         ours(*model.batch)
     plan = theano_memopt.plan_of(ours)
     assert plan.storage.height == plan.storage.floor
-    assert plan.reserved_bytes <= plan.schedule.peak + arena.ALIGNMENT * len(plan.may_share)
+    assert plan.reserved_bytes <= plan.schedule.peak + memory.ALIGNMENT * len(plan.may_share)
     assert probe.held_by_call(ours, *model.batch).reserved <= 1.05 * plan.schedule.peak + 1024
-    assert not machine(ours).house.own
+    assert not machine(ours).planner.variables.allocates_itself
 
 
 @pytest.mark.parametrize("name", ["lenet", "lstm", "attention"])
@@ -157,8 +158,8 @@ def test_ops_that_are_not_brought_to_write_there_cost_memory(name: str, monkeypa
     """The negative control of the one above: without the rewrite these are noticed and left out."""
     monkeypatch.setattr("theano_memopt.hosts.theano.optimize.optimizer.use_preallocated", lambda fgraph: 0)
     ours, kept = _trained(name, with_arena())
-    assert machine(ours).house.own
-    assert not machine(ours).house.own & set(machine(ours).fitting.buffers)
+    assert machine(ours).planner.variables.allocates_itself
+    assert not machine(ours).planner.variables.allocates_itself & set(machine(ours).fitting.buffers)
     same(kept, _trained(name, without_pass("cvm_nogc"))[1])
 
 
@@ -183,7 +184,7 @@ def test_auto_is_the_arena_without_gc_and_cells_with_it(linker: str) -> None:
     if linker.endswith("nogc"):
         assert brought and machine(function).fitting.buffers and isinstance(theano_memopt.plan_of(function).storage, Arena)
     else:
-        assert not brought and not isinstance(function.fn, arena.ArenaVM) and isinstance(theano_memopt.plan_of(function).storage, Slots)
+        assert not brought and not isinstance(function.fn, call.ArenaVM) and isinstance(theano_memopt.plan_of(function).storage, Slots)
 
 
 @pytest.mark.nightly
@@ -213,7 +214,7 @@ def test_debug_mode_agrees_with_the_ops_that_write_where_they_are_told() -> None
 def test_growing_call_by_call(linker: str, calls: int) -> None:
     ours, stock = square(linker)
     agree(ours, stock, *[(floats(n, 3, seed=n),) for n in range(1, calls + 1)])
-    assert len(machine(ours).fittings) <= arena.SIGNATURES
+    assert len(machine(ours).fittings) <= call.SIGNATURES
 
 
 @pytest.mark.blas
@@ -229,7 +230,7 @@ class TestShapes:
         ours, stock = square()
         agree(ours, stock, *[(floats(64, 5),)] * 4)
         large = machine(ours).lender.block.height
-        agree(ours, stock, *[(floats(6, 5),)] * (arena.SPARE + 4))
+        agree(ours, stock, *[(floats(6, 5),)] * (call.SPARE + 4))
         assert machine(ours).lender.block.height < large / 4
 
     @pytest.mark.quick
@@ -282,8 +283,8 @@ class TestShapes:
         ours, stock = pair(build, "cvm_nogc")
         agree(ours, stock, *[(floats(20, seed=i),) for i in range(8)])
         vm = machine(ours)
-        known = {vm.house.reading.roots.index(v) for v in vm.house.shapes.known}
-        assert vm.fitting.buffers and set(vm.fitting.buffers) <= known and set(vm.house.candidates) - known
+        known = {vm.planner.reading.roots.index(v) for v in vm.planner.shapes.known}
+        assert vm.fitting.buffers and set(vm.fitting.buffers) <= known and set(vm.planner.variables.candidates) - known
 
     def test_inputs_in_another_memory_order(self) -> None:
         ours, stock = square()
@@ -295,8 +296,8 @@ class TestShapes:
         x = floats(6, 4)
         agree(ours, stock, (x,), (x,), (x,))
         vm = machine(ours)
-        right = vm.house.shapes.shapes
-        vm.house.shapes.shapes = lambda *s: tuple(tuple(d + 1 for d in shape) for shape in right(*s))
+        right = vm.planner.shapes.shapes
+        vm.planner.shapes.shapes = lambda *s: tuple(tuple(d + 1 for d in shape) for shape in right(*s))
         agree(ours, stock, *[(floats(7, 4),)] * 5)
 
 
@@ -306,11 +307,11 @@ class TestShapes:
 )
 def test_stretched_offsets_are_sound(seed: int, rows: List[Tuple[int, int, int, int]]) -> None:
     spans = [(born, born + length) for _, born, length, _ in rows]
-    old, new = ([arena._aligned(s * 64) for s, *_ in rows], [arena._aligned(s * 7) for *_, s in rows])
-    packed = pack(Packing(old, spans, arena.ALIGNMENT), PackOptions(effort=0))
+    old, new = ([memory.aligned(s * 64) for s, *_ in rows], [memory.aligned(s * 7) for *_, s in rows])
+    packed = pack(Packing(old, spans, memory.ALIGNMENT), PackOptions(effort=0))
     floor = greatest_load(new, spans)
-    moved = arena.stretched(packed.offsets, old, new, floor)
-    check_packing(new, spans, moved, arena.ALIGNMENT)
+    moved = fitting.stretched(packed.offsets, old, new, floor)
+    check_packing(new, spans, moved, memory.ALIGNMENT)
     if old == new:
         assert moved.offsets == packed.offsets
 
@@ -392,7 +393,7 @@ class TestCallers:
 
         ours, stock = pair(build, "cvm")
         agree(ours, stock, *[(floats(5, 4, seed=i),) for i in range(CALLS)])
-        assert machine(ours).house.strange
+        assert machine(ours).planner.variables.undeclared_alias
 
 
 # --- what may happen between calls ----------------------------------------------------------------------------------------
@@ -407,7 +408,7 @@ class TestLife:
         for _ in range(CALLS):
             ours(floats(6, 4))
             vm = machine(ours)
-            assert vm.lender.block is None and vm.block is None and not vm.filling
+            assert vm.lender.block is None and vm.block is None and not vm._filling
             assert [
                 v for v, cell in vm.storage_map.items() if v.owner is not None and cell[0] is not None and v not in ours.maker.fgraph.outputs
             ] == []
@@ -533,7 +534,7 @@ class TestLife:
     def test_scan_has_its_own(self) -> None:
         ours, _ = _trained("scan_rnn", with_arena())
         inner = [node.op.fn for node in ours.maker.fgraph.apply_nodes if hasattr(node.op, "fn")]
-        assert inner and all(machine(f).lender is not machine(ours).lender for f in inner if isinstance(f.fn, arena.ArenaVM))
+        assert inner and all(machine(f).lender is not machine(ours).lender for f in inner if isinstance(f.fn, call.ArenaVM))
 
     @parameterized.expand([(linker,) for linker in ("cvm", "cvm_nogc", "vm", "vm_nogc")])
     def test_lazy(self, linker: str) -> None:
@@ -611,15 +612,15 @@ class TestSharedArena:
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.blas
 def test_blocks_and_buffers_beyond_what_numpy_can_describe(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "FIELDS", 64)
+    monkeypatch.setattr(memory, "FIELDS", 64)
     ours, stock = square(linker)
     agree(ours, stock, *[(floats(5, 4),)] * CALLS, (floats(7, 6),), (floats(5, 4),))
     assert not machine(ours).aside and (lies_in_the_block(ours) or not linker.endswith("nogc"))
 
 
 def test_a_buffer_of_two_gibibytes_can_be_placed() -> None:
-    block = arena.Block(2**31 + 64)  # nobody touches it, so it takes no memory
-    placed = block.place(arena._whole(np.dtype(X), (2**15, 2**14)), 64)
+    block = memory.Block(2**31 + 64)  # nobody touches it, so it takes no memory
+    placed = block.place(memory.whole(np.dtype(X), (2**15, 2**14)), 64)
     assert placed.shape == (2**15, 2**14) and placed.ctypes.data == block.address + 64
     with pytest.raises(ValueError, match="C int"):  # the control: NumPy itself has no dtype of it
         np.dtype((np.dtype(X), (2**15, 2**14)))
@@ -634,7 +635,7 @@ def test_no_room_for_the_block_costs_that_call_alone_its_arena(monkeypatch: pyte
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(arena, "Block", full)
+        patch.setattr(memory, "Block", full)
         agree(ours, stock, (floats(50, 40),), (floats(60, 50),))
         assert not lies_in_the_block(ours)
     agree(ours, stock, (floats(5, 4),), (floats(50, 40),))
@@ -694,7 +695,7 @@ def _all_at_the_bottom(problem: Any, *rest: Any, **keywords: Any) -> Arena:
 
 @pytest.mark.quick
 def test_an_overlapping_plan_is_rejected_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "pack", _all_at_the_bottom)
+    monkeypatch.setattr(fitting, "pack", _all_at_the_bottom)
     ours, stock = square()
     with theano.configparser.change_flags(on_opt_error="ignore"):
         agree(ours, stock, *[(floats(5, 4),)] * 4)
@@ -710,8 +711,8 @@ def test_an_overlapping_plan_is_rejected_before_it_is_used(monkeypatch: pytest.M
 @pytest.mark.quick
 @pytest.mark.blas
 def test_an_overlapping_plan_that_nobody_checks_is_caught_by_verify(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "pack", _all_at_the_bottom)
-    monkeypatch.setattr(arena, "check_packing", lambda *rest: None)
+    monkeypatch.setattr(fitting, "pack", _all_at_the_bottom)
+    monkeypatch.setattr(fitting, "check_packing", lambda *rest: None)
     ours, _ = square(linker, verify=True)
     ours(floats(5, 4))  # recorded: Theano's own memory
     with pytest.raises(Corrupted, match="was overwritten by"):
@@ -744,7 +745,7 @@ class TestTold:
         ours, stock = pair(build, "cvm_nogc")
         agree(ours, stock, *[(floats(batch, 2, 6, 6, seed=i),) for i in range(CALLS)])
         assert any(isinstance(n.op, theano_memopt_ops._RightComparison) for n in ours.maker.fgraph.apply_nodes)
-        assert not machine(ours).house.own
+        assert not machine(ours).planner.variables.allocates_itself
 
     @pytest.mark.quick
     def test_inc_subtensor_of_what_others_read_too(self) -> None:
@@ -757,7 +758,7 @@ class TestTold:
 
         ours, stock = pair(build, "cvm_nogc")
         agree(ours, stock, *[(floats(5, 5, seed=i), floats(5, 5, seed=i + 9)) for i in range(CALLS)])
-        assert not machine(ours).house.own
+        assert not machine(ours).planner.variables.allocates_itself
 
     def test_what_takes_an_ops_place_knows_the_line_of_the_user(self) -> None:
         x, y = tt.fmatrix("x"), tt.fvector("y")
@@ -770,13 +771,13 @@ class TestTold:
             for v in [*node.outputs, *(out for client in written for out in client.outputs)]:
                 assert any(__file__ in frame[0] for frames in v.tag.trace for frame in frames)
 
-    @parameterized.expand([("FAST_RUN",), ("FAST_COMPILE",)])
-    def test_copy_keeps_the_order_of_memory(self, mode: str) -> None:
+    @parameterized.expand([("FAST_RUN", "K"), ("FAST_COMPILE", "C")])
+    def test_copy_lays_out_as_inc_subtensor_does_in_the_same_language(self, mode: str, layout: str) -> None:
         x = tt.fmatrix("x")
         f = theano.function([x], theano_memopt_ops.Copy()(x), mode=theano.compile.mode.get_mode(mode).excluding("mem_reuse"))
         for value in (floats(3, 4), np.asfortranarray(floats(3, 4)), floats(6, 8)[::2, ::2]):
             same([f(value)], [value])
-            assert f(value).strides == np.array(value, copy=True, order="K").strides
+            assert f(value).strides == np.array(value, copy=True, order=layout).strides
             assert not np.shares_memory(f(value), value)
 
     @parameterized.expand([("FAST_RUN",), ("FAST_COMPILE",)])
@@ -817,7 +818,7 @@ class TestTold:
 
         ours, stock = pair(build, "cvm_nogc")
         agree(ours, stock, *[(floats(*s, seed=i),) for i, s in enumerate([(3, 4, 5)] * 4 + [(1, 4, 5)] * 4 + [(3, 1, 1), (3, 4, 5)])])
-        assert not machine(ours).house.own
+        assert not machine(ours).planner.variables.allocates_itself
 
 
 def _pattern(array: np.ndarray) -> Any:
@@ -895,8 +896,8 @@ def _strangers(linker: str, length: int) -> Any:
     modes = (mode.excluding("fusion", "inplace") for mode in (with_pass(linker, storage="arena"), without_pass(linker)))
     ours, stock = (theano.function([x], outputs, mode=mode) for mode in modes)
     fits: List[Any] = []
-    upstream = ours.fn.house.fit
-    ours.fn.house.fit = lambda *rest: fits.append(rest) or upstream(*rest)
+    upstream = ours.fn.planner.fit
+    ours.fn.planner.fit = lambda *rest: fits.append(rest) or upstream(*rest)
     for rows in range(1, length + 1):
         argument = np.array(floats(rows + 1, 5, seed=rows), order="C" if rows == 1 else "F")
         had, wanted = ours(argument), stock(argument)
@@ -907,17 +908,17 @@ def _strangers(linker: str, length: int) -> Any:
 
 @pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
 def test_after_many_unlike_shapes_none_is_planned_until_one_comes_again(linker: str) -> None:
-    ours, stock, fits = _strangers(linker, 3 * arena.SIGNATURES)
-    assert len(fits) <= arena.SIGNATURES + 1
+    ours, stock, fits = _strangers(linker, 3 * call.SIGNATURES)
+    assert len(fits) <= call.SIGNATURES + 1
     assert ours.fn.block is None and ours.fn.lender.block is None
-    for _ in range(arena.FAMILIAR + 1):
+    for _ in range(call.FAMILIAR + 1):
         same(ours(floats(999, 5)), stock(floats(999, 5)))
-    assert ours.fn.block is not None and len(fits) <= arena.SIGNATURES + 3
+    assert ours.fn.block is not None and len(fits) <= call.SIGNATURES + 3
     same(ours(floats(7, 5)), stock(floats(7, 5)))
 
 
 @pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
 def test_what_theano_allocates_then_keeps_the_order_that_it_had(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena.House, "fill_with_c_order", lambda house: None)
+    monkeypatch.setattr(variables.Variables, "fill_with_c_order", lambda known: None)
     with pytest.raises(AssertionError):
-        _strangers(linker, 2 * arena.SIGNATURES)
+        _strangers(linker, 2 * call.SIGNATURES)

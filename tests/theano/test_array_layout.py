@@ -16,7 +16,7 @@ from tests.theano.both import LINKERS, annotation, floats, same, with_pass, with
 from tests.theano.programs import compiler
 from theano_memopt.hosts.theano.read import memory_layout as layout
 from theano_memopt.hosts.theano.read.op_facts import is_trusted
-from theano_memopt.hosts.theano.run.arena import call as arena
+from theano_memopt.hosts.theano.run.arena import variables
 
 ROWS, COLUMNS = 37, 53
 
@@ -88,7 +88,7 @@ def test_places_take_after_what_the_caller_gives_as_theanos_arrays_do(linker: st
     stock = _over_changing_shapes(without_pass(linker))
     same(_over_changing_shapes(with_pass(linker, storage="arena")), stock)
 
-    monkeypatch.setattr(arena.House, "layout", lambda house: ())
+    monkeypatch.setattr(variables.Variables, "layout", lambda known: ())
     with pytest.raises(AssertionError):
         same(_over_changing_shapes(with_pass(linker, storage="arena")), stock)
 

@@ -28,7 +28,7 @@ import theano.tensor as tt
 import theano_memopt
 from tests.theano.both import floats, same, with_pass, without_pass
 from tests.theano.programs import poison
-from theano_memopt.hosts.theano.run.arena import call as arena
+from theano_memopt.hosts.theano.run.arena import call
 
 X = floats(6, 6)
 X.flags.writeable = False  # a test that spoils it must not spoil the others
@@ -462,7 +462,7 @@ def test_a_call_beside_keeps_its_results_when_the_block_is_given_back(linker: st
 @pytest.mark.parametrize("linker", ["cvm", "vm", "cvm_nogc", "vm_nogc"])
 @pytest.mark.blas
 def test_it_would_lose_them_if_nobody_knew_that_it_runs(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena.ArenaVM, "beside", property(lambda machine: False, lambda machine, value: None), raising=False)
+    monkeypatch.setattr(call.ArenaVM, "without_block", property(lambda machine: False, lambda machine, value: None), raising=False)
     found, _ = _beside_one_that_gives_the_block_back(linker)
     assert isinstance(found[2], ValueError)
 

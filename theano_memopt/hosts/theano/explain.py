@@ -34,7 +34,7 @@ from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import describe, op_name
 from theano_memopt.hosts.theano.run import linker as vm
-from theano_memopt.hosts.theano.run.arena.call import may_lie
+from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
@@ -244,7 +244,7 @@ class _Subject:
         plan = self.machine_plan(sized.graph)
         if plan is not None and isinstance(plan.storage, Arena) and plan.schedule.order == schedule.order:
             return plan.storage
-        inside = [b for b in may_lie(self.annotation, self.linker) if writes_into_preallocated(self.reading.roots[b].owner)]
+        inside = [b for b in candidates(self.annotation, self.linker) if writes_into_preallocated(self.reading.roots[b].owner)]
         return pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, inside)
 
     def reserved(self, sized: Sized, schedule: Schedule) -> Tuple[Reserved, ...]:
@@ -256,7 +256,7 @@ class _Subject:
         graph = sized.graph
         without = timeline(graph, self.host_orders()[0][1]).peak if gc else total(graph)
         if isinstance(self.linker, host.VM_Linker) and storage_for(self.feature.settings, gc) == "arena":
-            if in_force and getattr(self.function.fn, "house", self) is None:  # a small function runs as stock does
+            if in_force and getattr(self.function.fn, "planner", self) is None:  # a small function runs as stock does
                 why = self.function.fn.aside or "until the first call has shown whether an arena saves more than it takes"
                 words = f"every variable in storage of its own, kept from call to call, as without the pass: {why}"
                 return Reserved("allow_gc=False", None, total(graph), without, words, kept=True, after_call=True)

@@ -26,7 +26,6 @@ from theano_memopt.hosts.theano.optimize.optimizer import MemReuseOptimizer, giv
 SETTINGS = "mem_reuse_settings"
 """The attribute that a graph in a pickle has in place of the feature."""
 
-STOCK = {ours: stock for stock, ours in [*ops.POOLS.items(), *ops.PRODUCTS.items()]}
 LINKERS = (gof.vm.VM_Linker, gof.PerformLinker, gof.OpWiseCLinker)
 """Linkers that know of their graph what `_tell` tells them, and no more."""
 
@@ -95,8 +94,9 @@ def _cloned(fgraph: Any, change: Optional[Callable[[Any, Any], None]] = None) ->
 def _take_back(clone: Any, node: Any) -> None:
     """Undo what was done to bring this node to write where it is told. The clone is nobody else's: its nodes may be changed."""
     op = node.op
-    if type(op) in STOCK:
-        node.op = object.__new__(STOCK[type(op)])
+    stock = {ours: theirs for theirs, ours in [*ops.POOLS.items(), *ops.PRODUCTS.items()]}
+    if type(op) in stock:
+        node.op = object.__new__(stock[type(op)])
         node.op.__dict__.update(op.__dict__)
     elif isinstance(op, (IncSubtensor, AdvancedIncSubtensor1)) and _source(node.inputs[0], ops.Copy) is not None:
         clone.change_input(node, 0, _source(node.inputs[0], ops.Copy))

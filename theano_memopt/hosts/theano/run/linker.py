@@ -37,7 +37,9 @@ from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, fe
 from theano_memopt.hosts.theano.optimize.optimizer import linkers
 from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.op_facts import is_lazy
-from theano_memopt.hosts.theano.run.arena.call import making, may_lie, with_arena
+from theano_memopt.hosts.theano.run.arena.block import making
+from theano_memopt.hosts.theano.run.arena.call import with_arena
+from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch, watched
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
@@ -248,7 +250,7 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         binding = _bind(annotation, slots, given or {}, feature.settings.verify)
         if uses == "arena":
             binding.arena = True
-            binding.lying = [annotation.reading.roots[b] for b in may_lie(annotation, linker)]
+            binding.lying = [annotation.reading.roots[b] for b in candidates(annotation, linker)]
         return binding
     except Exception as trouble:
         feature.stand_aside("the cells could not be planned", trouble)

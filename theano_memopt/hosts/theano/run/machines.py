@@ -120,6 +120,11 @@ class Machines:
             [self.storage_map[v] for v in node.inputs if v in computed and v not in self.fgraph.outputs and node == last_user[v]] for node in nodes
         ]
 
+    def starts_with(self, machine: Any) -> None:
+        """The machine that Theano made for the first order."""
+        self._machines[self.orders[0]] = machine
+        self.time(machine.time_thunks)
+
     # --- sizes -------------------------------------------------------------------------------------------------------
 
     def read_formulas(self) -> Signature:
@@ -134,6 +139,13 @@ class Machines:
         assert self.shapes is not None
         shapes = [self.storage_map[v][0].shape for v in self.shapes.shape_sources]
         return (*shapes, *(int(self.storage_map[v][0]) for v in self.shapes.value_sources))
+
+    def comparisons(self, signature: Signature) -> Tuple[Tuple[Tuple[Cell, Any], ...], Tuple[Tuple[Cell, int], ...]]:
+        """What to compare in a later call to know that it comes with this signature: cells and shapes, cells and numbers."""
+        assert self.shapes is not None
+        cells = [self.storage_map[v] for v in [*self.shapes.shape_sources, *self.shapes.value_sources]]
+        pairs, count = tuple(zip(cells, signature)), len(self.shapes.shape_sources)
+        return pairs[:count], pairs[count:]
 
     def shapes_at(self, signature: Signature) -> Sequence[Any]:
         assert self.shapes is not None

@@ -18,13 +18,9 @@ OBJECTS, OBJECTS_OF_A_TASK = 12_000, 1_000
 def too_little(planner: Any) -> str:
     """Why an arena is not worthwhile for the inputs that are in their cells now; empty if it is."""
     signature = planner.read_formulas()
-    concerned = set(planner.candidates) | planner.disposable
+    concerned = {*planner.variables.candidates, *planner.variables.disposable}
     spans = planner.spans(planner.order)
-    rows = [
-        (max(0, math.prod(shape)) * dtype.itemsize, spans[b])
-        for (b, dtype), shape in zip(planner.row, planner.shapes_at(signature))
-        if b in concerned
-    ]
+    rows = [(max(0, math.prod(shape)) * dtype.itemsize, spans[b]) for b, dtype, shape in planner.shaped(signature) if b in concerned]
     sizes = [size for size, _ in rows]
     saved = sum(sizes) - greatest_load(sizes, [span for _, span in rows])
     takes = OBJECTS + OBJECTS_OF_A_TASK * len(planner.reading.nodes)

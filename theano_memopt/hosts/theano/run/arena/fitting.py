@@ -1,0 +1,162 @@
+"""Where everything lies for the shapes of one call: an order, an offset for every candidate, and how it lies there.
+
+    signature --formulas--> shapes --> sizes --best_order--> order --> lives --pack | stretch--> offsets   =  Fitting
+
+Why it is sound. A place is written by the variable's own task and read until the last reader of any of its names (the
+cautious graph takes every declared view at its word). The order is total, so two variables whose lives do not touch never need
+their places at once, whatever the machine. `check_packing`, which shares nothing with the packer, holds every set of offsets against that
+before it is used. A wrong size costs memory: the thunk finds that the place does not fit, and allocates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Callable, Collection, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from theano_memopt.hosts.theano.optimize.annotate import Annotation
+from theano_memopt.hosts.theano.optimize.feature import MemReuse
+from theano_memopt.hosts.theano.read.true_sizes import Signature
+from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, aligned, whole
+from theano_memopt.hosts.theano.run.arena.variables import Shaped, Variables
+from theano_memopt.hosts.theano.run.machines import Cell, Machines, Order, empty
+from theano_memopt.options import PackOptions
+from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
+from theano_memopt.planner.liveness import timeline
+from theano_memopt.planner.load import greatest_load
+
+STRETCH = 1.25
+"""How far above its floor an arena for a new signature may be, until the signature is familiar."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Where everything lies for one signature."""
+
+    order: Order
+    buffers: Tuple[int, ...]
+    kinds: Tuple[Any, ...]
+    """For each buffer a dtype with its shape as it lies in memory."""
+    transpositions: Tuple[Optional[Tuple[int, ...]], ...]
+    """For each buffer the transposition from there, if any."""
+    arena: Arena
+    """Offsets of `buffers`, in the same sequence."""
+    sizes: Tuple[int, ...]
+    """True bytes of every buffer of the graph."""
+    searched: bool
+    """Was an order searched for these sizes, and were the offsets packed with effort?"""
+
+
+class ArenaPlanner(Machines):
+    """Plans for signatures. Beside the machines over several orders it has what is known of the variables."""
+
+    def __init__(self, make: Callable[..., Any], feature: MemReuse, annotation: Annotation, linker: Any, thunks: Sequence[Any], storage_map: Any):
+        super().__init__(make, feature, annotation, linker, thunks, storage_map, annotation.reading.cautious)
+        self.variables = Variables(annotation, linker, storage_map)
+        self._packed: Any = None
+        """Order, buffers, their aligned sizes, and the arena that was packed for them last."""
+
+    # --- for one signature -------------------------------------------------------------------------------------------
+
+    def shaped(self, signature: Signature) -> Shaped:
+        """The true shape of each buffer that has a formula."""
+        return [(b, dtype, shape) for (b, dtype), shape in zip(self.row, self.shapes_at(signature))]
+
+    def fit(self, signature: Signature, without_place: FrozenSet[int], search: bool, at_hand: int) -> Fitting:
+        """Order and offsets for the true sizes. Without `search` quickly: the order in use, and offsets stretched from the last ones or
+        by one rule. `at_hand` bytes are there already."""
+        known = self.variables
+        lying: Dict[int, Tuple[int, ...]] = {}
+        sizes = [known.seen[root].size if root in known.seen else 0 for root in self.reading.roots]
+        for b, dtype, shape in self.shaped(signature):
+            if b not in known.formula_mismatch:
+                sizes[b] = max(0, math.prod(shape)) * dtype.itemsize
+                lying[b] = shape
+        barred = known.allocates_itself | known.undeclared_alias | without_place
+        buffers = tuple(b for b in known.candidates if b in lying and b not in barred and sizes[b] > 0 and min(lying[b], default=1) >= 0)
+        if search:
+            self.order = self.best_order(sizes)
+        arena = self._offsets(buffers, [sizes[b] for b in buffers], search, at_hand)
+        rows = [self._as_it_lies(b, lying[b]) for b in buffers]
+        kinds, transpositions = zip(*rows) if rows else ((), ())
+        return Fitting(self.order, buffers, tuple(kinds), tuple(transpositions), arena, tuple(sizes), search)
+
+    def _offsets(self, buffers: Tuple[int, ...], sizes: Sequence[int], search: bool, at_hand: int) -> Arena:
+        spans = self.spans(self.order)
+        alive = [spans[b] for b in buffers]
+        arena = None if search else self._stretched(buffers, sizes, at_hand)
+        packed = arena is None
+        if arena is None:
+            arena = pack(Packing(sizes, alive, ALIGNMENT), PackOptions() if search else PackOptions(effort=0))
+        check_packing(sizes, alive, arena, ALIGNMENT, [self.graph.buffers[b].label for b in buffers])
+        if packed:
+            self._packed = (self.order, buffers, tuple(aligned(size) for size in sizes), arena)
+        return arena
+
+    def _stretched(self, buffers: Tuple[int, ...], sizes: Sequence[int], at_hand: int) -> Optional[Arena]:
+        """The last packed offsets, stretched to these sizes, if that wastes little."""
+        if self._packed is None or self._packed[:2] != (self.order, buffers) or not buffers:
+            return None
+        blocks = [aligned(size) for size in sizes]
+        spans = self.spans(self.order)
+        found = stretched(self._packed[3].offsets, self._packed[2], blocks, greatest_load(blocks, [spans[b] for b in buffers]))
+        return found if found.height <= max(at_hand, STRETCH * found.floor) else None
+
+    def _as_it_lies(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
+        layout = self.variables.layout_of(b)
+        dtype = np.dtype(self.reading.roots[b].type.dtype)
+        if layout is None:
+            return whole(dtype, shape), None
+        return whole(dtype, tuple(shape[axis] for axis in layout)), tuple(int(a) for a in np.argsort(layout))
+
+    # --- arrays that ops allocate for themselves -----------------------------------------------------------------------
+
+    def let_go_at(self, order: Order) -> Dict[int, List[Cell]]:
+        known = self.variables
+        found: Dict[int, List[Cell]] = {}
+        for b in sorted(known.allocates_anew) if not self.allow_gc else ():
+            if known.ends_for_certain(b):
+                found.setdefault(self.last_step(order, b), []).extend(known.cells_of(b))
+        return found
+
+    def last_step(self, order: Order, b: int) -> int:
+        """The position in the order after which nothing reads the buffer any more."""
+        return min(self.spans(order)[b][1], len(order)) - 1
+
+    def let_go_from_now_on(self, buffers: Collection[int]) -> None:
+        """In every call after the last reader. Machines that were made before do not do it, so they are made anew."""
+        self.variables.allocates_anew.update(buffers)
+        self.retire(*self._machines)
+        for b in buffers:
+            empty(self.variables.cells_of(b))
+
+    def without_room(self, fitting: Fitting) -> Set[int]:
+        """Of the arrays that ops fill again and that are in C order in every call, the largest that block and planned peak leave no room for."""
+        known = self.variables
+        kept = sorted(known.disposable - known.unjudged - known.allocates_anew, key=lambda b: fitting.sizes[b])
+        room = timeline(self.graph.resized(fitting.sizes), fitting.order).peak - fitting.arena.height
+        found = set()
+        for b in kept:
+            room -= fitting.sizes[b]
+            if room < 0 and b in self.reading.steady:
+                found.add(b)
+        return found
+
+
+def stretched(offsets: Sequence[Optional[int]], old: Sequence[int], new: Sequence[int], floor: int) -> Arena:
+    """Offsets for the aligned sizes `new`, from sound ones for `old`: all multiplied by the greatest growth p / q of any size.
+
+    Sound: let b end where c begins or before, o_b + old_b <= o_c. Then p/q o_c >= p/q o_b + new_b, for new_b <= p/q old_b;
+    and rounding up to the alignment keeps that, for new_b is a multiple of it.
+
+    >>> stretched((0, 128, 0), (128, 64, 64), (256, 64, 64), 320)
+    Arena(offsets=(0, 256, 0), height=320, floor=320)
+    """
+    p, q = 0, 1
+    for before, now in zip(old, new):
+        if now * q > p * before:
+            p, q = now, before
+    moved = tuple(-(-(offset or 0) * p // (q * ALIGNMENT)) * ALIGNMENT for offset in offsets)
+    return Arena(moved, max(offset + size for offset, size in zip(moved, new)), floor)

@@ -1,0 +1,79 @@
+"""The states of an arena's machine. A call begins in one of them and leaves the machine in another.
+
+    state      what a call does                                                        the state after it
+    -------    --------------------------------------------------------------------    --------------------------------------------
+    Small      Theano's machine runs: an arena would take more than it saves           New, once the inputs have grown enough
+    New        Theano's machine runs with gc, and each result is looked at             Recorded; Aside if the shapes have no formulas
+    Recorded   looks for places for the shapes of the call; if there are some,         Fitted; Recorded if there are none for this call
+               as Fitted
+    Fitted     fills the cells with their places; the first call of each               Settled, when every place was tried and the order
+               place is tried: does the op write there?                                searched; Recorded, when an op did not
+    Settled    compares the shapes of the inputs, fills the cells, runs                Settled; what Fitted gives, if the shapes differ
+    Aside      Theano's machine runs                                                   Aside
+
+A call that comes while another has the block runs without it, in whatever state, and leaves the state alone. A call that fails leaves
+it as well. Trouble of any kind while places are looked for leads to Aside, with one warning; want of memory to Recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Tuple, Union
+
+from theano_memopt.hosts.theano.read.true_sizes import Signature
+from theano_memopt.hosts.theano.run.arena.fitting import Fitting
+from theano_memopt.hosts.theano.run.machines import Cell
+
+
+@dataclass(frozen=True)
+class Small:
+    asked_at: float = -1
+    """Bytes of the inputs when it was last asked whether an arena is worthwhile."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class New:
+    pass
+
+
+@dataclass(frozen=True)
+class Recorded:
+    pass
+
+
+@dataclass(frozen=True)
+class Fitted:
+    signature: Signature
+    fitting: Fitting
+    calls: int
+    """With this signature, in a row."""
+
+
+@dataclass(frozen=True)
+class Settled(Fitted):
+    shapes: Tuple[Tuple[Cell, Any], ...]
+    """Cells of the inputs that the signature rests on, and the shapes in them."""
+    values: Tuple[Tuple[Cell, int], ...]
+    """The same for whole numbers."""
+
+    def comes_again(self) -> bool:
+        """Has the call the signature of the last one?"""
+        try:
+            for cell, shape in self.shapes:
+                if cell[0].shape != shape:
+                    return False
+            for cell, value in self.values:
+                if cell[0] != value:
+                    return False
+        except AttributeError:  # an input that was not given
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Aside:
+    reason: str
+
+
+State = Union[Small, New, Recorded, Fitted, Settled, Aside]
