@@ -659,7 +659,7 @@ def test_ops_that_cannot_be_brought_are_left_and_the_graph_with_them(monkeypatch
 
     monkeypatch.setattr(preallocated, "_replacement", fails_at_the_second)
     ours, stock = pair(build, "cvm_nogc")
-    assert len(seen) > 1 and "could not be brought" in caplog.text
+    assert len(seen) > 1 and "could not be replaced" in caplog.text
     agree(ours, stock, *[(floats(8, 8),)] * CALLS)
     assert lies_in_the_block(ours)
 

@@ -16,6 +16,7 @@ import theano_memopt
 from tests.theano.both import floats, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.explain import BadUse
+from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.planner.arena import check_arena
 from theano_memopt.planner.certificate import check_certificate
@@ -55,8 +56,8 @@ def test_the_toposort_figure_is_measured_on_a_machine_that_runs_toposort() -> No
     model, _ = compiled("mlp")
     _, stock = compiled("mlp", "vm", stock=True)
     report = theano_memopt.explain(compiled("mlp")[1], *model.batch)
-    held = probe.held_by_call(stock, *model.batch).peak
-    assert 0.98 * report.peak_of("toposort") <= held <= 1.02 * report.peak_of("toposort") + PYTHON_OBJECTS
+    held, own = probe.held_by_call(stock, *model.batch).peak, max(probe.workspaces(stock, *model.batch).values(), default=0)
+    assert 0.98 * report.peak_of("toposort") <= held <= 1.02 * (report.peak_of("toposort") + own) + PYTHON_OBJECTS
     assert report.peak_of("toposort") != report.host_peak  # or the test could not tell the two apart
 
 
@@ -129,7 +130,7 @@ def test_an_order_planned_for_other_sizes_is_told_as_such() -> None:
     function = theano.function([x, y], [branch(x), branch(y)], mode=with_pass())
     planned = theano_memopt.explain(function, (8,), (200,))
     other = theano_memopt.explain(function, (200,), (8,))
-    assert planned.peak == planned.least and not planned.notes and planned.best is None
+    assert planned.peak == planned.least and not [note for note in planned.notes if note != blas.offer()] and planned.best is None
     assert other.best is not None and other.best.peak == other.least < other.peak
     assert any("At these sizes" in note and "hint" in note for note in other.notes)
     assert "above the least" in other.gap and "certified minimum" in str(other)
