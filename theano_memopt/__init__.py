@@ -1,4 +1,4 @@
-"""Run a compiled Theano function in the least memory that its graph allows.
+"""Less memory for compiled Theano functions: never worse than Theano's own order in the plan, proven least wherever the search ends.
 
     FunctionGraph --read--> Graph --order--> Schedule --share--> Storage --> Plan --annotate--> FunctionGraph --> the standard VM
 

@@ -1,4 +1,4 @@
-"""THE accounting: which bytes are live when. Every peak that this package names anywhere comes from this file.
+"""THE accounting: which bytes are live when. Every planned peak of an order comes from this file (of a sequence with repeats: replay.py).
 
 While a task runs, what it reads and what it writes are both live. A buffer is freed after its last reader, at once
 if nobody reads it, never while it is pinned. Inputs count 0.
