@@ -1,6 +1,9 @@
 """A plan: the order of a graph, and where its buffers live. Made once, checked apart, kept as JSON.
 
-    Graph --minimise_peak--> Schedule --share_cells | pack_graph--> Slots | Arena  =  Plan
+    Graph --minimise_peak--> Schedule --storage_of--> Slots | Arena | None --put_together--> Plan
+
+`make_plan` is the whole pipeline. A host joins it where its own work begins: it runs another order (`along`), or it has bound the
+storage already, on a graph of its own that is more cautious. Every plan, of a host or not, is made by `put_together`.
 
 >>> from theano_memopt.planner.model import worked_example
 >>> plan = make_plan(worked_example())
@@ -55,13 +58,23 @@ def make_plan(
     """Order first, then storage for that order."""
     options = options or PlanOptions()
     schedule = minimise_peak(graph, options, competing_orders)
-    sharing = None if may_share is None else tuple(sorted(may_share))
-    storage: Storage = None
+    return put_together(graph, schedule, storage_of(graph, schedule, options, may_share), options, may_share)
+
+
+def storage_of(graph: Graph, schedule: Schedule, options: PlanOptions, may_share: Optional[Collection[int]] = None) -> Storage:
+    """The storage that the options ask for, for the order of this schedule."""
     if options.storage == "share":
-        storage = share_cells(graph, schedule.order, sharing)
-    elif options.storage == "arena":
-        storage = pack_graph(graph, schedule.order, options.alignment, sharing)
-    return Plan(graph, schedule, storage, replace(options, progress=None), sharing)
+        return share_cells(graph, schedule.order, may_share)
+    if options.storage == "arena":
+        return pack_graph(graph, schedule.order, options.alignment, may_share)
+    return None
+
+
+def put_together(graph: Graph, schedule: Schedule, storage: Storage, options: PlanOptions, may_share: Optional[Collection[int]] = None) -> Plan:
+    """The one way to a Plan. Its options name the storage that it has, which can be less than was asked for."""
+    kind = "share" if isinstance(storage, Slots) else "arena" if isinstance(storage, Arena) else "off"
+    sharing = None if may_share is None else tuple(sorted(may_share))
+    return Plan(graph, schedule, storage, replace(options, storage=kind, progress=None), sharing)
 
 
 def along(schedule: Schedule, graph: Graph, order: Sequence[int], method: str = "", reason: str = "") -> Schedule:

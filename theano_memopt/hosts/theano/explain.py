@@ -40,7 +40,7 @@ from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
-from theano_memopt.planner.plan import Plan, along
+from theano_memopt.planner.plan import Plan, along, put_together
 from theano_memopt.planner.slots import Slots
 from theano_memopt.progress import progress_of
 from theano_memopt.report.comparison import occupied
@@ -175,11 +175,10 @@ class _Subject:
         spans = lives(graph, schedule.order)
         reserved = self.reserved(sized, schedule)
         storage = reserved[0].storage
-        options = replace(self.annotation.options, storage="off" if storage is None else "arena" if isinstance(storage, Arena) else "share")
         sharing = self.feature.sharing
         if isinstance(storage, Arena):
             sharing = tuple(b for b, offset in enumerate(storage.offsets) if offset is not None)
-        plan = Plan(graph, schedule, storage, options, sharing)
+        plan = put_together(graph, schedule, storage, self.annotation.options, sharing)
         return PrintableReport(
             self.name,
             plan,

@@ -27,7 +27,7 @@ from theano.gof import toolbox
 
 from theano_memopt.hosts.theano.install.flags import Settings, storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation, Declined, annotate, reordered
-from theano_memopt.planner.plan import Plan
+from theano_memopt.planner.plan import Plan, put_together
 
 _logger = logging.getLogger("theano.mem_reuse")
 
@@ -166,7 +166,7 @@ class MemReuse(toolbox.Feature):
         true = None if self.true_plan is None else self.true_plan()
         if true is not None:
             return true
-        return Plan(found.reading.graph, found.schedule, self.storage, found.options, self.sharing)
+        return put_together(found.reading.graph, found.schedule, self.storage, found.options, self.sharing)
 
 
 def feature_of(fgraph: Any) -> Optional[MemReuse]:

@@ -37,7 +37,7 @@ from theano_memopt.hosts.theano.run.arena.trial import Trial
 from theano_memopt.hosts.theano.run.arena.worthwhile import too_little
 from theano_memopt.hosts.theano.run.machines import Cell, Order
 from theano_memopt.planner.exact import minimise_peak
-from theano_memopt.planner.plan import Plan, along
+from theano_memopt.planner.plan import Plan, along, put_together
 
 SIGNATURES = 64
 """Fittings that are kept; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
@@ -434,12 +434,12 @@ class ArenaVM:
         if fitting is None or planner is None:
             return None
         graph = planner.graph.resized(fitting.sizes)
-        options = replace(planner.annotation.options, storage="arena", alignment=ALIGNMENT)
+        options = replace(planner.annotation.options, alignment=ALIGNMENT)
         schedule = along(minimise_peak(graph, options, [("order in use", fitting.order)]), graph, fitting.order)
         offsets: List[Optional[int]] = [None] * len(graph.buffers)
         for b, offset in zip(fitting.buffers, fitting.arena.offsets):
             offsets[b] = offset
-        return Plan(graph, schedule, replace(fitting.arena, offsets=tuple(offsets)), options, fitting.buffers)
+        return put_together(graph, schedule, replace(fitting.arena, offsets=tuple(offsets)), options, fitting.buffers)
 
     def kept_outside(self) -> FrozenSet[int]:
         """Buffers without a place whose arrays stay in their cells after a call."""
