@@ -84,7 +84,7 @@ def measure(family: str, wanted: int, mode: str, per_step: float) -> Row:
     schedule, competing = plan.schedule, dict(plan.schedule.competing)
     for name, peak in (("toposort", competing["toposort"]), ("CVM", competing["cvm"]), ("ours", schedule.peak)):
         row[f"{name} / floor"] = peak / schedule.floor
-    return {**row, "": "proven" if schedule.proven else "open"}
+    return {**row, "": ("proven" if schedule.proven else "open") + (" at assumed sizes" if plan.sizes == "assumed" else "")}
 
 
 def planning_on_a_usual_stack() -> ContextManager[Any]:

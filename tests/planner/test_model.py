@@ -129,3 +129,13 @@ def test_a_resized_graph_is_the_one_built_with_those_sizes(graph: Graph, factor:
 def test_a_graph_takes_no_sizes_that_do_not_fit(sizes: Any) -> None:
     with pytest.raises(ValueError, match="0 bytes or more"):
         worked_example().resized(sizes)
+
+
+def test_assumed_sizes_are_said_in_the_json_and_go_with_the_words_about_them() -> None:
+    graph = dataclasses.replace(worked_example(), sizes_from="guessed", sizes_assumed=True)
+    data = graph_to_json(graph)
+    assert data["sizes_assumed"] is True and graph_from_json(data) == graph and "sizes_assumed" not in graph_to_json(worked_example())
+    sizes = [b.size for b in graph.buffers]
+    assert graph.resized(sizes).sizes_assumed and not graph.resized(sizes, "the last call").sizes_assumed
+    with pytest.raises(GraphError, match="sizes_assumed"):
+        graph_from_json({**data, "sizes_assumed": "no"})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Tuple
+import re
+from types import SimpleNamespace
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
@@ -19,10 +21,12 @@ from theano_memopt.hosts.theano.explain import BadUse
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.planner.arena import check_arena
-from theano_memopt.planner.certificate import check_certificate
-from theano_memopt.planner.plan import check_plan, plan_from_json
+from theano_memopt.planner.certificate import Rejected, check_certificate
+from theano_memopt.planner.plan import check_plan, plan_from_json, plan_to_json
 from theano_memopt.planner.slots import Slots, check_slots
+from theano_memopt.report import run_table
 from theano_memopt.report.json_form import report_to_json
+from theano_memopt.report.page import page_data
 
 SIZE = 4
 PYTHON_OBJECTS = 16 * 1024
@@ -301,3 +305,69 @@ def test_profile_wants_arrays() -> None:
     model, function = compiled("logreg")
     with pytest.raises(BadUse, match="needs arrays"):
         theano_memopt.profile(function, *(data.shape for data in model.batch))
+
+
+# --- sizes that are assumed ------------------------------------------------------------------------------------------
+
+
+def _of_two_products(x: Any, **flags: Any) -> Any:
+    y = tt.exp(tt.dot(x, x))
+    return theano.function([x], tt.dot(y, y.T).sum(), mode=with_pass(**flags))
+
+
+def _claims(report: Any) -> List[str]:
+    """All places where a report says how low a peak can go."""
+    table = run_table.of_rows([SimpleNamespace(name="f", inside="", calls=1, seconds=0.0, report=report, why="")])
+    lines = [line for line in f"{report}\n{table}".splitlines() if re.search("proven|certified|least", line)]
+    assert len(lines) >= 4, lines  # verdict, minimum, row and total
+    return [report.verdict, report.gap, page_data(report)["verdict"], *lines]
+
+
+@pytest.mark.quick
+def test_what_is_planned_at_assumed_sizes_says_so_beside_each_claim() -> None:
+    report = theano_memopt.explain(_of_two_products(tt.matrix("x")))
+    assert report.least is not None and "mem_reuse.default_dim" in report.graph.sizes_from
+    assert all("at assumed sizes" in claim for claim in _claims(report))
+    assert page_data(report)["atSizes"] == " at assumed sizes" and "sizes, some of them assumed: " in str(report)
+    data = report_to_json(report)
+    assert (data["sizes"], data["plan"]["sizes"]) == ("assumed", "assumed")
+    assert plan_from_json(data["plan"]).sizes == "assumed"
+
+
+@pytest.mark.parametrize("how", ["hint", "arrays", "shape", "shared"])
+@pytest.mark.quick
+def test_at_known_sizes_a_proof_is_just_a_proof(how: str) -> None:
+    x = tt.matrix("x")
+    if how == "hint":
+        report = theano_memopt.explain(_of_two_products(theano_memopt.hint(x, (7, 7))))
+    elif how == "shared":
+        w = theano.shared(floats(7, 7), name="w")
+        report = theano_memopt.explain(theano.function([], tt.exp(tt.dot(w, w)).sum(), mode=with_pass()))
+    else:
+        report = theano_memopt.explain(_of_two_products(x), floats(7, 7) if how == "arrays" else (7, 7))
+    assert not any("assumed" in claim for claim in [*_claims(report), str(report)])
+    data = report_to_json(report)
+    assert (data["sizes"], data["plan"]["sizes"], page_data(report)["atSizes"]) == ("given", "given", "")
+
+
+@pytest.mark.quick
+def test_one_unknown_length_is_enough() -> None:
+    x = theano_memopt.hint(tt.matrix("x"), (7, None))
+    report = theano_memopt.explain(theano.function([x], tt.exp(tt.dot(x.T, x)).sum(), mode=with_pass()))
+    assert all("at assumed sizes" in claim for claim in _claims(report))
+
+
+def test_after_a_call_with_an_arena_the_plan_is_at_true_sizes() -> None:
+    function = _of_two_products(tt.matrix("x"), storage="arena")
+    assert theano_memopt.plan_of(function).sizes == "assumed"
+    for _ in range(3):
+        function(floats(7, 7))
+    plan = theano_memopt.plan_of(function)
+    assert (plan.sizes, plan.graph.sizes_from) == ("given", "the last call")
+
+
+@pytest.mark.quick
+def test_a_plan_that_contradicts_its_graph_about_the_sizes_is_refused() -> None:
+    data = plan_to_json(theano_memopt.plan_of(_of_two_products(tt.matrix("x"))))
+    with pytest.raises(Rejected, match="assumed"):
+        plan_from_json({**data, "sizes": "given"})

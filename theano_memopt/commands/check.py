@@ -50,7 +50,8 @@ def _check_result(graph_path: str, result_path: str) -> int:
             raise BadInput(f"{result_path}: is not a result of `order`: {in_words(no)}") from None
         return _reject(result_path, no)
     proven = isinstance(schedule.certificate, certificate.Proven)
-    _accept(result_path, f"peak {schedule.peak:,} bytes, " + ("proven least" if proven else f"open, floor {schedule.floor:,}"))
+    at = " at assumed sizes" if graph.sizes_assumed else ""
+    _accept(result_path, f"peak {schedule.peak:,} bytes, " + (f"proven least{at}" if proven else f"open, floor {schedule.floor:,}"))
     return DONE
 
 

@@ -148,7 +148,7 @@ def _table(shown: Sequence[Shown]) -> str:
     for name in ("peak: stock", "ours", "", "certified minimum", "reserved: stock", "ours", "", "ms: stock", "ours", "loss differs"):
         table.add_column(name, justify="right", no_wrap=True)
     for s in shown:
-        least = in_bytes(s.report.floor) + (", proven" if s.report.least is not None else f", {s.report.gap}")
+        least = in_bytes(s.report.floor) + (f", proven{s.report.at_sizes}" if s.report.least is not None else f", {s.report.gap}")
         table.add_row(
             s.name,
             in_bytes(s.stock.peak),

@@ -60,12 +60,12 @@ def print_schedule(source: str, graph: Graph, schedule: certificate.Schedule) ->
         table.add_row(Text(name), f"{peak:,}", above(peak, schedule.floor), style="bold" if name.startswith("chosen: ") else "")
     table.add_row("floor: no order needs less", f"{schedule.floor:,}", "")
     console.print(table)
-    verdict = schedule.certificate
+    verdict, at = schedule.certificate, " at assumed sizes" if graph.sizes_assumed else ""
     if isinstance(verdict, certificate.Proven):
-        console.print(Text(f"Proven: no order of these tasks has a lower peak. {verdict.proof.describe()}"))
+        console.print(Text(f"Proven{at}: no order of these tasks has a lower peak. {verdict.proof.describe()}"))
     else:
         console.print(
-            Text(f"Open: at most {above(schedule.peak, verdict.floor)} above the least possible. {verdict.reason}. {verdict.proof.describe()}")
+            Text(f"Open{at}: at most {above(schedule.peak, verdict.floor)} above the least possible. {verdict.reason}. {verdict.proof.describe()}")
         )
     step = schedule.timeline.peak_step
     if schedule.order:

@@ -66,6 +66,8 @@ class Graph:
     buffers: Tuple[Buffer, ...]
     sizes_from: str = "given"
     """Where the sizes came from, in words."""
+    sizes_assumed: bool = False
+    """Is any of them a mere assumption? Then a proof about this graph holds at the assumed sizes only."""
     _order: Tuple[int, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
@@ -98,17 +100,21 @@ class Graph:
         """For each task the bytes that it allocates."""
         return tuple(sum(self.buffers[b].size for b in task.writes) for task in self.tasks)
 
-    def resized(self, sizes: Sequence[int], sizes_from: Optional[str] = None) -> Graph:
-        """The same graph with other sizes, one per buffer. What does not depend on sizes is not found or checked anew."""
+    def resized(self, sizes: Sequence[int], sizes_from: Optional[str] = None, sizes_assumed: bool = False) -> Graph:
+        """The same graph with other sizes, one per buffer. What does not depend on sizes is not found or checked anew.
+
+        Without `sizes_from` nothing is said of the new sizes: the words of the old ones stay.
+        """
         if any(size < 0 for size in sizes) or len(sizes) != len(self.buffers):
             raise ValueError(f"a graph of {len(self.buffers)} buffers needs as many sizes of 0 bytes or more, not {list(sizes)}")
         other = object.__new__(Graph)
-        for name in ("tasks", "sizes_from", "_order", "predecessors", "successors"):
+        for name in ("tasks", "sizes_from", "sizes_assumed", "_order", "predecessors", "successors"):
             object.__setattr__(other, name, getattr(self, name))
         buffers = [b if b.size == size else Buffer(size, b.kind, b.producer, b.readers, b.pinned, b.label) for b, size in zip(self.buffers, sizes)]
         object.__setattr__(other, "buffers", tuple(buffers))
         if sizes_from is not None:
             object.__setattr__(other, "sizes_from", sizes_from)
+            object.__setattr__(other, "sizes_assumed", sizes_assumed)
         return other
 
     def is_legal(self, order: Sequence[int]) -> bool:
@@ -194,7 +200,10 @@ def graph_from_json(data: Any, sizes_from: str = "given") -> Graph:
     kept = set(_lookup(data, "keep", None, buffer_index, "buffer"))
     buffers = tuple(Buffer(sizes[b], _kind(row, b), producer.get(b), tuple(readers[b]), b in kept, row["name"]) for b, row in enumerate(rows))
     tasks = tuple(Task(reads[t], writes[t], after[t], row["name"]) for t, row in enumerate(task_rows))
-    return Graph(tasks, buffers, str(data.get("sizes_from", sizes_from)))
+    assumed = data.get("sizes_assumed", False)
+    if not isinstance(assumed, bool):
+        raise GraphError("bad-form", "sizes_assumed", "sizes_assumed is true or false")
+    return Graph(tasks, buffers, str(data.get("sizes_from", sizes_from)), assumed)
 
 
 def graph_to_json(graph: Graph) -> Dict[str, Any]:
@@ -205,6 +214,7 @@ def graph_to_json(graph: Graph) -> Dict[str, Any]:
 
     return {
         "sizes_from": graph.sizes_from,
+        **({"sizes_assumed": True} if graph.sizes_assumed else {}),
         "buffers": [{"name": b.label, "bytes": b.size, "kind": b.kind} for b in graph.buffers],
         "tasks": [
             {

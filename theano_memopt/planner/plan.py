@@ -40,6 +40,11 @@ class Plan:
     """The buffers that were allowed to share storage or to lie in the arena; None means all."""
 
     @property
+    def sizes(self) -> str:
+        """`assumed` if any size is a mere assumption: peak, floor and proof then hold at the assumed sizes. Else `given`."""
+        return "assumed" if self.graph.sizes_assumed else "given"
+
+    @property
     def reserved_bytes(self) -> int:
         """Bytes of storage set aside for buffers: of all cells, or of the arena; without either, of every buffer."""
         if isinstance(self.storage, Slots):
@@ -100,6 +105,7 @@ def check_plan(plan: Plan) -> None:
 
 def plan_to_json(plan: Plan) -> Dict[str, Any]:
     return {
+        "sizes": plan.sizes,
         "graph": graph_to_json(plan.graph),
         "schedule": schedule_to_json(plan.graph, plan.schedule),
         "storage": _storage_to_json(plan.storage),
@@ -120,11 +126,15 @@ def plan_from_json(data: Any) -> Plan:
         schedule = schedule_from_json(graph, data["schedule"])
         names = {buffer.label: b for b, buffer in enumerate(graph.buffers)}
         sharing = None if data["may_share"] is None else tuple(names[name] for name in data["may_share"])
-        return Plan(graph, schedule, _storage_from_json(data["storage"]), PlanOptions(**data["options"]), sharing)
+        plan = Plan(graph, schedule, _storage_from_json(data["storage"]), PlanOptions(**data["options"]), sharing)
+        said = data.get("sizes", plan.sizes)
     except KeyError as missing:
         raise Rejected("bad-form", f"{missing} is missing from the plan, or names nothing in its graph") from None
     except (TypeError, AttributeError) as wrong:
         raise Rejected("bad-form", f"this is not a plan: {wrong}") from None
+    if said != plan.sizes:
+        raise Rejected("bad-form", f"the plan says that its sizes are {said!r}, its graph that they are {plan.sizes}")
+    return plan
 
 
 def _storage_to_json(storage: Storage) -> Optional[Dict[str, Any]]:

@@ -22,6 +22,7 @@ def report_to_json(report: Report) -> Dict[str, Any]:
         "least_bytes": report.least,
         "best_known_peak_bytes": report.peak if report.best is None else report.best.peak,
         "verdict": report.verdict,
+        "sizes": report.plan.sizes,
         "reserved": [{"setting": r.setting, "bytes": r.bytes, "without_plan_bytes": r.without, "meaning": r.meaning} for r in report.reserved],
         "peak_task": graph.tasks[report.order[report.peak_step]].label if report.order else None,
         "alive_at_peak": [_variable(report, b) for b in report.alive_at_peak],

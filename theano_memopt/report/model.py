@@ -128,21 +128,27 @@ class Report:
         return self.floor if self.peak == self.floor or (self.best is not None and self.best.proven) else None
 
     @property
+    def at_sizes(self) -> str:
+        """To be said beside every claim about the least peak: empty where the sizes are known."""
+        return " at assumed sizes" if self.graph.sizes_assumed else ""
+
+    @property
     def verdict(self) -> str:
         """The certificate in a sentence."""
         proof = self.plan.schedule.certificate.proof.describe()
         if self.peak == self.floor:
-            return f"proven least: {proof}"
+            return f"proven least{self.at_sizes}: {proof}"
         above = gap_in_words(self.peak, self.floor)
         why = getattr(self.plan.schedule.certificate, "reason", "")
         if self.least is not None:
-            return f"{above} above the least possible, which is certified: {proof}"
-        return f"open, at most {above} above the least possible{': ' + why if why else ''}; floor: {proof}"
+            return f"{above} above the least possible{self.at_sizes}, which is certified: {proof}"
+        return f"open, at most {above} above the least possible{self.at_sizes}{': ' + why if why else ''}; floor: {proof}"
 
     @property
     def gap(self) -> str:
         above = gap_in_words(self.peak, self.floor)
-        return "proven" if self.peak == self.floor else f"open, within {above}" if self.least is None else f"{above} above the least"
+        said = "proven" if self.peak == self.floor else f"open, within {above}" if self.least is None else f"{above} above the least"
+        return said + self.at_sizes
 
     def peak_of(self, name: str) -> int:
         return {n: t.peak for n, t in self.host_timelines}[name]

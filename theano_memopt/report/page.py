@@ -55,6 +55,7 @@ def page_data(report: Report) -> Dict[str, Any]:
         "hostPeak": report.host_peak,
         "floor": report.floor,
         "proven": report.least is not None,
+        "atSizes": report.at_sizes,
         "verdict": report.verdict,
         "sizesFrom": graph.sizes_from,
         "owners": list(report.owners),

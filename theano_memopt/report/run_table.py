@@ -68,7 +68,8 @@ def _total(rows: Sequence[Row]) -> List[str]:
     proven = sum(r.least is not None for r in reports)
     reserved = max((r.reserved[0].bytes for r in reports if r.reserved), default=0)
     outer = [row for row in rows if not row.inside]
-    words = f"{proven} of {len(reports)} proven"
+    assumed = sum(r.least is not None and r.graph.sizes_assumed for r in reports)
+    words = f"{proven} of {len(reports)} proven" + (f", {assumed} at assumed sizes" if assumed else "")
     return [*(f"{peak:,}" for peak in peaks), words, f"{reserved:,}", f"{sum(r.calls for r in outer):,}", f"{sum(r.seconds for r in outer):.2f} s"]
 
 

@@ -27,7 +27,7 @@ def of_report(report: Report) -> str:
     graph = report.graph
     parts: List[RenderableType] = [
         Text(f"{report.name}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables of {in_bytes(total(graph))} in all"),
-        Text(f"sizes: {graph.sizes_from}"),
+        Text(f"sizes{', some of them assumed' if graph.sizes_assumed else ''}: {graph.sizes_from}"),
         Text(""),
         _peaks(report),
         Text(f"\n{_sentence(report.verdict)}"),
@@ -57,9 +57,9 @@ def _peaks(report: Report) -> Table:
     method = report.plan.schedule.method
     table.add_row(Text(f"in force: {method}"), f"{report.peak:,}", in_bytes(report.peak), _above(report.peak, report.floor), style="bold")
     if report.least is not None:
-        table.add_row("certified minimum over all valid orders", f"{report.least:,}", in_bytes(report.least), "")
+        table.add_row(f"certified minimum over all valid orders{report.at_sizes}", f"{report.least:,}", in_bytes(report.least), "")
     else:
-        table.add_row("floor: no order needs less; what lies between is open", f"{report.floor:,}", in_bytes(report.floor), "")
+        table.add_row(f"floor: no order needs less{report.at_sizes}; what lies between is open", f"{report.floor:,}", in_bytes(report.floor), "")
     return table
 
 

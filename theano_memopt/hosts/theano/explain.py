@@ -137,7 +137,8 @@ class _Subject:
         if not arguments:
             return Sized(self.reading.graph, self.reading.cautious, shapes)
         rows = [sizes.bytes(root)[GUESS] for root in self.reading.roots]
-        return Sized(self.reading.graph.resized(rows, sizes.sources()), self.reading.cautious.resized(rows, sizes.sources()), shapes)
+        graph, cautious = (g.resized(rows, sizes.sources(), sizes.has_free) for g in (self.reading.graph, self.reading.cautious))
+        return Sized(graph, cautious, shapes)
 
     def sizes(self, arguments: Sequence[Any]) -> Sizes:
         given = self.match(arguments) if arguments else {}

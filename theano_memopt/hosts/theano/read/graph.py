@@ -76,8 +76,8 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     kinds = [sizes.kind(root) if isinstance(root.type, tensor.TensorType) else str(root.type) for root in roots]
     guessed = [row[GUESS] for row in rows]
 
-    graph = graph_of(nodes, foreseen, demands, guessed, kinds, _is_kept, sizes.sources())
-    careful = graph_of(nodes, cautious, demands, guessed, kinds, _is_kept, sizes.sources()) if copying else graph
+    graph = graph_of(nodes, foreseen, demands, guessed, kinds, _is_kept, sizes.sources(), sizes.has_free)
+    careful = graph_of(nodes, cautious, demands, guessed, kinds, _is_kept, sizes.sources(), sizes.has_free) if copying else graph
     doubtful = frozenset(
         b for b, (one, two) in enumerate(zip(graph.buffers, careful.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
@@ -104,6 +104,7 @@ def graph_of(
     kinds: Sequence[str],
     is_kept: Callable[[Any], bool],
     sizes_from: str,
+    sizes_assumed: bool = False,
 ) -> Graph:
     """Tasks and buffers for these nodes. `demands`: node -> nodes that run before it beside those that it reads; `sizes` and `kinds`
     of each buffer; `is_kept`: does this variable stay to the end of the call?"""
@@ -123,7 +124,7 @@ def graph_of(
         Buffer(sizes[b], kinds[b], index[root.owner], tuple(readers[b]), b in kept, label_of(index[root.owner], root))
         for b, root in enumerate(aliases.roots)
     ]
-    return Graph(tuple(tasks), tuple(buffers), sizes_from)
+    return Graph(tuple(tasks), tuple(buffers), sizes_from, sizes_assumed)
 
 
 def certain_nodes(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]]) -> FrozenSet[Any]:

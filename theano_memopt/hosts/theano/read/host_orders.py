@@ -1,7 +1,8 @@
 """The orders in which Theano's own machines would run a graph.
 
-toposort    the C and Python loops, and the Python stack machine in effect
-cvm         the C virtual machine, which goes depth first from the outputs
+Words
+    toposort    the order of `fgraph.toposort()`, which the linkers without lazy evaluation run
+    cvm         the order of the C virtual machine, which goes depth first from the outputs
 """
 
 from __future__ import annotations

@@ -433,7 +433,7 @@ class ArenaVM:
         fitting, planner = self.fitting, self.planner
         if fitting is None or planner is None:
             return None
-        graph = planner.graph.resized(fitting.sizes)
+        graph = planner.graph.resized(fitting.sizes, "the last call")
         options = replace(planner.annotation.options, alignment=ALIGNMENT)
         schedule = along(minimise_peak(graph, options, [("order in use", fitting.order)]), graph, fitting.order)
         offsets: List[Optional[int]] = [None] * len(graph.buffers)
