@@ -1,7 +1,7 @@
 """The orders in which Theano's own machines would run a graph.
 
 Words
-    toposort    the order of `fgraph.toposort()`, which the linkers without lazy evaluation run
+    toposort    the order of `fgraph.toposort()`, which every machine but the CVM follows
     cvm         the order of the C virtual machine, which goes depth first from the outputs
 """
 
