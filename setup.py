@@ -67,7 +67,7 @@ def read(name):
 setup(
     name="theano-memopt",
     version="0.1.0",
-    description="Less memory for compiled Theano functions: an order and storage that are never worse than Theano's own in the plan, and a proof or a floor for the peak",
+    description="Less memory for compiled Theano functions, with a proof or a floor for how low the peak could go",
     long_description=read("README.md"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
