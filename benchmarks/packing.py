@@ -15,14 +15,13 @@ points and the same on every machine; `--seconds` is a cap for slow ones. Second
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
+from benchmarks.tables import save
 from theano_memopt.options import PackOptions
 from theano_memopt.planner import placing
 from theano_memopt.planner.arena import Packing, check_arena, check_packing, pack, pack_graph
@@ -102,14 +101,7 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
 
 
 def write_csv(path: Path, tables: Dict[str, List[Row]]) -> None:
-    rows = [{"table": name, **row} for name, table in tables.items() for row in table]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    with unfinished.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(str(unfinished), str(path))
+    save([{"table": name, **row} for name, table in tables.items() for row in table], path)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

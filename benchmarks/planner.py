@@ -20,7 +20,6 @@ then 1: a peak above a known or a simple order, a mismatch with an oracle, a cer
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import select
@@ -39,6 +38,7 @@ from rich.table import Table
 from benchmarks import improved_rule, simple_rules
 from benchmarks import packing as packs
 from benchmarks.families import FAMILIES, SIZES, SIZES_OF, make_graph, small_graph
+from benchmarks.tables import save
 from tests import oracles
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.arena import check_arena, pack_graph
@@ -81,13 +81,7 @@ class Book:
 
     def add(self, table: str, row: Dict[str, Any]) -> None:
         self.rows.append({"table": table, **row})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_name(f".unfinished-{self.path.name}")
-        with unfinished.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, list(dict.fromkeys(key for one in self.rows for key in one)), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(str(unfinished), str(self.path))
+        save(self.rows, self.path)
 
     def of(self, table: str) -> List[Dict[str, Any]]:
         return [row for row in self.rows if row["table"] == table]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
+
+from theano_memopt import files
 
 Row = Dict[str, Any]
 
@@ -30,8 +33,10 @@ def shown(value: Any) -> str:
 
 
 def save(rows: Sequence[Row], path: Path) -> None:
+    """As CSV, the whole file or nothing. A row need not have every column."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(dict.fromkeys(column for row in rows for column in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_whole(str(path), stream.getvalue())
