@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import importlib.util
 import json
 import os
 import runpy
 import sys
 import tracemalloc
+import types
 
 import numpy as np
 
@@ -30,12 +32,12 @@ def main():
     stock = sys.argv[1] == "--stock"
     file, script, *arguments = sys.argv[1 + stock :]
     if stock:
-        compat = _repairs()
-        compat.prepare()
+        environment, patches = _repairs()
+        environment.prepare()
     import theano
 
     if stock:
-        compat.repair()
+        patches.wrap(patches.REPAIRS)
     measured = []
     _watch(theano.compile.function_module.Function, measured)
     sys.argv = [script, *arguments]
@@ -48,13 +50,11 @@ def main():
 
 
 def _repairs():
-    """The module of repairs alone, from its file: its package would register the pass."""
-    package = importlib.util.find_spec(PACKAGE)
-    path = os.path.join(package.submodule_search_locations[0], "hosts", "theano", "install", "environment.py")
-    spec = importlib.util.spec_from_file_location("repairs", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The modules that make Theano run here, from their folder alone: their package would register the pass."""
+    found = importlib.util.find_spec(PACKAGE)
+    host = sys.modules["stock"] = types.ModuleType("stock")
+    host.__path__ = [os.path.join(found.submodule_search_locations[0], "hosts", "theano")]
+    return importlib.import_module("stock.install.environment"), importlib.import_module("stock.install.patches")
 
 
 def _watch(function_class, measured):

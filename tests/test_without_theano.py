@@ -11,7 +11,7 @@ import pytest
 
 import theano_memopt
 from theano_memopt.commands.menu import main
-from theano_memopt.hosts.theano.install import environment as compat
+from theano_memopt.hosts.theano.install import environment
 
 EXTRA = 'pip install "theano-memopt[theano]"'
 missing = pytest.mark.skipif(importlib.util.find_spec("theano") is not None, reason="Theano is installed")
@@ -20,7 +20,7 @@ missing = pytest.mark.skipif(importlib.util.find_spec("theano") is not None, rea
 @pytest.fixture
 def no_theano(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a Python that could have it."""
-    monkeypatch.setattr(compat, "theano_is_there", lambda: False)
+    monkeypatch.setattr(environment, "theano_is_there", lambda: False)
     monkeypatch.setattr(sys, "version_info", (3, 11, 0, "final", 0))
 
 

@@ -19,8 +19,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, List
 
-from theano_memopt.hosts.theano.install import environment as compat
-from theano_memopt.hosts.theano.install import import_hook as on_import
+from theano_memopt.hosts.theano.install import environment, import_hook
 
 _PUBLIC = {
     "mode": "theano_memopt.hosts.theano.optimize.optimizer",
@@ -40,8 +39,8 @@ _PUBLIC = {
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not compat.theano_is_there():
-        raise ImportError(f"theano_memopt.{name}: {compat.NO_THEANO}", name="theano")
+    if not environment.theano_is_there():
+        raise ImportError(f"theano_memopt.{name}: {environment.NO_THEANO}", name="theano")
     if not _PUBLIC[name].endswith(".blas"):  # which imports Theano by itself, and keeps it from complaining that there is no BLAS
         importlib.import_module("theano")  # through the watcher, so that everything is registered
     return getattr(importlib.import_module(_PUBLIC[name]), name)
@@ -51,4 +50,4 @@ def __dir__() -> List[str]:
     return sorted(set(globals()) | set(_PUBLIC))
 
 
-on_import.watch()
+import_hook.install()

@@ -10,6 +10,7 @@ import theano_memopt
 from tests.theano.both import annotation, models, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
+from theano_memopt.hosts.theano.measure.twins import twin
 
 PYTHON_OBJECTS = 16 * 1024
 """What the interpreter itself allocates during a call: argument lists, array headers."""
@@ -89,12 +90,17 @@ def test_tenants_lie_at_the_same_address() -> None:
     """Reuse as the thunks see it: the data pointers of two tenants of one cell are equal."""
     model, function = _compiled("mlp", with_pass("cvm_nogc"))
     seen = {}
-    with probe.noting_thunks([], after=lambda node, thunk: seen.update({v: cell[0].ctypes.data for v, cell in zip(node.outputs, thunk.outputs)})):
-        twin = probe._twin(function)
-    twin(*model.batch)
-    twin(*model.batch)
+
+    def around(node: Any, thunk: Any) -> Any:
+        asked_for = thunk()
+        seen.update({v: cell[0].ctypes.data for v, cell in zip(node.outputs, thunk.outputs)})
+        return asked_for
+
+    watched = twin(function, around)
+    watched(*model.batch)
+    watched(*model.batch)
     cells = {}
-    for v, cell in twin.fn.storage_map.items():
+    for v, cell in watched.fn.storage_map.items():
         if v in seen and v.owner is not None:
             cells.setdefault(id(cell), set()).add(v)
     together = [group for group in cells.values() if len(group) > 1]

@@ -14,6 +14,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 import theano_memopt
 from tests.theano.both import annotation, floats, models, with_pass
 from theano_memopt import demo_models
+from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize import annotate
 from theano_memopt.hosts.theano.read.assumed_sizes import SCENARIOS, Sizes
 from theano_memopt.hosts.theano.read.host_orders import cvm_order
@@ -23,18 +24,16 @@ from theano_memopt.planner.liveness import timeline
 
 def _true_bytes(function: Any, *arguments: Any) -> dict:
     """What lies in every buffer's root after its task ran."""
-    from theano_memopt.hosts.theano.measure import memory as probe
-
     seen: dict = {}
 
-    def after(node: Any, thunk: Any) -> None:
+    def around(node: Any, thunk: Any) -> Any:
+        asked_for = thunk()
         for v, cell in zip(node.outputs, thunk.outputs):
             if isinstance(cell[0], np.ndarray):
                 seen[v] = cell[0].nbytes
+        return asked_for
 
-    with probe.noting_thunks([], after=after):
-        twin = probe._twin(function)
-    twin(*arguments)
+    twin(function, around)(*arguments)
     return seen
 
 

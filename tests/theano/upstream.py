@@ -106,10 +106,10 @@ def _plugin(start: str) -> str:
     return (
         "import importlib.util, sys\n"
         "sys.modules['theano_memopt'] = None\n"  # whatever would import it fails: stock is stock
-        f"spec = importlib.util.spec_from_file_location('compat', {str(path)!r})\n"
-        "compat = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(compat)\n"
-        "compat.prepare()\n"
+        f"spec = importlib.util.spec_from_file_location('environment', {str(path)!r})\n"
+        "environment = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(environment)\n"
+        "environment.prepare()\n"
     )
 
 

@@ -7,9 +7,7 @@ import math
 import sys
 from typing import Optional
 
-from theano_memopt.hosts.theano.install import blas
-from theano_memopt.hosts.theano.install import environment as compat
-from theano_memopt.hosts.theano.install import import_hook as on_import
+from theano_memopt.hosts.theano.install import blas, environment, import_hook
 from theano_memopt.progress import complain
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
@@ -37,8 +35,8 @@ def require_theano() -> None:
     """Theano 1.0.5 neither builds nor runs outside these versions, and it is an extra of this package."""
     if not (3, 8) <= sys.version_info[:2] < (3, 12):
         raise BadInput(f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported: Theano 1.0.5 runs on Python 3.8 to 3.11")
-    if not compat.theano_is_there():
-        raise BadInput(compat.NO_THEANO)
+    if not environment.theano_is_there():
+        raise BadInput(environment.NO_THEANO)
 
 
 def declare_blas(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +53,7 @@ def take_blas(wanted: Optional[str]) -> None:
             complain(f"--blas {wanted}: {no}")
 
     if wanted is not None:
-        on_import.then(take)
+        import_hook.when_registered(take)
 
 
 def above(peak: int, floor: int) -> str:

@@ -39,8 +39,7 @@ class RunVerb(Verb):
         parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
 
     def run(self, parsed: argparse.Namespace) -> int:
-        from theano_memopt.hosts.theano.install import blas
-        from theano_memopt.hosts.theano.install import import_hook as on_import
+        from theano_memopt.hosts.theano.install import blas, import_hook
 
         require_theano()
         code = _read_script(parsed.script)
@@ -49,17 +48,17 @@ class RunVerb(Verb):
         watched: List[Any] = []
 
         def begin() -> None:
-            from theano_memopt.hosts.theano.measure import observer as observe
+            from theano_memopt.hosts.theano.measure import observer
 
             try:
-                observe.choose(parsed.order, parsed.storage)
+                observer.choose(parsed.order, parsed.storage)
             except ValueError as trouble:
                 raise BadInput(f"--order {parsed.order} --storage {parsed.storage}: {trouble}") from None
-            watched.append(observe.Observer())
-            watched[0].install()
+            watched.append(observer.Observer())
+            watched[0].start()
 
         take_blas(parsed.blas)
-        on_import.then(begin)
+        import_hook.when_registered(begin)
         status = run_script(parsed.script, code, parsed.arguments)
         sys.stdout.flush()
         report(watched[0].finish() if watched else [], parsed.html, parsed.json, parsed.trace)

@@ -1,13 +1,13 @@
-"""A BLAS for those who have none: the OpenBLAS that comes inside SciPy's wheel.
+"""A BLAS where Theano finds none: the OpenBLAS inside SciPy's wheel.
 
     mem_reuse.blas=scipy   use_scipy_blas()   run --blas scipy      ->  blas.ldflags names that library  ->  Theano links with it
 
-Theano reads `blas.ldflags` when it compiles, so the flag may be set once Theano has been imported and nothing was compiled yet.
-Nobody has to load the library: Theano imports scipy.linalg.blas, which brings it into the process together with the Fortran
-library that it needs, so a module out of the compile cache finds both there. Which modules of the cache fit is told by the flag too.
+Theano reads `blas.ldflags` when it compiles, so the flag may be set as long as nothing was compiled. This file does not load the
+library: Theano imports scipy.linalg.blas, which loads it, with the Fortran library that it needs, so a module out of the compile cache
+finds both. The flag is part of the key of that cache: a module that was linked with another BLAS is not taken.
 
-The number of threads that OpenBLAS takes is left as it is. Off is the default: the last bits of a product differ between NumPy's library and
-SciPy's, and importing this package changes no bit.
+The number of threads of OpenBLAS stays as it is. Off is the default: the last bits of a product differ between NumPy's library and
+SciPy's, and the import of this package changes no bit.
 
 Words
     prefix    newer wheels put `scipy_` before each name that the library exports; the C code is then compiled with the names so replaced
@@ -31,7 +31,7 @@ CALLED = (
     *(kind + name for name in ("gemm_", "gemv_", "ger_", "dot_", "axpy_") for kind in "sd"),
     *(f"openblas_{verb}_num_threads" for verb in ("get", "set")),
 )
-"""What Theano's C code calls."""
+"""The functions that Theano's C code calls."""
 PREFIXES = ("", "scipy_")
 HOW = "`--blas scipy`, the flag mem_reuse.blas=scipy, or theano_memopt.use_scipy_blas() before anything is compiled"
 WARNING = "Using NumPy C-API based implementation for BLAS functions."
@@ -40,7 +40,7 @@ _logger = logging.getLogger("theano.mem_reuse")
 
 
 class BlasRefused(RuntimeError):
-    """SciPy's BLAS cannot be used. The message is one line that says why; nothing was changed."""
+    """SciPy's BLAS cannot be used. The message gives the reason in one line. Nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Library:
 
     @property
     def ldflags(self) -> str:
-        """By folder and plain name, which Theano understands: it adds the folder to where the compiled module looks."""
+        """Folder and plain name: Theano adds the folder to the places where the compiled module looks for libraries."""
         folder, file = os.path.split(self.path)
         names = [f"-D{name}={self.prefix}{name}" for name in CALLED] if self.prefix else []
         return " ".join([f"-L{folder}", f"-l{file[len('lib') : -len('.so')]}", *names])
 
 
 def use_scipy_blas() -> str:
-    """Let Theano link with SciPy's OpenBLAS from now on, and answer its path; `BlasRefused` where that cannot be."""
+    """Let Theano link with SciPy's OpenBLAS from now on. Answers its path. Raises `BlasRefused` where it cannot be used."""
     with blas_warning_comes_last():
         theano: Any = importlib.import_module("theano")
         library = scipy_library()
@@ -70,19 +70,19 @@ def use_scipy_blas() -> str:
 
 
 def obey_flag() -> None:
-    """What mem_reuse.blas asks for, right after Theano's import; where that cannot be, one line."""
+    """Do what the flag mem_reuse.blas says, right after Theano's import. Where SciPy's BLAS cannot be used, warn in one line."""
     import theano
 
     if theano.config.mem_reuse.blas == "scipy":
         try:
             use_scipy_blas()
-        except BlasRefused as no:
-            _logger.warning("mem_reuse.blas=scipy: %s", no)
+        except BlasRefused as refused:
+            _logger.warning("mem_reuse.blas=scipy: %s", refused)
 
 
 @contextlib.contextmanager
 def blas_warning_comes_last() -> Iterator[None]:
-    """While it is imported Theano warns that it has no BLAS. That waits until the end of this, and is told only if it still holds."""
+    """Theano warns during its import that it has no BLAS. The warning is held back, and given at the end if it is still true."""
     held: List[logging.LogRecord] = []
 
     def hold(record: logging.LogRecord) -> bool:
@@ -116,7 +116,7 @@ def in_words() -> str:
 
 
 def offer() -> str:
-    """One line where Theano found no BLAS and one is at hand; otherwise nothing."""
+    """One line on how to get SciPy's BLAS where Theano found none; empty where it has one, or SciPy's cannot be used."""
     if _ldflags():
         return ""
     try:
@@ -135,7 +135,7 @@ def _ldflags() -> str:
 
 
 def scipy_library() -> Library:
-    """The library inside SciPy's wheel, once it was seen to have all that is called; `BlasRefused` where there is none."""
+    """The library inside SciPy's wheel that exports all of `CALLED`. Raises `BlasRefused` where there is none."""
     scipy: Any = importlib.import_module("scipy")
     return _library_of(os.path.dirname(os.path.abspath(scipy.__file__)), sys.platform, _compiler())
 
@@ -171,9 +171,9 @@ def _exports_all(path: str, prefix: str) -> bool:
 
 
 def _refuse_a_second_blas(theano: Any) -> None:
-    """Two functions of one process whose products end in different bits would be no help to anybody."""
+    """In one process all products have the same bits: the BLAS does not change once a function was compiled."""
     kind = theano.compile.function_module.Function
-    gc.collect()  # functions are parts of circles: what nobody has any more does not count
+    gc.collect()  # a function is part of a cycle of references: one that is no longer used does not count
     found = next((thing for thing in gc.get_objects() if issubclass(type(thing), kind)), None)
     if found is not None:
         name = f" ({found.name!r})" if getattr(found, "name", None) else ""

@@ -1,6 +1,9 @@
-"""What Theano 1.0.5 needs on Python 3.8 to 3.11 with numpy 1.22 and 1.23. Each line says what breaks without it.
+"""What Theano 1.0.5 needs on Python 3.8 to 3.11 with numpy 1.22 and 1.23. Each function says what breaks without it.
 
-Nothing is touched where nothing is wrong, and this file imports Theano only in `repair`, when it is there already.
+    before `import theano`   `prepare`
+    after it                 two repairs of its functions, which install/patches.py puts there and gives reasons for
+
+Nothing is touched where nothing is wrong, and no module of Theano is imported before a repair is called.
 """
 
 from __future__ import annotations
@@ -25,20 +28,14 @@ def prepare() -> None:
     _scan_in_python()
 
 
-def repair() -> None:
-    """Right after `import theano`."""
-    _batched_dot_without_blas()
-    _variables_are_let_go()
-
-
 def _own_flags_are_known_later() -> None:
-    # The flags mem_reuse.* are declared once Theano is there, and until then it would warn of each that the user gives.
+    # The flags mem_reuse.* are declared after Theano's import. During the import it would warn of each one that the user gives.
     warnings.filterwarnings("ignore", r"Theano does not recognise this flag: mem_reuse\.", UserWarning)
 
 
 def _blas_opt_info() -> None:
-    # numpy 1.22 dropped this name; Theano reads it while it looks for a BLAS and dies with AttributeError. An empty
-    # answer makes it go on and try the libraries itself.
+    # numpy 1.22 dropped this name. Theano reads it while it looks for a BLAS, and its import ends with AttributeError. With an
+    # empty dict it goes on and tries the libraries itself.
     try:
         import numpy.distutils.__config__ as build
     except ImportError:
@@ -55,42 +52,24 @@ def _scan_in_python() -> None:
         sys.modules.setdefault("theano.scan_module.scan_perform_ext", None)  # type: ignore[arg-type]
 
 
-def _batched_dot_without_blas() -> None:
-    # Without a BLAS to link with, the C code of BatchedDot compiles and then fails to load (undefined symbol dgemm_).
-    # MethodNotDefined makes Theano take its Python implementation, which calls numpy.dot.
+def batched_dot_c_code(original: Any, op: Any, *args: Any, **kwargs: Any) -> Any:
+    """MethodNotDefined makes Theano take the Python implementation, which calls numpy.dot."""
     from theano.gof.utils import MethodNotDefined
     from theano.tensor import blas
 
-    original = blas.BatchedDot.c_code
-    if getattr(original, "needs_blas", False):
-        return
-
-    def c_code(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not blas.ldflags():
-            raise MethodNotDefined("BatchedDot has no C code without a BLAS")
-        return original(self, *args, **kwargs)
-
-    c_code.needs_blas = True  # type: ignore[attr-defined]
-    blas.BatchedDot.c_code = c_code
+    if not blas.ldflags():
+        raise MethodNotDefined("BatchedDot has no C code without a BLAS")
+    return original(op, *args, **kwargs)
 
 
-def _variables_are_let_go() -> None:
-    # Where a rewrite gives up half way (an in-place Gemm whose arguments overlap, for one), upstream forgets to stop
-    # listening for new variables. From then on every variable of the process is kept for ever, with the shared values
-    # and functions that hang on it.
+@contextlib.contextmanager
+def nodes_constructed(original: Any) -> Iterator[List[Any]]:
+    """As upstream's, and it stops listening whatever happens inside."""
     from theano.gof import graph
 
-    if getattr(graph.nodes_constructed, "always_stops", False):
-        return
-
-    @contextlib.contextmanager
-    def nodes_constructed() -> Iterator[List[Any]]:
-        new_nodes: List[Any] = []
-        graph.Variable.append_construction_observer(new_nodes.append)
-        try:
-            yield new_nodes
-        finally:
-            graph.Variable.remove_construction_observer(new_nodes.append)
-
-    nodes_constructed.always_stops = True  # type: ignore[attr-defined]
-    graph.nodes_constructed = nodes_constructed
+    new_nodes: List[Any] = []
+    graph.Variable.append_construction_observer(new_nodes.append)
+    try:
+        yield new_nodes
+    finally:
+        graph.Variable.remove_construction_observer(new_nodes.append)

@@ -1,7 +1,7 @@
-"""Registers the pass as soon as Theano is imported, by whomever, and not before: `import theano_memopt` stays cheap.
+"""Registers the pass as soon as Theano is imported, by whatever module, and not before: this file imports no Theano.
 
 import theano_memopt  ->  a finder in front of sys.meta_path
-import theano         ->  the finder steps out, compat.prepare(), Theano's own import, then register()
+import theano         ->  environment.prepare(), Theano's own import, the finder is taken out, then `_register`
 """
 
 from __future__ import annotations
@@ -13,26 +13,30 @@ import sys
 from types import ModuleType
 from typing import Any, Callable, List, Optional, Sequence
 
-from theano_memopt.hosts.theano.install import blas
-from theano_memopt.hosts.theano.install import environment as compat
+from theano_memopt.hosts.theano.install import blas, environment, patches
 
 
-def watch() -> None:
-    """Register now if Theano is there already, else when it comes. Called twice it does nothing more."""
-    if hasattr(sys.modules.get("theano"), "function"):  # a half imported Theano has none yet
+def install() -> None:
+    """Register the pass now if Theano is there already, else when it is imported. Called twice it does nothing more."""
+    if _theano_is_whole():
         _register()
-    elif not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Watcher())
+    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
 
 
-def then(callback: Callable[[], None]) -> None:
+def when_registered(callback: Callable[[], None]) -> None:
     """Call this once the pass is registered: now if it is, else as soon as Theano has been imported."""
     _waiting.append(callback)
-    if hasattr(sys.modules.get("theano"), "function"):
+    if _theano_is_whole():
         _call_waiting()
 
 
 _waiting: List[Callable[[], None]] = []
+
+
+def _theano_is_whole() -> bool:
+    """A half imported Theano has no `function` yet."""
+    return hasattr(sys.modules.get("theano"), "function")
 
 
 def _call_waiting() -> None:
@@ -41,21 +45,19 @@ def _call_waiting() -> None:
 
 
 def _register() -> None:
-    compat.prepare()
-    compat.repair()
-    from theano_memopt.hosts.theano.measure import theano_profiler as profiling
-    from theano_memopt.hosts.theano.optimize import optimizer as rewrite
-    from theano_memopt.hosts.theano.run import linker as vm
+    environment.prepare()
+    patches.wrap(patches.ALWAYS)
+    from theano_memopt.hosts.theano.optimize import optimizer, pickles
 
-    rewrite.register()
-    vm.install()
-    profiling.install()
+    optimizer.register()
+    pickles.register()
     blas.obey_flag()
     _call_waiting()
 
 
-class _Watcher(importlib.abc.MetaPathFinder):
-    """Stays until Theano has been imported: to be asked where it is (importlib.util.find_spec) is no import yet."""
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds Theano as Python would, and puts `_Loader` around its loader. It stays in sys.meta_path until Theano has been imported:
+    importlib.util.find_spec("theano") asks it too, and imports nothing."""
 
     def __init__(self) -> None:
         self.looking = False
@@ -69,16 +71,16 @@ class _Watcher(importlib.abc.MetaPathFinder):
         finally:
             self.looking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenRegister(spec.loader, self)
+            spec.loader = _Loader(spec.loader, self)
         return spec
 
 
-class _ThenRegister(importlib.abc.Loader):
+class _Loader(importlib.abc.Loader):
     """Theano's own loader, and one call after it."""
 
-    def __init__(self, loader: Any, watcher: _Watcher) -> None:
+    def __init__(self, loader: Any, finder: _Finder) -> None:
         self.loader = loader
-        self.watcher = watcher
+        self.finder = finder
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> Optional[ModuleType]:
         return self.loader.create_module(spec)
@@ -86,9 +88,9 @@ class _ThenRegister(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self.loader
-        compat.prepare()
+        environment.prepare()
         with blas.blas_warning_comes_last():
-            self.loader.exec_module(module)  # if it fails the watcher stays: a later attempt may succeed
-            if self.watcher in sys.meta_path:
-                sys.meta_path.remove(self.watcher)
+            self.loader.exec_module(module)  # if it fails the finder stays: a later attempt may succeed
+            if self.finder in sys.meta_path:
+                sys.meta_path.remove(self.finder)
             _register()

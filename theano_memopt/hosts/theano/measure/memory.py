@@ -1,13 +1,13 @@
 """Runs a compiled function and measures it: bytes by tracemalloc, tasks by recording.
 
-NumPy reports every array to tracemalloc, so the traced peak of one call is what the call really held at once, on top of
-what was there before. Python's own objects are counted too: some kilobytes per call.
+NumPy reports every array to tracemalloc, so the traced peak of one call is what the call really held at once, above what
+was held before. Python's own objects count too: some kilobytes per call.
 
 Words
     peak        most bytes held at once during a call, above those held before it
     reserved    bytes still held after a call, the result and new values of shared variables apart: with allow_gc=False the
                 intermediates
-    workspace   what an op allocates for itself while it runs
+    workspace   bytes that an op allocates while it runs and lets go before it is done
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
-from theano.gof import link, vm
 
-Hook = Callable[[Any, Any], Any]
+from theano_memopt.hosts.theano.measure.twins import twin
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def held_by_call(function: Any, *arguments: Any) -> Held:
 
 
 def shared_values(function: Any) -> Dict[int, Any]:
-    """The values in the function's inputs now, shared variables among them, by identity. While the answer lives no identity is used again."""
+    """The values in the function's inputs now, shared variables included, by id. The answer holds them, so no id is used again."""
     return {id(c.storage[0]): c.storage[0] for c in function.input_storage}
 
 
@@ -74,57 +73,18 @@ def _array_bytes() -> int:
 def recorded_order(function: Any, *arguments: Any, **keywords: Any) -> List[Any]:
     """The nodes in the order in which one call really runs them, whatever the machine.
 
-    A new machine is made over thunks that note their node: the C machine calls Python for a thunk that has no C function
-    of its own. The function itself is left as it was.
+    The C machine calls Python for a thunk that has no C function of its own.
     """
     ran: List[Any] = []
-    with noting_thunks(ran):
-        twin = _twin(function)
-    twin(*arguments, **keywords)
+
+    def around(node: Any, thunk: Any) -> Any:
+        asked_for = thunk()
+        if not asked_for:  # a lazy op that asks for more has not run yet
+            ran.append(node)
+        return asked_for
+
+    twin(function, around)(*arguments, **keywords)
     return ran
-
-
-class noting_thunks:  # noqa: N801 - used like a function
-    """While this is open, machines are made over thunks that note their node in `ran` when they have run.
-
-    `after(node, thunk)`, if given, is called then too; `around(node, thunk)` replaces the call itself.
-    """
-
-    def __init__(self, ran: List[Any], after: Optional[Hook] = None, around: Optional[Hook] = None) -> None:
-        self.ran = ran
-        self.after = after
-        self.around = around or (lambda node, thunk: thunk())
-
-    def __enter__(self) -> None:
-        self.make_vm, self.streamline = vm.VM_Linker.make_vm, link.streamline
-
-        def make_vm(linker: Any, nodes: Any, thunks: Any, *rest: Any) -> Any:
-            return self.make_vm(linker, nodes, self._noting(nodes, thunks), *rest)
-
-        def streamline(fgraph: Any, thunks: Any, order: Any, *rest: Any, **keywords: Any) -> Any:
-            return self.streamline(fgraph, self._noting(order, thunks), order, *rest, **keywords)
-
-        vm.VM_Linker.make_vm, link.streamline = make_vm, streamline
-
-    def __exit__(self, *error: Any) -> None:
-        vm.VM_Linker.make_vm, link.streamline = self.make_vm, self.streamline
-
-    def _noting(self, nodes: Sequence[Any], thunks: Sequence[Any]) -> List[Any]:
-        return [self._noted(node, thunk) for node, thunk in zip(nodes, thunks)]
-
-    def _noted(self, node: Any, thunk: Any) -> Any:
-        def run() -> Any:
-            asked_for = self.around(node, thunk)
-            if not asked_for:  # a lazy op that asks for more has not run yet
-                self.ran.append(node)
-                if self.after is not None:
-                    self.after(node, thunk)
-            return asked_for
-
-        for name in ("lazy", "inputs", "outputs"):
-            if hasattr(thunk, name):
-                setattr(run, name, getattr(thunk, name))
-        return run
 
 
 def workspaces(function: Any, *arguments: Any) -> Dict[Any, int]:
@@ -141,20 +101,14 @@ def workspaces(function: Any, *arguments: Any) -> Dict[Any, int]:
         found[node] = max(0, peak - max(before, after))
         return asked_for
 
-    with noting_thunks([], around=around):
-        twin = _twin(function)
-    twin(*arguments)
+    measured = twin(function, around)
+    measured(*arguments)
     tracemalloc.start()
     try:
-        twin(*arguments)
+        measured(*arguments)
     finally:
         tracemalloc.stop()
     return found
-
-
-def _twin(function: Any) -> Any:
-    """The same function over the same shared variables, with thunks and machine of its own."""
-    return function.maker.create([c if c.implicit else c.storage[0] for c in function.input_storage])
 
 
 def same_bits(one: Sequence[Any], other: Sequence[Any]) -> bool:

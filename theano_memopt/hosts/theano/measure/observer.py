@@ -1,15 +1,14 @@
-"""Watches what a program compiles and calls: one row per compiled function, for the report at the end of a run.
+"""Notes the functions that a program compiles and calls: one row per compiled function, for the report at the end of a run.
 
     FunctionMaker.create   ->  a row
     Function.__call__      ->  calls, time; at the first call the shapes, and with them the report
 
-The program is left alone: arguments, results and errors pass through, and nothing of it is kept alive. What goes wrong
-while a report is made is told in its row.
+The program runs as without it: arguments, results and errors pass through, and a row keeps no function alive. An error in the making
+of a report is written into its row.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import time
@@ -19,10 +18,11 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import theano
-from theano.compile import function_module
 
 import theano_memopt
 from theano_memopt.hosts.theano.explain import THEANO, explain, name_of
+from theano_memopt.hosts.theano.install import patches
+from theano_memopt.hosts.theano.optimize import making
 from theano_memopt.report.model import Report
 
 OURS = os.path.dirname(os.path.abspath(theano_memopt.__file__))
@@ -50,7 +50,7 @@ class Row:
         self.looked = True
         try:
             self.report = explain(function, *arguments)
-        except Exception as trouble:  # told in the row: a report must not end the program that it is about
+        except Exception as trouble:  # noted in the row: a report must not end the program that it describes
             self.why = f"{trouble}" if isinstance(trouble, ValueError) else f"{type(trouble).__name__}: {trouble}"
 
 
@@ -60,32 +60,10 @@ class Observer:
     def __init__(self) -> None:
         self.rows: List[Row] = []
 
-    def install(self) -> None:
-        create, call = function_module.FunctionMaker.create, function_module.Function.__call__
-        observer = self
-
-        @functools.wraps(create)
-        def created(maker: Any, *args: Any, **kwargs: Any) -> Any:
-            function = create(maker, *args, **kwargs)
-            observer.note(function)
-            return function
-
-        @functools.wraps(call)
-        def called(function: Any, *args: Any, **kwargs: Any) -> Any:
-            row = function.__dict__.get("mem_reuse_row")
-            if row is None:
-                return call(function, *args, **kwargs)
-            start = time.perf_counter()
-            try:
-                return call(function, *args, **kwargs)
-            finally:
-                row.seconds += time.perf_counter() - start
-                row.calls += 1
-                if not row.looked:
-                    row.look(given(function, args, kwargs))
-
-        function_module.FunctionMaker.create = created
-        function_module.Function.__call__ = called
+    def start(self) -> None:
+        """From now on every function that is made gets a row, and its calls are counted there."""
+        making.listeners.append(self.note)
+        patches.wrap(patches.OBSERVED)
 
     def note(self, function: Any) -> None:
         where, inside = _where()
@@ -102,15 +80,29 @@ class Observer:
         return self.rows
 
 
+def function_call(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    row = function.__dict__.get("mem_reuse_row")
+    if row is None:
+        return original(function, *args, **kwargs)
+    start = time.perf_counter()
+    try:
+        return original(function, *args, **kwargs)
+    finally:
+        row.seconds += time.perf_counter() - start
+        row.calls += 1
+        if not row.looked:
+            row.look(given(function, args, kwargs))
+
+
 def choose(order: Optional[str], storage: Optional[str]) -> None:
-    """The flags of a run; None leaves what the environment says."""
+    """Set the flags of a run; None leaves the flag as the environment has it."""
     for name, value in (("order", order), ("storage", storage)):
         if value is not None:
             setattr(theano.config.mem_reuse, name, value)
 
 
 def given(function: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[Any, ...]:
-    """The arguments of a call by position, in a form that tells shapes; () where they cannot be matched."""
+    """The arguments of a call by position, as arrays, whose shapes a report needs. They end where one cannot be matched."""
     values = list(args)
     for entry, container in list(zip(function.maker.inputs, function.input_storage))[len(args) :]:
         if container.implicit or entry.name not in kwargs:
@@ -120,7 +112,7 @@ def given(function: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple
 
 
 def _where() -> Tuple[str, str]:
-    """The place in the program that compiles, and whether Theano itself does so for a Scan."""
+    """File and line in the program that compile a function, and whether Theano compiles it for a Scan."""
     frame = sys._getframe(2)
     inside = ""
     while frame is not None:

@@ -1,14 +1,13 @@
 """`profile`: one measured call, planned beside measured.
 
-The call runs in a twin of the function, with thunks and machine of its own and over copies of the shared variables: it
-trains nothing. Some calls are made to fill caches; the last one is measured from an empty start.
+The call runs in a twin of the function over copies of the shared variables, so it trains nothing. Some calls are made to fill
+caches. The last one is measured, from an empty start.
 
     tracemalloc before a thunk | its highest | after it | before the next thunk     ->  Step
 """
 
 from __future__ import annotations
 
-import copy
 import gc
 import time
 import tracemalloc
@@ -19,7 +18,8 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from theano_memopt.hosts.theano.explain import BadUse, compiled, explain
-from theano_memopt.hosts.theano.measure.memory import kept_bytes, noting_thunks, shared_values
+from theano_memopt.hosts.theano.measure.memory import kept_bytes, shared_values
+from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.report.model import Profile, Step
 from theano_memopt.report.printable import PrintableComparison
@@ -49,43 +49,36 @@ def profile(function: Any, *arguments: Any) -> PrintableComparison:
 
 def measure(function: Any, *arguments: Any) -> Profile:
     feature = feature_of(function.maker.fgraph)
-    assert feature is not None  # explain has made sure
+    assert feature is not None  # explain raises where the pass is off
     nodes = feature.annotation(function.maker.fgraph).reading.nodes
     recorder = _Recorder({node: t for t, node in enumerate(nodes)})
-    with noting_thunks([], around=recorder.around):
-        twin = independent_twin(function)
+    measured = twin(function, recorder.around, copies_of_shared=True)
     for _ in range(WARM):
-        twin(*arguments)
-    getattr(twin.fn, "release", lambda: None)()
-    for variable, cell in twin.fn.storage_map.items():
+        measured(*arguments)
+    getattr(measured.fn, "release", lambda: None)()
+    for variable, cell in measured.fn.storage_map.items():
         if variable.owner is not None:
             cell[0] = None
     gc.collect()
-    old = shared_values(twin)
+    old = shared_values(measured)
     tracemalloc.start()
     try:
         recorder.begin()
         start = time.perf_counter()
-        result = twin(*arguments)
+        result = measured(*arguments)
         seconds = time.perf_counter() - start
         last = tracemalloc.get_traced_memory()[0]
         del result
         gc.collect()
-        reserved = kept_bytes(twin, old)
+        reserved = kept_bytes(measured, old)
     finally:
         tracemalloc.stop()
     steps = recorder.steps(last)
     return Profile(steps, max((step.highest for step in steps), default=0), reserved, seconds)
 
 
-def independent_twin(function: Any) -> Any:
-    """The same function over copies of its shared variables."""
-    known: Dict[int, Any] = {}
-    return function.maker.create([copy.deepcopy(c.storage[0], known) if c.implicit else c.storage[0] for c in function.input_storage])
-
-
 class _Recorder:
-    """Notes five numbers per thunk, in room made beforehand, so that noting them allocates nothing that is measured."""
+    """Notes five numbers per thunk in an array that exists before the call: the noting allocates nothing that is measured."""
 
     def __init__(self, index: Dict[Any, int]) -> None:
         self.index = index
@@ -128,7 +121,7 @@ def _place(value: Any) -> Any:
 
 
 def _made(before: List[Any], thunk: Any) -> int:
-    """Bytes of the results that lie where nothing lay: neither one of the inputs nor what was in the cell before."""
+    """Bytes of the results that lie at a new place: neither in one of the inputs nor where the cell's array lay before."""
     taken = [place for place in (_place(cell[0]) for cell in thunk.inputs) if place is not None]
     made = 0
     for was, cell in zip(before, thunk.outputs):

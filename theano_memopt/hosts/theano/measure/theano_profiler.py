@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import theano
-from theano.compile import profiling
-from theano.gof import vm as host
 
 from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, others_demands
 from theano_memopt.hosts.theano.read.aliases import Aliases, as_declared, without_in_place
 from theano_memopt.hosts.theano.read.graph import graph_of, label_of
 from theano_memopt.hosts.theano.read.host_orders import cvm_order
+from theano_memopt.hosts.theano.run import linker as vm
+from theano_memopt.hosts.theano.run.thunks import watched, wrapped_all
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.arena import pack_graph
 from theano_memopt.planner.certificate import Schedule
@@ -41,52 +41,40 @@ EFFORT = 20_000
 """States that the search for the minimum may open: training graphs need some dozens; a few seconds at worst."""
 
 
-def install() -> None:
-    """Take the place of upstream's summary and of its choice of machine, once."""
-    if getattr(profiling.ProfileStats.summary_memory, "knows_mem_reuse", False):
+# --- hooks, which install/patches.py puts around upstream's functions --------------------------------------------------
+
+
+def summary_memory(original: Any, stats: Any, file: Any, N: Optional[int] = None) -> None:  # noqa: N803 - upstream's name
+    print_memory(stats, file, theano.config.profiling.n_apply if N is None else N)
+
+
+def summary(original: Any, stats: Any, file: Any = None, n_ops_to_print: Optional[int] = None, n_apply_to_print: Optional[int] = None) -> None:
+    ops = theano.config.profiling.n_ops if n_ops_to_print is None else n_ops_to_print
+    applies = theano.config.profiling.n_apply if n_apply_to_print is None else n_apply_to_print
+    if file is not None:
+        original(stats, file, ops, applies)
         return
-    upstream_summary, upstream_make_vm = profiling.ProfileStats.summary, host.VM_Linker.make_vm
+    destination = theano.config.profiling.destination
+    if destination in ("stderr", "stdout"):
+        original(stats, getattr(sys, destination), ops, applies)
+        return
+    with open(destination, "a") as stream:
+        original(stats, stream, ops, applies)
 
-    def summary_memory(stats: Any, file: Any, N: Optional[int] = None) -> None:  # noqa: N803 - upstream's name
-        print_memory(stats, file, theano.config.profiling.n_apply if N is None else N)
 
-    def summary(stats: Any, file: Any = None, n_ops_to_print: Optional[int] = None, n_apply_to_print: Optional[int] = None) -> None:
-        ops = theano.config.profiling.n_ops if n_ops_to_print is None else n_ops_to_print
-        applies = theano.config.profiling.n_apply if n_apply_to_print is None else n_apply_to_print
-        if file is not None:
-            upstream_summary(stats, file, ops, applies)
-            return
-        destination = theano.config.profiling.destination
-        if destination in ("stderr", "stdout"):
-            upstream_summary(stats, getattr(sys, destination), ops, applies)
-            return
-        with open(destination, "a") as stream:
-            upstream_summary(stats, stream, ops, applies)
-
-    def make_vm(linker: Any, nodes: Any, thunks: Any, *rest: Any) -> Any:
-        return _make_vm(upstream_make_vm, linker, nodes, thunks, *rest)
-
-    summary_memory.knows_mem_reuse = True  # type: ignore[attr-defined]
-    summary_memory.__wrapped__ = profiling.ProfileStats.summary_memory  # type: ignore[attr-defined]
-    make_vm.knows_mem_reuse = True  # type: ignore[attr-defined]
-    profiling.ProfileStats.summary_memory = summary_memory
-    profiling.ProfileStats.summary = summary
-    host.VM_Linker.make_vm = make_vm
+def make_vm(original: Any, linker: Any, nodes: Any, thunks: Any, *rest: Any) -> Any:
+    """The machine that runs the plan (run/linker.py), over thunks that tell a twin's caller and the profile what they did."""
+    thunks = watched(linker.fgraph, nodes, thunks)
+    if not (linker.profile and theano.config.profile_memory) or linker.callback is not None or linker.callback_input is not None:
+        return vm.make_vm(original, linker, nodes, thunks, *rest)
+    recorder = Recorder(linker, nodes, thunks, storage_map=rest[2])
+    with _flag("profile_memory", False):
+        machine = vm.make_vm(original, linker, nodes, recorder.thunks, *rest)
+    recorder.follow(machine)
+    return machine
 
 
 # --- recording -------------------------------------------------------------------------------------------------------
-
-
-def _make_vm(original: Callable[..., Any], linker: Any, nodes: Any, thunks: Any, *rest: Any) -> Any:
-    """The machine that runs without a profile, over thunks that note what they did."""
-    wanted = linker.profile and theano.config.profile_memory
-    if not wanted or linker.callback is not None or linker.callback_input is not None:
-        return original(linker, nodes, thunks, *rest)
-    recorder = Recorder(linker, nodes, thunks, storage_map=rest[2])
-    with _flag("profile_memory", False):
-        machine = original(linker, nodes, recorder.thunks, *rest)
-    recorder.follow(machine)
-    return machine
 
 
 class _flag:  # noqa: N801 - used like a function
@@ -109,7 +97,7 @@ class Recorder:
         self.runs = "cvm" if linker.use_cloop else "toposort"
         self.storage_map = storage_map
         self.native = {node: hasattr(thunk, "cthunk") for node, thunk in zip(nodes, thunks)}
-        self.thunks = [self._noting(node, thunk) for node, thunk in zip(nodes, thunks)]
+        self.thunks = wrapped_all(nodes, thunks, self._around)
         self.dependencies = {v: [o for client, _ in v.clients if client != "output" for o in client.outputs] for v in storage_map}
         self.variable_shape: Dict[Any, Any] = {}
         self.variable_strides: Dict[Any, Any] = {}
@@ -138,27 +126,21 @@ class Recorder:
 
         machine.update_profile = update_profile
 
-    def _noting(self, node: Any, thunk: Any) -> Any:
-        def run() -> Any:
-            if self.finished or node in self.seen:  # nothing runs twice in a call: another one has begun
-                self._begin()
-            if not self.executed:
-                for v, cell in self.storage_map.items():
-                    if v.owner is None:
-                        self._note(v, cell[0])
-            self._note_cleared()
-            asked_for = thunk()
-            if not asked_for:
-                self.executed.append(node)
-                self.seen.add(node)
-                for v, cell in zip(node.outputs, thunk.outputs):
+    def _around(self, node: Any, thunk: Any) -> Any:
+        if self.finished or node in self.seen:  # nothing runs twice in a call: another one has begun
+            self._begin()
+        if not self.executed:
+            for v, cell in self.storage_map.items():
+                if v.owner is None:
                     self._note(v, cell[0])
-            return asked_for
-
-        for name in ("lazy", "inputs", "outputs"):
-            if hasattr(thunk, name):
-                setattr(run, name, getattr(thunk, name))
-        return run
+        self._note_cleared()
+        asked_for = thunk()
+        if not asked_for:
+            self.executed.append(node)
+            self.seen.add(node)
+            for v, cell in zip(node.outputs, thunk.outputs):
+                self._note(v, cell[0])
+        return asked_for
 
     def _note_cleared(self) -> None:
         """Which inputs of the node that ran last are empty now: the machine clears nothing else between two nodes."""
@@ -382,8 +364,8 @@ def _print_applies(stats: Any, file: Any, sizes: Mapping[Any, int], graphs: int,
     print("", file=file)
     shown = 0
     for size, node in rows[:n_apply]:
-        told = all(hasattr(v.type, "get_size") for v in node.outputs)
-        if told and size < least:
+        known = all(hasattr(v.type, "get_size") for v in node.outputs)
+        if known and size < least:
             break
         shown += 1
         code = ["c"] * len(node.outputs)
@@ -391,7 +373,7 @@ def _print_applies(stats: Any, file: Any, sizes: Mapping[Any, int], graphs: int,
             for i in getattr(node.op, name, None) or {}:
                 code[i] = letter
         shapes = [stats.variable_shape.get(v, "no shape") for v in node.outputs]
-        print(f"     {f'{size:9d}B' if told else '   Unknown'}  {shapes} {' '.join(code)} {node}", file=file)
+        print(f"     {f'{size:9d}B' if known else '   Unknown'}  {shapes} {' '.join(code)} {node}", file=file)
     rest, everything = sum(size for size, _ in rows[shown:]), sum(size for size, _ in rows)
     share = f"({100.0 * rest / everything:.2f}%)" if everything else "0%"
     print(

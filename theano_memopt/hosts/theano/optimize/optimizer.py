@@ -5,7 +5,9 @@ Registered in Theano's database for every mode that includes `fast_run`, or adde
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Optional, Union
+import contextlib
+import threading
+from typing import Any, Iterator, Mapping, Optional, Tuple, Union
 
 import theano
 from theano import gof
@@ -76,8 +78,24 @@ def register() -> None:
         modes.optdb.register(NAME, MemReuseOptimizer(), POSITION, "fast_run", "memory")
 
 
-linkers: List[Any] = []
-"""Of the functions that are being made, the innermost last."""
+class _Making(threading.local):
+    """The linkers of the functions that this thread makes, the innermost last."""
+
+    linkers: Tuple[Any, ...] = ()
+
+
+_making = _Making()
+
+
+@contextlib.contextmanager
+def linking_with(linker: Any) -> Iterator[None]:
+    """This thread makes a function for this linker: Theano gives an optimization the graph alone."""
+    before = _making.linkers
+    _making.linkers = (*before, linker)
+    try:
+        yield
+    finally:
+        _making.linkers = before
 
 
 class MemReuseOptimizer(gof.Optimizer):
@@ -90,7 +108,7 @@ class MemReuseOptimizer(gof.Optimizer):
 
     def apply(self, fgraph: Any) -> None:
         if feature_of(fgraph) is None:
-            give(fgraph, settings(self.overrides), linkers[-1] if linkers else None)
+            give(fgraph, settings(self.overrides), _making.linkers[-1] if _making.linkers else None)
 
 
 def give(fgraph: Any, chosen: Settings, linker: Any) -> None:

@@ -30,7 +30,7 @@ LINKERS = (gof.vm.VM_Linker, gof.PerformLinker, gof.OpWiseCLinker)
 """Linkers that know of their graph what `_tell` tells them, and no more."""
 
 
-def install() -> None:
+def register() -> None:
     """Tell pickle how to take a FunctionMaker apart."""
     copyreg.pickle(function_module.FunctionMaker, _taken_apart)
 

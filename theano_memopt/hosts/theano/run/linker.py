@@ -1,4 +1,4 @@
-"""Cells and withheld clears in Theano's virtual machines: the only file that touches linkers, VMs and storage maps.
+"""Cells and withheld clears in Theano's virtual machines: hooks into its linkers, which install/patches.py puts there.
 
     cell        a one-element list in which Theano keeps the value of a variable; several variables may be given the same
     tenant      a variable whose values lie in a shared cell, one after the other
@@ -21,26 +21,22 @@ Outputs and whatever may be a view of them never share: Theano empties their cel
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import theano
-from theano.compile import function_module
-from theano.compile import mode as modes
-from theano.gof import DestroyHandler, link
+from theano.gof import link
 from theano.gof import vm as host
 
-from theano_memopt.hosts.theano.optimize import pickles
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, feature_of
-from theano_memopt.hosts.theano.optimize.optimizer import linkers
 from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.op_facts import is_lazy
 from theano_memopt.hosts.theano.run.arena.block import making
 from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
-from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch, watched
+from theano_memopt.hosts.theano.run.thunks import wrapped_all
+from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.slots import Slots, share_cells
@@ -67,40 +63,11 @@ class Binding:
     """Variables that may lie there."""
 
 
-def install() -> None:
-    """Hook into the linkers, once. Each hook does nothing for a function without the feature."""
-    if getattr(host.VM_Linker.make_all, "knows_mem_reuse", False):
-        return
-    _wrap(host.VM_Linker, "make_all", _make_all)
-    _wrap(host.VM_Linker, "make_vm", _make_vm)
-    _wrap(host.VM_Linker, "compute_gc_dependencies", _compute_gc_dependencies)
-    _wrap(host, "calculate_reallocate_info", _calculate_reallocate_info)
-    _wrap(link.LocalLinker, "schedule", _schedule)
-    _wrap(function_module.Function, "copy", _copy)
-    _wrap(function_module.Function, "free", _free)
-    _wrap(function_module.FunctionMaker, "__init__", _maker_init)
-    _wrap(function_module.FunctionMaker, "create", _maker_create)
-    pickles.install()
-
-
-def _wrap(place: Any, name: str, around: Any) -> None:
-    original = getattr(place, name)
-
-    @functools.wraps(original)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return around(original, *args, **kwargs)
-
-    wrapped.knows_mem_reuse = True  # type: ignore[attr-defined]
-    setattr(place, name, wrapped)
-
-
 # --- hooks -----------------------------------------------------------------------------------------------------------
 
 
 @making()
-def _make_all(
-    original: Any, linker: Any, profiler: Any = None, input_storage: Any = None, output_storage: Any = None, storage_map: Any = None
-) -> Any:
+def make_all(original: Any, linker: Any, profiler: Any = None, input_storage: Any = None, output_storage: Any = None, storage_map: Any = None) -> Any:
     """Bind the cells, then let Theano make thunks and VM; without cells again if they turn out not to fit."""
     fgraph = linker.fgraph
     given = _one_variable_per_cell(fgraph, storage_map)
@@ -122,7 +89,7 @@ def _make_all(
     return original(linker, profiler, input_storage, output_storage, None if given is None else dict(given))
 
 
-def _make_vm(
+def make_vm(
     original: Any,
     linker: Any,
     nodes: Any,
@@ -141,7 +108,7 @@ def _make_vm(
         post_thunk_clear = _without_withheld(binding, nodes, post_thunk_clear, storage_map)
     if binding.verify:
         binding.watch = Watch(binding, storage_map)
-        thunks = watched(binding.watch, nodes, thunks)
+        thunks = wrapped_all(nodes, thunks, binding.watch.around)
     made = original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
     if not binding.arena:
         return made
@@ -158,7 +125,7 @@ def _verified(linker: Any, watch: Watch, made: Any) -> Any:
     return (VerifiedVM(vm, watch, linker, inputs, outputs), inputs, outputs, thunks, order)
 
 
-def _compute_gc_dependencies(original: Any, linker: Any, variables: Any) -> Any:
+def compute_gc_dependencies(original: Any, linker: Any, variables: Any) -> Any:
     needed_for = original(linker, variables)
     binding = getattr(linker, "mem_reuse_binding", None)
     if binding is not None:
@@ -167,12 +134,12 @@ def _compute_gc_dependencies(original: Any, linker: Any, variables: Any) -> Any:
     return needed_for
 
 
-def _calculate_reallocate_info(original: Any, order: Any, fgraph: Any, *rest: Any) -> Any:
+def calculate_reallocate_info(original: Any, order: Any, fgraph: Any, *rest: Any) -> Any:
     """Upstream's own reuse pairs outputs with intermediates and then clears the wrong cell: off where ours is on."""
     return {} if feature_of(fgraph) is not None else original(order, fgraph, *rest)
 
 
-def _schedule(original: Any, linker: Any, fgraph: Any) -> Any:
+def schedule(original: Any, linker: Any, fgraph: Any) -> Any:
     """The planned order itself; asking toposort for it is right as well, and slow on long chains."""
     feature = feature_of(fgraph)
     if feature is not None and not isinstance(linker, host.VM_Linker):
@@ -181,7 +148,7 @@ def _schedule(original: Any, linker: Any, fgraph: Any) -> Any:
     return original(linker, fgraph) if found is None else list(found.nodes)
 
 
-def _free(original: Any, function: Any) -> Any:
+def function_free(original: Any, function: Any) -> Any:
     """What a function keeps between calls, and its block with it. What the caller gave is not the function's to let go: upstream
     empties the cells of shared variables too, and whoever uses one of them next fails."""
     given = [(container.storage, container.storage[0]) for container in function.input_storage]
@@ -193,40 +160,6 @@ def _free(original: Any, function: Any) -> Any:
     if release is not None:
         release()
     return answer
-
-
-_copied_from: List[MemReuse] = []
-
-
-def _copy(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Function.copy makes a FunctionGraph without any features. `_maker_init` gives the copy ours."""
-    feature = feature_of(function.maker.fgraph)
-    if feature is None:
-        return original(function, *args, **kwargs)
-    _copied_from.append(feature)
-    try:
-        return original(function, *args, **kwargs)
-    finally:
-        _copied_from.remove(feature)
-
-
-def _maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
-    fgraph = kwargs.get("fgraph")
-    if _copied_from and fgraph is not None and feature_of(fgraph) is None:
-        if not any(isinstance(feature, DestroyHandler) for feature in fgraph._features):
-            fgraph.attach_feature(DestroyHandler())  # it alone knows that who overwrites an input waits for its readers
-        fgraph.attach_feature(MemReuse(_copied_from[-1].settings))
-    mode = kwargs["mode"] if "mode" in kwargs else args[2] if len(args) > 2 else None
-    linkers.append(modes.get_mode(mode).linker)
-    try:
-        return original(maker, *args, **kwargs)
-    finally:
-        linkers.pop()
-
-
-def _maker_create(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
-    pickles.given_again(maker)
-    return original(maker, *args, **kwargs)
 
 
 # --- binding ---------------------------------------------------------------------------------------------------------

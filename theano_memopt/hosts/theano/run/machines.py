@@ -18,6 +18,7 @@ from theano.gof import link
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.read.true_sizes import Signature, TrueShapes
+from theano_memopt.hosts.theano.run.thunks import followed
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives, peaks, timeline
 from theano_memopt.planner.model import Graph
@@ -173,19 +174,6 @@ class Machines:
                 self._spans.clear()
             self._spans[order] = lives(self.graph, order)
         return self._spans[order]
-
-
-def followed(thunk: Any, then: Callable[[], None]) -> Any:
-    """A thunk, and a call after it has run. A lazy op that asks for more has not run yet."""
-
-    def run() -> Any:
-        asked_for = thunk()
-        if not asked_for:
-            then()
-        return asked_for
-
-    run.lazy, run.inputs, run.outputs = thunk.lazy, thunk.inputs, thunk.outputs  # type: ignore[attr-defined]
-    return run
 
 
 def empty(cells: Sequence[Cell]) -> None:

@@ -52,6 +52,15 @@ class Watch:
         self.touched.clear()
         self.views.clear()
 
+    def around(self, node: Any, thunk: Any) -> Any:
+        """Check and poison around what computes."""
+        if not thunk.lazy:
+            self.before(node)
+        asked_for = thunk()
+        if not asked_for:
+            self.after(node)
+        return asked_for
+
     def before(self, node: Any) -> None:
         for v in node.inputs:
             value = self.storage_map[v][0]
@@ -97,25 +106,6 @@ class Watch:
             if v is not victim and begin < high and low < end:
                 return v
         return None
-
-
-def watched(watch: Watch, nodes: Sequence[Any], thunks: Sequence[Any]) -> List[Any]:
-    """Thunks that check and poison around the ones that compute."""
-    return [_watched(watch, node, thunk) for node, thunk in zip(nodes, thunks)]
-
-
-def _watched(watch: Watch, node: Any, thunk: Any) -> Any:
-    def run() -> Any:
-        if not thunk.lazy:
-            watch.before(node)
-        asked_for = thunk()
-        if not asked_for:
-            watch.after(node)
-        return asked_for
-
-    run.lazy = thunk.lazy  # type: ignore[attr-defined]
-    run.inputs, run.outputs = thunk.inputs, thunk.outputs  # type: ignore[attr-defined]
-    return run
 
 
 class VerifiedVM:

@@ -1,0 +1,28 @@
+"""The one builder of twins. A twin is the same function over the same graph, with thunks and a machine of its own.
+
+Measuring calls a twin: the function itself is left as it was. What a twin does is its caller's choice:
+
+    around             called in place of each of its thunks, with the node and the thunk
+    copies_of_shared   it trains copies of the shared variables, not the shared variables
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any, Dict, Optional
+
+from theano_memopt.hosts.theano.run.thunks import Around, watching
+
+
+def twin(function: Any, around: Optional[Around] = None, copies_of_shared: bool = False) -> Any:
+    """Another compiled function, made by the same maker."""
+    known: Dict[int, Any] = {}
+
+    def value(container: Any) -> Any:
+        if not container.implicit:
+            return container.storage[0]
+        return copy.deepcopy(container.storage[0], known) if copies_of_shared else container
+
+    with contextlib.nullcontext() if around is None else watching(function.maker.fgraph, around):
+        return function.maker.create([value(container) for container in function.input_storage])

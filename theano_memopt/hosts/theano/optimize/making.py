@@ -1,0 +1,72 @@
+"""How functions are made: hooks around Theano's FunctionMaker and Function.copy. install/patches.py puts them there.
+
+    FunctionMaker.__init__   optimizes: the optimization is told the linker, the graph of a copy gets the settings of its original
+    FunctionMaker.create     starts the linker: a graph out of a pickle is given the pass before
+    Function.copy            makes a FunctionGraph without any features
+
+The optimization gets a graph and nothing else from Theano. What it must know of the function that is being made is noted for the
+thread that makes it: other threads make functions meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any, Callable, Iterator, List, Tuple
+
+from theano.compile import mode as modes
+from theano.gof import DestroyHandler
+
+from theano_memopt.hosts.theano.install.flags import Settings
+from theano_memopt.hosts.theano.optimize import pickles
+from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of
+from theano_memopt.hosts.theano.optimize.optimizer import linking_with
+
+listeners: List[Callable[[Any], None]] = []
+"""Are told of every function that is made in this process, by whatever thread: for the report on a whole program."""
+
+
+class _Copied(threading.local):
+    """Settings of the functions that this thread copies, the innermost last."""
+
+    settings: Tuple[Settings, ...] = ()
+
+
+_copied = _Copied()
+
+
+def maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
+    fgraph = kwargs.get("fgraph")
+    if _copied.settings and fgraph is not None and feature_of(fgraph) is None:
+        if not any(isinstance(feature, DestroyHandler) for feature in fgraph._features):
+            fgraph.attach_feature(DestroyHandler())  # it alone makes a node that overwrites an input wait for the input's readers
+        fgraph.attach_feature(MemReuse(_copied.settings[-1]))
+    mode = kwargs["mode"] if "mode" in kwargs else args[2] if len(args) > 2 else None
+    with linking_with(modes.get_mode(mode).linker):
+        return original(maker, *args, **kwargs)
+
+
+def maker_create(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
+    pickles.given_again(maker)
+    function = original(maker, *args, **kwargs)
+    for told in listeners:
+        told(function)
+    return function
+
+
+def function_copy(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    feature = feature_of(function.maker.fgraph)
+    if feature is None:
+        return original(function, *args, **kwargs)
+    with _copying(feature.settings):
+        return original(function, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def _copying(settings: Settings) -> Iterator[None]:
+    before = _copied.settings
+    _copied.settings = (*before, settings)
+    try:
+        yield
+    finally:
+        _copied.settings = before
