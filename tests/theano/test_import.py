@@ -40,6 +40,52 @@ def test_the_planner_works_where_theano_cannot_be_imported() -> None:
     _run("import sys; sys.modules['theano'] = None\n" + planning)
 
 
+NOT_REGISTERED = REGISTERED.replace(" in ", " not in ")
+NOTHING_INSTALLED = """
+import numpy, sys
+finders, modules = list(sys.meta_path), set(sys.modules)
+{imports}
+assert sys.meta_path == finders, sys.meta_path
+assert not any(name.startswith("theano_memopt.hosts") or name == "theano" for name in sys.modules), set(sys.modules) - modules
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import theano_memopt.planner",
+        "import theano_memopt.planner.plan as plan",
+        "from theano_memopt.planner import exact",
+        "import importlib; importlib.import_module('theano_memopt.planner.arena')",
+        "import theano_memopt.options, theano_memopt.planner.model, theano_memopt.report.model",
+    ],
+)
+def test_importing_the_planner_installs_nothing(imports: str) -> None:
+    _run(NOTHING_INSTALLED.format(imports=imports))
+
+
+def test_the_planner_registers_nothing_where_theano_is_there_already() -> None:
+    _run(STOCK_ENOUGH + "import theano\nimport theano_memopt.planner.plan\n" + NOT_REGISTERED)
+
+
+@pytest.mark.parametrize(
+    ("program", "registered"),
+    [
+        ("import theano_memopt.planner\nimport theano_memopt\ntheano_memopt.mode\n", True),
+        ("import theano_memopt.planner\nimport theano_memopt.hosts.theano\nimport theano\n", True),
+        ("import theano_memopt.planner\nfrom theano_memopt.hosts.theano.install import flags\nimport theano\n", True),
+        ("import theano_memopt\nimport theano_memopt.planner\nimport theano\n", True),
+        ("from theano_memopt import planner\nimport theano\n", True),
+        ("import theano_memopt.commands.menu\nimport theano\n", True),
+        (STOCK_ENOUGH + "import theano_memopt.planner\nimport theano_memopt\nimport theano\n", False),
+    ],
+    ids=["a public name", "the host", "a part of the host", "the package first", "from the package", "the commands", "the package after it"],
+)
+def test_what_registers_after_the_planner(program: str, registered: bool) -> None:
+    """Python runs the package's own file once, at the first import of any of its modules: that import decides."""
+    _run(program + (REGISTERED if registered else NOT_REGISTERED))
+
+
 @pytest.mark.parametrize(
     "program",
     [
@@ -54,6 +100,11 @@ def test_the_planner_works_where_theano_cannot_be_imported() -> None:
 @pytest.mark.quick
 def test_it_registers(program: str) -> None:
     _run(program)
+
+
+@pytest.mark.parametrize("module", ["install.flags", "install.patches", "read.graph", "optimize.making", "run.linker", "measure.observer", "explain"])
+def test_any_module_of_the_host_may_be_the_first_to_import_theano(module: str) -> None:
+    _run(f"import theano_memopt.hosts.theano.{module}\nimport theano\n" + REGISTERED)
 
 
 def test_theano_looks_as_if_nothing_had_been_in_the_way() -> None:
@@ -134,5 +185,8 @@ def test_variables_are_let_go_after_a_rewrite_gave_up() -> None:
 
 def test_upstream_would_keep_them() -> None:
     """The negative control."""
-    without = "from theano_memopt.hosts.theano.install import environment as compat\ncompat._variables_are_let_go = lambda: None\n"
+    without = (
+        "from theano_memopt.hosts.theano.install import patches\n"
+        "patches.ALWAYS = tuple(patch for patch in patches.ALWAYS if not patch.place.endswith(':nodes_constructed'))\n"
+    )
     assert _run(BEFORE + without + "import theano\n" + GIVES_UP).split()[-1] != "0"

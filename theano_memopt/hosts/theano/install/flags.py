@@ -6,8 +6,6 @@ import warnings
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Mapping
 
-from theano.configparser import THEANO_FLAGS_DICT, AddConfigVar, BoolParam, EnumStr, IntParam, config
-
 _PARAMETERS: Dict[str, Any] = {}
 
 # Why `auto` is what it is (benchmarks/arena.py; processor time of a call, held bytes after it):
@@ -39,6 +37,8 @@ class Settings:
 
 def settings(overrides: Mapping[str, Any]) -> Settings:
     """The flags in force, and what `mode` said on top of them."""
+    from theano import config
+
     for name, value in overrides.items():
         check(name, value)
     return Settings(**{f.name: overrides.get(f.name, getattr(config.mem_reuse, f.name)) for f in fields(Settings)})
@@ -61,6 +61,8 @@ def check(name: str, value: Any) -> None:
 
 def declare() -> None:
     """Add the flags to Theano. `in_c_key=False`: none of them changes any C code, so the compile cache stays valid."""
+    from theano.configparser import THEANO_FLAGS_DICT, AddConfigVar, BoolParam, EnumStr, IntParam
+
     for name, doc, parameter in (
         ("order", "auto: the order with the least peak; host: the order that the linker would run anyway", EnumStr("auto", "host")),
         (
