@@ -4,10 +4,12 @@
     planner    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan
                model <- program <- replay, which shares nothing with recompute and what lies below that
     report     words <- model <- comparison <- text, json_form <- page, trace, run_table <- printable
-    hosts      planner and report
+    hosts      planner and report; in hosts/theano  install <- read <- optimize <- run <- explain <- measure
     commands   all of these; base <- inputs <- one file per verb <- menu, and nobody else imports them
 
 `report` never imports `hosts`, nothing in the planner or in `report` imports Theano, and there is no circle inside any of these folders.
+In the host `read` knows of `install` the flags alone, and `install` imports the rest only in functions: what registers the pass, and by
+name what install/patches.py lists.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Set
+from typing import Dict, Iterator, List, Set
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "theano_memopt"
 PLANNER, REPORT, COMMANDS = "theano_memopt.planner", "theano_memopt.report", "theano_memopt.commands"
+HOST = "theano_memopt.hosts.theano"
+LAYERS = ("", "install", "read", "optimize", "run", "explain", "measure")
+"""Of the host: each imports itself and what stands before it. The first is the package's own file."""
 SHARED = ("base", "inputs")
 """Of `commands`: what the verbs share. A verb imports these, a module of its own tables (run, run_tables), and no other verb."""
 ALONE = ("theano_memopt.options", "theano_memopt.files", "theano_memopt.progress")
@@ -34,10 +39,10 @@ def module_name(path: Path, root: Path = ROOT) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(source: str, name: str, is_package: bool = False) -> Set[str]:
+def imports_of(source: str, name: str, is_package: bool = False, in_functions: bool = True) -> Set[str]:
     """Every dotted name that a module imports, anywhere in it; `from a import b` counts as `a` and as `a.b`."""
     found: Set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in _statements(ast.parse(source), in_functions):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -49,6 +54,13 @@ def imports_of(source: str, name: str, is_package: bool = False) -> Set[str]:
             found.add(base)
             found.update(f"{base}.{alias.name}" for alias in node.names)
     return found
+
+
+def _statements(tree: ast.AST, in_functions: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if in_functions or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from _statements(node, in_functions)
 
 
 def sources() -> Dict[str, Path]:
@@ -72,7 +84,20 @@ def allowed(importer: str, imported: str) -> bool:
     if importer.startswith(COMMANDS + "."):
         shared = imported == COMMANDS or _is_in(imported, importer + "_tables", *(f"{COMMANDS}.{name}" for name in SHARED))
         return shared or importer == f"{COMMANDS}.menu" or not _is_in(imported, COMMANDS)
+    if _is_in(importer, HOST) and _is_in(imported, HOST):
+        return _within_host(importer[len(HOST) + 1 :], imported[len(HOST) + 1 :])
     return not _is_in(imported, COMMANDS) or importer == "theano_memopt.__main__"
+
+
+def _within_host(importer: str, imported: str) -> bool:
+    layer, other = importer.split(".")[0], imported.split(".")[0]
+    if importer == "install.import_hook" and _is_in(imported, "optimize", "optimize.optimizer", "optimize.pickles"):
+        return True  # in `_register`, once Theano is there; that it is in a function is a test of its own
+    if layer == "":
+        return other in ("", "install")
+    if layer == "read" and other == "install":
+        return imported == "install" or _is_in(imported, "install.flags")
+    return LAYERS.index(other) <= LAYERS.index(layer)
 
 
 def _is_in(imported: str, *modules: str) -> bool:
@@ -123,6 +148,13 @@ def _exists(dotted: str) -> bool:
         ("theano_memopt.report.text", "import theano_memopt.hosts.theano.run.linker", "theano_memopt.hosts.theano.run.linker"),
         ("theano_memopt.report.text", "from theano_memopt.commands.base import above", "theano_memopt.commands.base"),
         ("theano_memopt.hosts.theano.run.linker", "from ....commands.base import BadInput", "theano_memopt.commands.base"),
+        (f"{HOST}.read.graph", f"from {HOST}.optimize.optimizer import feature_of", f"{HOST}.optimize.optimizer"),
+        (f"{HOST}.read.graph", f"from {HOST}.install import blas", f"{HOST}.install.blas"),
+        (f"{HOST}.optimize.making", "from ..run import linker", f"{HOST}.run.linker"),
+        (f"{HOST}.run.arena.call", f"def f():\n    import {HOST}.measure.memory", f"{HOST}.measure.memory"),
+        (f"{HOST}.run.linker", f"from {HOST} import explain", f"{HOST}.explain"),
+        (f"{HOST}.install.patches", f"def f():\n    from {HOST}.run import linker", f"{HOST}.run.linker"),
+        (HOST, f"from {HOST}.optimize import optimizer", f"{HOST}.optimize.optimizer"),
         ("theano_memopt.commands.run", "from theano_memopt.commands.demo import STEPS", "theano_memopt.commands.demo"),
         ("theano_memopt.files", "from theano_memopt.report.model import Report", "theano_memopt.report.model"),
     ],
@@ -132,7 +164,25 @@ def test_a_breach_is_seen(importer: str, source: str, broken: str) -> None:
     assert broken in {i for i in imports_of(source, importer) if not allowed(importer, i)}
 
 
-WITHOUT_CIRCLES = (PLANNER, REPORT, COMMANDS)
+@pytest.mark.parametrize("name", sorted(name for name in sources() if name == HOST or _is_in(name, f"{HOST}.install")))
+def test_installing_imports_no_theano_before_it_is_there(name: str) -> None:
+    """At import time: nothing of the host but itself, and no framework."""
+    assert _too_early(sources()[name].read_text(encoding="utf-8"), name) == []
+
+
+def test_an_import_that_is_too_early_is_seen() -> None:
+    lazily = f"def f():\n    import theano\n    from {HOST}.optimize import optimizer\n"
+    assert _too_early(lazily, f"{HOST}.install.import_hook") == []
+    assert "theano" in _too_early("if True:\n    import theano", f"{HOST}.install.import_hook")
+    assert f"{HOST}.optimize.optimizer" in _too_early(f"from {HOST}.optimize import optimizer", f"{HOST}.install.import_hook")
+
+
+def _too_early(source: str, name: str) -> List[str]:
+    imported = imports_of(source, name, in_functions=False)
+    return sorted(i for i in imported if i.split(".")[0] in FRAMEWORKS or (_is_in(i, HOST) and not _is_in(i, f"{HOST}.install")))
+
+
+WITHOUT_CIRCLES = (PLANNER, REPORT, COMMANDS, HOST)
 
 
 def circle_in(imports: Dict[str, Set[str]]) -> List[str]:
