@@ -86,19 +86,19 @@ MACHINES = (
         "measure.theano_profiler:make_vm",
         why="the one place where order, thunks and cells come together: the plan is checked against them, clears are withheld, the arena"
         " is put over the machine, and thunks are wrapped for verify, for a profile and for a twin",
-        without="a shared cell is cleared under its next tenant; there is no arena; nothing can be measured",
+        without="the Loop machine empties a shared cell between two tenants, there is no arena, and nothing can be measured",
     ),
     Patch(
         "theano.gof.vm:VM_Linker.compute_gc_dependencies",
         "run.linker:compute_gc_dependencies",
         why="a cell is cleared only when its last tenant is dead",
-        without="the CVM and the Stack machine clear a shared cell under its next tenant: allocations that the plan had saved",
+        without="the CVM and the Stack machine empty a shared cell between two tenants, and the second one allocates",
     ),
     Patch(
         "theano.gof.vm:calculate_reallocate_info",
         "run.linker:calculate_reallocate_info",
-        why="upstream's own reuse of storage pairs variables that it must not pair where cells are shared",
-        without="with allow_gc=False and linker=vm a cell is cleared while it is read",
+        why="upstream's own reuse of storage pairs outputs with intermediates: it is off where the pass is on",
+        without="upstream gives one more variable the cell that the plan has shared out, and clears the wrong one",
     ),
     Patch(
         "theano.gof.link:LocalLinker.schedule",
@@ -125,8 +125,8 @@ PROFILE = (
     Patch(
         "theano.compile.profiling:ProfileStats.summary",
         "measure.theano_profiler:summary",
-        why="upstream fixes the destination and the length of lists at import, before the user's flags are known",
-        without="profiling.destination and profiling.n_apply have no effect on the report at exit",
+        why="upstream's defaults are the stderr of import time and lists of 20, whatever the flags say",
+        without="profile.summary() obeys neither profiling.destination nor profiling.n_ops and profiling.n_apply",
     ),
     Patch(
         "theano.compile.profiling:ProfileStats.summary_memory",

@@ -23,7 +23,7 @@ from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of
 from theano_memopt.hosts.theano.optimize.optimizer import linking_with
 
 listeners: List[Callable[[Any], None]] = []
-"""Are told of every function that is made in this process, by whatever thread: for the report on a whole program."""
+"""Each is called with every function that is made in this process, in any thread: for the report on a whole program."""
 
 
 class _Copied(threading.local):
@@ -49,8 +49,8 @@ def maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
 def maker_create(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
     pickles.given_again(maker)
     function = original(maker, *args, **kwargs)
-    for told in listeners:
-        told(function)
+    for listener in listeners:
+        listener(function)
     return function
 
 

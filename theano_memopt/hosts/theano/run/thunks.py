@@ -38,7 +38,7 @@ def watching(fgraph: Any, around: Around) -> Iterator[None]:
 
 
 def watched(fgraph: Any, nodes: Sequence[Any], thunks: Sequence[Any]) -> Sequence[Any]:
-    """The thunks of a machine that is being made: as they are, or wrapped for those who are watching."""
+    """The thunks of a machine that is being made: as they are, or wrapped where `watching` is open."""
     for graph, around in _watched.graphs:
         if graph is fgraph:
             thunks = wrapped_all(nodes, thunks, around)
