@@ -156,7 +156,7 @@ def _elementwise(mode: Any, size: int) -> Tuple[Any, Any]:
 def child(model: str, variant: str, size: int) -> None:
     """Make one function; then for each line that comes in, that many calls; at its end, what the function holds."""
     import theano_memopt
-    from theano_memopt.hosts.theano.measure import memory as probe
+    from theano_memopt.hosts.theano.measure import memory
 
     before = _resident()
     batch, function = compiled(variant, model, size)
@@ -168,7 +168,7 @@ def child(model: str, variant: str, size: int) -> None:
         spent = [_timed(function, batch) for _ in range(int(line))]
         _answer({"spent": spent, "faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - at})
     grown = _resident() - before
-    held = probe.held_by_call(function, *batch)
+    held = memory.held_by_call(function, *batch)
     found = {"held": held.reserved, "top": held.peak, "rss": grown, **_planned(theano_memopt.plan_of(function))}
     if variant == "ours gc":
         found["explained"] = _explained(theano_memopt.explain(function, *batch))

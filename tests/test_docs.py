@@ -12,7 +12,7 @@ from tools import api
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
-PATH = re.compile(r"`((?:theano_memopt|theano_memopt_ops|tests|benchmarks|tools|docs|clients)/[\w./-]+?)`")
+PATH = re.compile(r"`((?:theano_memopt|theano_memopt_ops|tests|benchmarks|tools|docs|clients|hosts|planner|report|commands)/[\w./-]+?)`")
 
 
 def test_the_page_of_the_api_is_made_from_the_sources() -> None:
@@ -34,7 +34,7 @@ def test_a_changed_docstring_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     named = PATH.findall(page.read_text(encoding="utf-8"))
-    assert [path for path in named if not (ROOT / path.rstrip("/")).exists()] == []
+    assert [path for path in named if not any((root / path.rstrip("/")).exists() for root in (ROOT, ROOT / "theano_memopt"))] == []
 
 
 def test_readme_is_short() -> None:

@@ -92,7 +92,7 @@ def _show(name: str, steps: int, size: int, where: str) -> Shown:
     import theano
 
     import theano_memopt
-    from theano_memopt.hosts.theano.measure import memory as probe
+    from theano_memopt.hosts.theano.measure import memory
 
     base = "cvm" if theano.config.linker.startswith("cvm") else "vm"
 
@@ -104,10 +104,10 @@ def _show(name: str, steps: int, size: int, where: str) -> Shown:
     _say(f"{where}: training {steps} steps on each side")
     losses, seconds = _train((stock, ours), model.batch, steps)
     _say(f"{where}: measuring")
-    peaks = [probe.held_by_call(function, *model.batch).peak for function in (stock, ours)]
+    peaks = [memory.held_by_call(function, *model.batch).peak for function in (stock, ours)]
     report = theano_memopt.explain(ours, *model.batch)
     keeping = [compiled(with_pass, f"{base}_nogc")[1] for with_pass in (False, True)]
-    held = [probe.held_by_call(function, *model.batch).reserved for function in keeping]
+    held = [memory.held_by_call(function, *model.batch).reserved for function in keeping]
     sides = [Side(peak, kept, 1000 * statistics.median(times)) for peak, kept, times in zip(peaks, held, seconds)]
     return Shown(name, sides[0], sides[1], max(abs(a - b) for a, b in zip(*losses)), report)
 
