@@ -109,8 +109,9 @@ class RecomputeOptions:
     size gets in a second or two (recompute.py)."""
     seconds: Optional[float] = None
     """Stop after this time, with the best so far. None, the default, keeps plans reproducible."""
-    order: PlanOptions = PlanOptions()
-    """For the orders: of the tasks alone, and of the runs in the end."""
+    order: PlanOptions = PlanOptions(effort=10_000)
+    """For the orders: of the tasks alone, and of the runs in the end. Real training graphs need less; the full effort on an irregular
+    graph would take longer than all the simulations."""
     may_open: bool = True
     """May the first of a chain of in-place results in a given value get a place of its own?"""
     progress: Optional[Callable[[str], None]] = None

@@ -68,6 +68,8 @@ STEPS = 7
 OPENED_AT_MOST = 3
 OPENING_GAINS = 32
 """Chains are opened for a peak that is lower by this part at least."""
+ANSWERS = 4
+"""Times that the runs of the answer are ordered anew; mostly the second time changes nothing."""
 CURVE = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3)
 """Budgets of the curve, as shares of the least peak of any order."""
 
@@ -275,10 +277,10 @@ class _Planner:
     # ------------------------------------------------------------------------------------------------------------ answer
 
     def _answer(self, opened: Tuple[int, ...], sequence: Sequence[int], budget: Optional[int], room: int) -> Recomputed:
-        """Order the runs with the caller's effort, and leave out what is needless then, until nothing changes."""
+        """Order the runs with the caller's effort, and leave out what is needless then, until nothing changes, or it has changed often enough."""
         program = open_chains(self.program, opened)
         kernel = eviction_for(flatten(program))
-        while True:
+        for _ in range(ANSWERS):
             made = instances(program, sequence)
             schedule = minimise_peak(made.graph, self.options.order)
             ordered = [sequence[run] for run in schedule.order]
@@ -288,6 +290,9 @@ class _Planner:
             if len(shorter) == len(sequence) and kernel.peak_of(shorter) >= kernel.peak_of(sequence):
                 break
             sequence = shorter
+        else:
+            made = instances(program, sequence)
+            schedule = minimise_peak(made.graph, self.options.order)
         as_it_goes = timeline(made.graph, range(len(sequence)))
         return Recomputed(
             given=self.program,
