@@ -75,7 +75,7 @@ def _one_cell_for_all(graph: Any, order: Any, sharing: Any = None, limit: Any = 
 
 
 def test_a_plan_that_corrupts_is_found_and_its_program_made_smaller(monkeypatch: Any) -> None:
-    from theano_memopt.hosts.theano.run import linker as vm
+    from theano_memopt.hosts.theano.run import cells
 
     setup = Setup("cvm_nogc", "share")
 
@@ -85,7 +85,8 @@ def test_a_plan_that_corrupts_is_found_and_its_program_made_smaller(monkeypatch:
     failing = None
     for seed in range(PROGRAMS):
         program = generate(seed, wide=False)
-        monkeypatch.setattr(vm, "share_cells", _one_cell_for_all)
+        monkeypatch.setattr(cells, "share_cells", _one_cell_for_all)
+        monkeypatch.setattr(cells, "check_slots", lambda *rest: None)
         if len(program["nodes"]) > 8 and not program["fusion"] and fails(program):
             failing = program
             break

@@ -16,11 +16,11 @@ from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, shared_cells, with_pass, without_pass
-from theano_memopt.hosts.theano.optimize import annotate, feature, optimizer
+from theano_memopt.hosts.theano.optimize import annotate, feature, optimizer, preallocated
 from theano_memopt.hosts.theano.read import graph as reader
 from theano_memopt.hosts.theano.read import op_facts
+from theano_memopt.hosts.theano.run import cells, verify
 from theano_memopt.hosts.theano.run import linker as vm
-from theano_memopt.hosts.theano.run import verify
 from theano_memopt.planner.slots import Slots
 
 X = floats(8, 8)
@@ -41,7 +41,7 @@ def _broken(*args: Any) -> Any:
     raise RuntimeError("out of wits")
 
 
-@pytest.mark.parametrize(("module", "name"), [(annotate, "read"), (annotate, "minimise_peak"), (vm, "share_cells")])
+@pytest.mark.parametrize(("module", "name"), [(annotate, "read"), (annotate, "minimise_peak"), (cells, "share_cells")])
 @pytest.mark.parametrize("wish", ["warn", "ignore", "raise"])
 @pytest.mark.quick
 def test_a_bug_of_ours(monkeypatch: Any, caplog: Any, module: Any, name: str, wish: str) -> None:
@@ -114,7 +114,8 @@ def test_an_op_from_elsewhere_that_breaks_its_declarations_does_no_harm() -> Non
 
 
 def _trusting(monkeypatch: Any) -> None:
-    monkeypatch.setattr(reader, "is_trusted", lambda op: True)
+    for module in (reader, preallocated):
+        monkeypatch.setattr(module, "is_trusted", lambda op: True)
 
 
 def test_verify_catches_such_an_op_where_it_is_trusted(monkeypatch: Any) -> None:
@@ -134,7 +135,8 @@ def _one_cell_for_all(graph: Any, order: Any, sharing: Any = None, limit: Any = 
 @pytest.mark.quick
 def test_verify_catches_a_broken_plan_and_names_the_two(monkeypatch: Any, linker: str) -> None:
     right = _compiled(without_pass(linker))(X)
-    monkeypatch.setattr(vm, "share_cells", _one_cell_for_all)
+    monkeypatch.setattr(cells, "share_cells", _one_cell_for_all)
+    monkeypatch.setattr(cells, "check_slots", lambda *rest: None)  # or it would never be bound
     wrong = _compiled(with_pass(linker))  # without verify nothing is noticed but the results
     with contextlib.suppress(NotImplementedError):  # an op may be given an emptied cell
         assert not np.array_equal(wrong(X)[0], right[0])
@@ -185,7 +187,8 @@ def _changed_after_printing(linker: str, storage: str) -> int:
 @pytest.mark.blas
 def test_what_a_users_function_was_given_to_print_stays_as_it_was(linker: str, storage: str, monkeypatch: Any) -> None:
     assert _changed_after_printing(linker, storage) == 0
-    monkeypatch.setattr(reader, "is_trusted", lambda op: True)
+    for module in (reader, preallocated):
+        monkeypatch.setattr(module, "is_trusted", lambda op: True)
     if storage == "arena":
         assert _changed_after_printing(linker, storage) > 0
 

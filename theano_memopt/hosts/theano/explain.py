@@ -33,7 +33,7 @@ from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
 from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import describe, op_name
-from theano_memopt.hosts.theano.run import linker as vm
+from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
@@ -298,7 +298,7 @@ class _Subject:
             return None
         linker = copy.copy(self.linker)
         linker.allow_gc = gc
-        return vm._share(self.annotation, vm._may_share(self.annotation, linker), gc)
+        return cells.share(self.annotation, cells.may_share(self.annotation, linker), gc)
 
     # --- words ---------------------------------------------------------------------------------------------------
 

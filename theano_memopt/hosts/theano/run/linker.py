@@ -22,7 +22,7 @@ Outputs and whatever may be a view of them never share: Theano empties their cel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 import theano
 from theano.gof import link
@@ -30,16 +30,14 @@ from theano.gof import vm as host
 
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, feature_of
-from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.op_facts import is_lazy
+from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena.block import making
 from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.thunks import wrapped_all
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch
-from theano_memopt.planner.liveness import lives, timeline
-from theano_memopt.planner.model import Graph
-from theano_memopt.planner.slots import Slots, share_cells
+from theano_memopt.planner.slots import Slots
 
 
 class Trouble(Exception):
@@ -177,8 +175,8 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
     if annotation is None:
         return None
     try:
-        sharing = _may_share(annotation, linker) if feature.compiled else set()
-        slots = None if uses != "share" else _share(annotation, sharing, linker.allow_gc)
+        sharing = cells.may_share(annotation, linker) if feature.compiled else set()
+        slots = None if uses != "share" else cells.share(annotation, sharing, linker.allow_gc)
         feature.storage, feature.sharing = slots, tuple(sorted(sharing))
         binding = _bind(annotation, slots, given or {}, feature.settings.verify)
         if uses == "arena":
@@ -190,78 +188,31 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         return None
 
 
-def _share(annotation: Annotation, sharing: Set[int], allow_gc: bool) -> Slots:
-    graph, order = annotation.reading.graph, annotation.schedule.order
-    if not allow_gc:
-        return share_cells(annotation.reading.cautious, order, sharing)
-    slots = share_cells(graph, order, sharing, annotation.schedule.timeline.peak)
-    return slots if not annotation.reading.scenarios else _without_gaps(graph, order, slots)
-
-
-def _may_share(annotation: Annotation, linker: Any) -> Set[int]:
-    reading = annotation.reading
-    returned = set(linker.no_recycling) | set(linker.fgraph.outputs)
-    sharing = set()
-    for b, root in enumerate(reading.roots):
-        if reading.cautious.buffers[b].pinned or b in reading.loose or any(v in returned for v in reading.names[b]):
-            continue
-        if not writes_into_preallocated(root.owner) or (linker.allow_gc and b in reading.doubtful):
-            continue  # another op puts an array of its own there: a cell held open for it would cost memory
-        if b not in reading.steady:
-            continue  # the other tenant's array may lie in another order than the one that stock Theano would make
-        sharing.add(b)
-    return sharing
-
-
-def _without_gaps(graph: Graph, order: Tuple[int, ...], slots: Slots) -> Slots:
-    """Where sizes are assumed, an empty cell is not held open: at the true sizes that could raise the peak."""
-    spans = lives(graph, order)
-    cell_of: List[Optional[int]] = [None] * len(graph.buffers)
-    cells: List[Tuple[str, int]] = []
-    for tenants in _tenants(graph, order, slots):
-        for before, b in zip([None, *tenants], tenants):
-            if before is None or spans[before][1] != spans[b][0]:
-                cells.append((graph.buffers[b].kind, 0))
-            cell_of[b] = len(cells) - 1
-            cells[-1] = (cells[-1][0], max(cells[-1][1], graph.buffers[b].size))
-    return Slots(tuple(cell_of), tuple(cells), timeline(graph, order).peak, eager=True)
-
-
-def _tenants(graph: Graph, order: Tuple[int, ...], slots: Slots) -> List[List[int]]:
-    """For each cell the buffers in it, by birth."""
-    spans = lives(graph, order)
-    inside: List[List[int]] = [[] for _ in slots.cells]
-    for b, cell in enumerate(slots.cell_of):
-        if cell is not None:
-            inside[cell].append(b)
-    return [sorted(buffers, key=lambda b: spans[b][0]) for buffers in inside]
-
-
 def _bind(annotation: Annotation, slots: Optional[Slots], given: Dict[Any, List[Any]], verify: bool) -> Binding:
-    cells: Dict[Any, List[Any]] = {}
+    bound: Dict[Any, List[Any]] = {}
     following: Dict[Any, Any] = {}
     reading = annotation.reading
     if slots is not None:
-        for buffers in _tenants(reading.graph, annotation.schedule.order, slots):
+        for buffers in cells.tenants(reading.graph, annotation.schedule.order, slots):
             if len(buffers) < 2:
                 continue
             variables = [reading.roots[b] for b in buffers]
             # A copy that shares memory with its original is given the original's cells: take one of them.
             cell = next((given[v] for v in variables if v in given), [None])
-            cells.update((v, cell) for v in variables)
+            bound.update((v, cell) for v in variables)
             following.update(zip(variables, variables[1:]))
-    return Binding(annotation, cells, following, verify)
+    return Binding(annotation, bound, following, verify)
 
 
 def _without_withheld(binding: Binding, nodes: Any, post_thunk_clear: Any, storage_map: Any) -> Any:
     """LoopGC's list of cells to clear after each step. A cell is cleared there for a tenant that this node reads last,
     and lives do not touch, so a shared cell in the list belongs to one tenant: the one among the node's inputs."""
     remaining = []
-    for node, cells in zip(nodes, post_thunk_clear):
+    for node, cleared in zip(nodes, post_thunk_clear):
         held = {id(binding.cells[v]) for v in node.inputs if v in binding.next_tenant}
         # LoopGC never clears what nobody reads, and keeps it beyond the call.
         unread = [storage_map[v] for v in node.outputs if not v.clients]
-        remaining.append([cell for cell in cells if id(cell) not in held] + unread)
+        remaining.append([cell for cell in cleared if id(cell) not in held] + unread)
     return remaining
 
 
