@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 import theano
 import theano.tensor as tt
+from theano.compile.mode import Mode
 
-from tests.theano.both import annotation, floats, with_pass, without_pass
+import theano_memopt
+import theano_memopt_ops as ops
+from tests.theano.both import annotation, floats, same, with_pass, without_pass
 from theano_memopt import demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.read.host_orders import cvm_order
+from theano_memopt.hosts.theano.read.memory_layout import likely_scattered
 
 
 @pytest.mark.parametrize("name", ["logreg", "mlp", "mlp_adam", "lenet", "branches", "scan_rnn"])
@@ -91,3 +95,63 @@ def test_links_that_data_implies_are_left_out() -> None:
     function = theano.function([x], y, mode=with_pass())
     assert len(function.maker.fgraph.apply_nodes) == 10
     assert _links(function) == 0
+
+
+# --- scattered results -----------------------------------------------------------------------------------------------
+
+INDEXED = (
+    lambda v: v[1:3],
+    lambda v: v[1:3, :],
+    lambda v: v[0],
+    lambda v: v[0, 1:3],
+    lambda v: v[0, 1:3, :],
+    lambda v: v[0, :, 1],
+    lambda v: v[0, 1, 2:],
+    lambda v: v[:, 1],
+    lambda v: v[:, 1:3],
+    lambda v: v[1:3, :, 2],
+    lambda v: v[::2],
+    lambda v: v[::-1],
+    lambda v: v[0, ::2],
+)
+OTHERS = (
+    lambda v: v.dimshuffle(1, 0, 2),
+    lambda v: v.dimshuffle(0, "x", 1, 2),
+    lambda v: tt.exp(v.dimshuffle(1, 0, 2)),
+    lambda v: tt.exp(v.dimshuffle(1, 0, 2)) + v.dimshuffle(1, 0, 2),
+    lambda v: tt.exp(v.dimshuffle(2, 1, 0)) + v,
+    lambda v: v.dimshuffle(1, 0, 2).reshape((-1, 4)),
+)
+
+
+@pytest.mark.parametrize("of", [*INDEXED, *OTHERS])
+@pytest.mark.quick
+def test_what_is_said_to_be_scattered_is(of: Any) -> None:
+    x = tt.tensor3("x")
+    result = of(tt.sqr(x))
+    function = theano.function([x], theano.Out(result, borrow=True), mode=Mode("vm", None))
+    nodes = function.maker.fgraph.toposort()
+    scattered = function.maker.fgraph.outputs[0] in likely_scattered(nodes)
+    value = function(floats(4, 4, 4))
+    assert scattered == (not value.flags.c_contiguous)
+
+
+@pytest.mark.quick
+def test_an_axis_of_one_leaves_no_gaps() -> None:
+    x = tt.TensorType(theano.config.floatX, (True, False))("x")
+    assert likely_scattered([x[:, 1:3].owner, x[0:1, 2].owner]) == set()
+    assert likely_scattered([tt.matrix()[:, 1:3].owner])  # the control
+
+
+@pytest.mark.quick
+def test_an_elementwise_result_in_another_layout_is_copied_by_an_op_with_a_cell_before_a_reshape() -> None:
+    """The one rule for the plan and for the rewrite: the plan has counted that copy all along."""
+    x = theano_memopt.hint(tt.matrix("x"), (30, 30))
+    y = (tt.exp(x.T) * x.T).reshape((x.shape[0] * 3, -1))
+    ours, stock = (theano.function([x], tt.dot(y, y.T).sum(), mode=mode) for mode in (with_pass("cvm_nogc", storage="arena"), without_pass()))
+    (copy,) = [node for node in ours.maker.fgraph.toposort() if isinstance(node.op, ops.CopyToReshape)]
+    assert isinstance(copy.inputs[0].owner.op, tt.elemwise.Elemwise)
+    reading = annotation(ours).reading
+    assert reading.graph == reading.cautious  # and nothing is left in doubt
+    for seed in range(4):
+        same([ours(floats(30, 30, seed=seed))], [stock(floats(30, 30, seed=seed))])

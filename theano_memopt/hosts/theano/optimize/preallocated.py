@@ -17,42 +17,44 @@ planned, the other ops only where an arena is asked for.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence, Set
 
 import theano
 from theano import gof, tensor
 from theano.gof.opt import copy_stack_trace
 from theano.tensor.blas import Gemm
-from theano.tensor.elemwise import DimShuffle, Elemwise
-from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor, Subtensor
+from theano.tensor.elemwise import Elemwise
+from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 from theano_memopt.hosts.theano.read.aliases import with_names
-from theano_memopt.hosts.theano.read.memory_layout import IN_C_ORDER
+from theano_memopt.hosts.theano.read.memory_layout import IN_C_ORDER, likely_scattered
 from theano_memopt.hosts.theano.read.op_facts import is_trusted, lacks_c_for_its_types, runs_in_python
 
 
 def use_preallocated(fgraph: Any) -> int:
     """Replace ops for an arena; answers how many."""
-    return _replace(fgraph, lambda node: _replacement(fgraph, node))
+    nodes = fgraph.toposort()
+    scattered = likely_scattered(nodes)
+    return _replace(fgraph, nodes, lambda node: _replacement(fgraph, node, scattered))
 
 
 def use_preallocated_products(fgraph: Any) -> int:
     """Replace products that run in Python; answers how many."""
-    return _replace(fgraph, _product)
+    return _replace(fgraph, fgraph.toposort(), _product)
 
 
-def _replace(fgraph: Any, replacement_of: Callable[[Any], Optional[Any]]) -> int:
+def _replace(fgraph: Any, nodes: Sequence[Any], replacement_of: Callable[[Any], Optional[Any]]) -> int:
     """To validate a graph is to sort it, so that is done once for all; where it fails, one replacement after the other."""
     before = fgraph.checkpoint()
     try:
-        count = sum(_replace_node(node, replacement_of(node), fgraph.replace_all) for node in fgraph.toposort())
+        count = sum(_replace_node(node, replacement_of(node), fgraph.replace_all) for node in nodes)
         if count:
             fgraph.validate()
     except Exception:  # nothing stays that was not validated; what went wrong goes wrong again below, or does not matter
         fgraph.revert(before)
         count = 0
-        for node in fgraph.toposort():
+        for node in nodes:
             # A Scan, say, wants no result of its body to be made in place: there a node stays as it was.
             with contextlib.suppress(gof.InconsistencyError):
                 count += _replace_node(node, replacement_of(node), fgraph.replace_all_validate)
@@ -86,7 +88,7 @@ def _reaches_the_untrusted(variable: Any) -> bool:
     return any(not is_trusted(node.op) for v in with_names(variable) for node, _ in v.clients if node != "output")
 
 
-def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
+def _replacement(fgraph: Any, node: Any, scattered: Set[Any]) -> Optional[Any]:
     op = node.op
     if type(op) in ops.POOLS:
         there = object.__new__(ops.POOLS[type(op)])
@@ -97,7 +99,7 @@ def _replacement(fgraph: Any, node: Any) -> Optional[Any]:
         return there.make_node(_another(node.inputs[0]), *node.inputs[1:])
     if type(op) is AdvancedIncSubtensor1 and not op.inplace and _runs_as_its_copy_would(node):
         return op.clone_inplace().make_node(_another(node.inputs[0]), *node.inputs[1:])
-    if isinstance(op, tensor.Reshape) and _is_scattered_view(node.inputs[0]) and not _is_handed_out(fgraph, node.outputs[0]):
+    if isinstance(op, tensor.Reshape) and node.inputs[0] in scattered and not _is_handed_out(fgraph, node.outputs[0]):
         return op.make_node(ops.CopyToReshape()(*node.inputs), node.inputs[1])
     return None
 
@@ -128,19 +130,3 @@ def _another(variable: Any) -> Any:
 def _is_handed_out(fgraph: Any, variable: Any) -> bool:
     """Is it an output, or may an output be a view of it?"""
     return not with_names(variable).isdisjoint(fgraph.outputs)
-
-
-def _is_scattered_view(variable: Any) -> bool:
-    """Is it, as far as its node shows, a view that is not contiguous? A wrong yes costs a copy, a wrong no costs memory."""
-    node = variable.owner
-    if node is None:
-        return False
-    if isinstance(node.op, DimShuffle):
-        long = [axis for axis in node.op.new_order if axis != "x" and not node.inputs[0].type.broadcastable[axis]]
-        return long != sorted(long) or _is_scattered_view(node.inputs[0])
-    if isinstance(node.op, Subtensor):
-        first, inner = node.op.idx_list[:1], node.op.idx_list[1:]
-        backwards = [i for i in node.op.idx_list if isinstance(i, slice) and i.step is not None]
-        cut = any(isinstance(i, slice) and i != slice(None) for i in inner) or (bool(inner) and isinstance(first[0], slice))
-        return bool(backwards) or cut or _is_scattered_view(node.inputs[0])
-    return False

@@ -15,7 +15,7 @@ code for float16), NumPy makes the array, its strides in the order of the inputs
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence, Set
+from typing import Any, Callable, Dict, Sequence, Set, Tuple
 
 from theano import gof, tensor
 from theano.compile.ops import SpecifyShape, ViewOp
@@ -132,32 +132,71 @@ def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any], 
     return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS, ops.PRODUCTS[blas.Ger]))
 
 
+Strides = Tuple[Tuple[int, ...], bool]
+"""How a result lies in memory: its long axes from the longest stride to the shortest, and whether there are gaps between its elements."""
+
+
 def likely_scattered(nodes: Sequence[Any]) -> Set[Any]:
-    """Results of these nodes that are likely not contiguous. A guess: it decides only how a later Reshape is counted."""
-    scattered: Set[Any] = set()
+    """Results of these nodes that are likely not contiguous, if the arrays of the caller are in C order.
+
+    A guess, with two readers: the plan counts a Reshape of such a result as a copy, and for an arena that copy becomes an op of
+    its own. A wrong yes costs a copy, a wrong no costs memory.
+    """
+    known: Dict[Any, Strides] = {}
     for node in nodes:
-        scattered.update(result for result in node.outputs if _is_scattered(result, scattered))
-    return scattered
+        for result in node.outputs:
+            if isinstance(result.type, tensor.TensorType):
+                axes, gaps = _strides(result, lambda v: known.get(v, (_long_axes(v), False)))
+                long = _long_axes(result)
+                axes = tuple(axis for axis in axes if axis in long)  # a view can make an axis short
+                known[result] = axes if len(axes) == len(long) else long, gaps
+    return {result for result, (axes, gaps) in known.items() if gaps or axes != _long_axes(result)}
 
 
-def _is_scattered(result: Any, scattered: Set[Any]) -> bool:
+def _strides(result: Any, of: Callable[[Any], Strides]) -> Strides:
     node, op = result.owner, result.owner.op
-    if isinstance(op, MAY_COPY):
-        return False
+    natural = (_long_axes(result), False)
+    source = next(iter(lies_in(result)), None)
     if isinstance(op, elemwise.DimShuffle):
-        long = [axis for axis in op.new_order if axis != "x" and not node.inputs[0].type.broadcastable[axis]]
-        return node.inputs[0] in scattered or long != sorted(long)
+        axes, gaps = of(node.inputs[0])
+        place = {axis: i for i, axis in enumerate(op.new_order)}
+        return tuple(place[axis] for axis in axes), gaps
     if isinstance(op, subtensor.Subtensor):
-        # Whole rows from the front on stay contiguous; a step, or a slice of an inner axis, does not.
-        first, inner = op.idx_list[:1], op.idx_list[1:]
-        stepped = any(isinstance(index, slice) and index.step is not None for index in op.idx_list)
-        single = all(not isinstance(index, slice) for index in first)
-        return node.inputs[0] in scattered or stepped or any(isinstance(index, slice) for index in inner) or (bool(inner) and not single)
-    if isinstance(op, elemwise.Elemwise):
-        # NumPy's rule, which the C code follows: the result is laid out like inputs that all agree.
-        full = [v for v in node.inputs if v.type.broadcastable == node.outputs[0].type.broadcastable]
-        return bool(full) and all(v in scattered for v in full)
-    return any(source in scattered for source in lies_in(result))
+        axes, gaps = of(node.inputs[0])
+        whole_order = axes == _long_axes(node.inputs[0])
+        gaps = gaps or _leaves_gaps(op.idx_list, node.inputs[0].type.broadcastable) or not whole_order
+        kept = [axis for axis in range(node.inputs[0].ndim) if axis >= len(op.idx_list) or isinstance(op.idx_list[axis], slice)]
+        return tuple(kept.index(axis) for axis in axes if axis in kept), gaps
+    if isinstance(op, elemwise.Elemwise) and source is None:
+        arrays = {of(v) for v in node.inputs if not all(v.type.broadcastable)}
+        turned = (natural[0][::-1], False)
+        if has_c_code(node):  # makes an array in Fortran order where all inputs are in that order, and else one in C order
+            return turned if arrays == {turned} else natural
+        orders = {axes for axes, _ in arrays}  # NumPy takes over an order of strides on which all inputs agree, without their gaps
+        return (orders.pop(), False) if len(orders) == 1 and {len(axes) for axes in orders} == {len(natural[0])} else natural
+    if source is None or isinstance(op, MAY_COPY) or getattr(source, "ndim", None) != result.ndim:
+        return natural
+    return of(source)
+
+
+def _leaves_gaps(indices: Sequence[Any], broadcastable: Sequence[bool]) -> bool:
+    """Does this indexing of a contiguous array pick elements that do not lie side by side?
+
+    They do if single indices come first, then at most one part of an axis without a step, then whole axes.
+    """
+    in_rows = False
+    for index, short in zip(indices, broadcastable):
+        if short:
+            continue
+        whole = isinstance(index, slice) and (index.start, index.stop, index.step) == (None, None, None)
+        if (in_rows and not whole) or (isinstance(index, slice) and index.step is not None):
+            return True
+        in_rows |= isinstance(index, slice)
+    return False
+
+
+def _long_axes(variable: Any) -> Tuple[int, ...]:
+    return tuple(axis for axis, short in enumerate(variable.type.broadcastable) if not short)
 
 
 def _long(variable: Any) -> int:
