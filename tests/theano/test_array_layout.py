@@ -15,6 +15,7 @@ import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, same, with_pass, without_pass
 from tests.theano.programs import compiler
 from theano_memopt.hosts.theano.read import memory_layout as layout
+from theano_memopt.hosts.theano.read import op_facts
 from theano_memopt.hosts.theano.read.op_facts import is_trusted
 from theano_memopt.hosts.theano.run.arena import variables
 
@@ -172,7 +173,7 @@ def test_without_c_code_a_row_does_not_make_the_result_steady(monkeypatch: pytes
     function = theano.function([x, r], hypot(x, r), mode=without_pass())
     assert function(np.asfortranarray(floats(5, 4)), floats(4)).flags.fnc
 
-    monkeypatch.setattr(layout, "_has_c_code", lambda scalar_op, dtypes: True)
+    monkeypatch.setattr(op_facts, "_has_c_code", lambda scalar_op, dtypes: True)
     assert _steady([hypot(x, r)], [x, r]) == [True]
 
 
