@@ -87,7 +87,7 @@ def test_sizes_go_through_ops_that_say_nothing_of_shapes(outputs: Any) -> None:
 
 @pytest.mark.parametrize("outputs", [_drawn, _copied])
 def test_without_their_rules_the_sizes_would_be_assumed(outputs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("theano_memopt.hosts.theano.read.assumed_sizes._unwritten", lambda op: None)
+    monkeypatch.setattr("theano_memopt.hosts.theano.read.formulas._unwritten", lambda op: None)
     assert "default_dim" in annotation(_of_no_formula(outputs)).reading.graph.sizes_from
 
 

@@ -24,21 +24,15 @@ Ops imply equalities that ShapeFeature does not write down (the inner dimensions
 
 from __future__ import annotations
 
-import functools
-import operator
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
-from theano import gof, scalar, tensor
-from theano.compile.ops import DeepCopyOp, Shape, Shape_i
-from theano.configparser import change_flags
-from theano.ifelse import IfElse
-from theano.sandbox.rng_mrg import mrg_uniform_base
+from theano import gof, tensor
+from theano.compile.ops import Shape_i
 from theano.tensor import blas, elemwise
 from theano.tensor.nnet import nnet
-from theano.tensor.opt import MakeVector, ShapeFeature
 
-from theano_memopt.hosts.theano.read.op_facts import branches
+from theano_memopt.hosts.theano.read.formulas import LONGEST, Walker, computed, is_whole, plain
 
 Leaf = Tuple[Any, int]
 Row = Tuple[int, ...]
@@ -69,17 +63,16 @@ def hint(variable: Any, shape: Sequence[Optional[int]]) -> Any:
     return variable
 
 
-class Sizes:
+class Sizes(Walker[Sequence[Any]]):
     """Every dimension of every variable of a FunctionGraph, in every scenario."""
 
     def __init__(self, fgraph: Any, nodes: Sequence[Any], default_dim: int) -> None:
+        super().__init__(fgraph)
         self.default_dim = default_dim
-        self.shape_of = Formulas(fgraph)
-        self._rows: Dict[Tuple[Any, int], Row] = {}
-        self._values: Dict[Any, Any] = {}
         self._leaves = _Leaves()
         self._free = 0
         self._busy: set = set()
+        """Leaves that are being explained: an equality can lead back to its own leaf."""
         self.came_from: Dict[str, str] = {}
         """For every leaf, in words: its number and where that came from."""
         for first, second in _equalities(fgraph, nodes):
@@ -90,10 +83,9 @@ class Sizes:
         return tuple(self.dim(variable, axis) for axis in range(variable.type.ndim))
 
     def dim(self, variable: Any, axis: int) -> Row:
-        key = (variable, axis)
-        if key not in self._rows:
-            self._rows[key] = self._find(variable, axis)
-        return self._rows[key]
+        row = super().dim(variable, axis)
+        assert row is not None  # a dimension that no formula explains is a leaf, and a leaf has a row
+        return tuple(row)
 
     def bytes(self, variable: Any) -> Row:
         """The row of sizes in bytes; zeros for what is not a dense array on the CPU."""
@@ -118,33 +110,10 @@ class Sizes:
         """Is any number a mere assumption?"""
         return self._free > 0
 
-    # --- one dimension -------------------------------------------------------------------------------------------
+    # --- leaves --------------------------------------------------------------------------------------------------
 
-    def _find(self, variable: Any, axis: int) -> Row:
-        if variable.type.broadcastable[axis]:
-            return (1,) * len(SCENARIOS)
-        formula = self._formula(variable, axis)
-        if formula is not None and (variable, axis) not in self._busy:
-            self._busy.add((variable, axis))
-            try:
-                value = self._evaluate(formula)
-            except RecursionError:
-                value = None
-            finally:
-                self._busy.discard((variable, axis))
-            if value is not None:
-                return tuple(int(v) for v in value)
+    def leaf(self, variable: Any, axis: int) -> Row:
         return self._of_leaf((variable, axis))
-
-    def _formula(self, variable: Any, axis: int) -> Optional[Any]:
-        shape = self.shape_of.get(variable)
-        if shape is None or axis >= len(shape):
-            return None
-        formula = shape[axis]
-        node = formula.owner
-        if node is not None and isinstance(node.op, Shape_i) and node.inputs[0] is variable:
-            return None
-        return formula
 
     def _of_leaf(self, leaf: Leaf) -> Row:
         root = self._leaves.root(leaf)
@@ -179,55 +148,48 @@ class Sizes:
         mixed = [max(1, d // 8) if (which + 1) * (i + 1) % 7 < 4 else 4 * d for i in range(_MIXED)]
         return (d, 1, max(1, d // 4), 4 * d, *mixed, _prime(d, 2 * which), _prime(d, 2 * which + 1))
 
-    # --- formulas over dimensions --------------------------------------------------------------------------------
+    # --- the value of a formula: one for each scenario -----------------------------------------------------------
 
-    def _evaluate(self, formula: Any) -> Optional[Sequence[Any]]:
-        """The values of an integer expression, one per scenario; None where it depends on data."""
-        if formula not in self._values:
-            self._values[formula] = self._compute(formula)
-        return self._values[formula]
+    def number(self, length: int) -> Row:
+        return (length,) * len(SCENARIOS)
 
-    def _compute(self, formula: Any) -> Optional[Sequence[Any]]:
-        if isinstance(formula, gof.Constant):
-            data = formula.data
-            small = data is None or isinstance(data, slice) or np.size(data) <= 64
-            return (_plain(data),) * len(SCENARIOS) if small else None
-        node = formula.owner
-        if node is None:
-            return self._input_value(formula)
-        if isinstance(node.op, Shape_i):
-            return self.dim(node.inputs[0], node.op.i)
-        if isinstance(node.op, Shape):
-            return tuple(np.array(shape, dtype="int64") for shape in zip(*self.dims(node.inputs[0]))) or None
-        if not _is_small(formula):
-            return None
-        if isinstance(node.op, IfElse):
-            return self._choose(node, formula)
-        inputs = [self._evaluate(i) for i in node.inputs]
-        if any(i is None for i in inputs):
-            return self._new_free() if formula.type.ndim == 0 and _is_whole(formula) else None
-        return _apply(node, formula, inputs)
+    def length(self, value: Sequence[Any]) -> Row:
+        return tuple(int(v) for v in value)
 
-    def _choose(self, node: Any, wanted: Any) -> Optional[Sequence[Any]]:
-        """The length of what an IfElse returns; the longer one where nobody knows the condition."""
-        yes, no = (self._evaluate(v) for v in branches(node, wanted))
-        if yes is None or no is None or all(map(_same, yes, no)):
-            return yes if no is None else no
-        condition = self._evaluate(node.inputs[0])
-        if condition is None:
-            return tuple(map(max, yes, no))
-        return tuple(a if c else b for c, a, b in zip(condition, yes, no))
-
-    def _input_value(self, variable: Any) -> Optional[Sequence[Any]]:
-        """The value of an integer input: a length that the caller gives as a number."""
-        if not _is_whole(variable) or getattr(variable.type, "ndim", 0) != 0:
-            return None
+    def number_given(self, variable: Any) -> Row:
+        """A length that the caller gives as a number."""
         present = _present(variable)
         if present is not None:
             self.came_from[_name((variable, None))] = f"{int(present)} (value)"
             return (int(present),) * len(SCENARIOS)
         self.came_from[_name((variable, None))] = f"{self.default_dim} (mem_reuse.default_dim)"
         return self._new_free()
+
+    def constant(self, data: Any) -> Optional[Sequence[Any]]:
+        small = data is None or isinstance(data, slice) or np.size(data) <= LONGEST
+        return (plain(data),) * len(SCENARIOS) if small else None
+
+    def vector(self, dims: Sequence[Sequence[Any]]) -> Optional[Sequence[Any]]:
+        return tuple(np.array(shape, dtype="int64") for shape in zip(*dims)) or None
+
+    def choice(self, condition: Any, yes: Optional[Sequence[Any]], no: Optional[Sequence[Any]]) -> Optional[Sequence[Any]]:
+        """The longer branch where nothing is known of the condition."""
+        if yes is None or no is None or all(map(_same, yes, no)):
+            return yes if no is None else no
+        conditions = self.value(condition)
+        if conditions is None:
+            return tuple(map(max, yes, no))
+        return tuple(a if c else b for c, a, b in zip(conditions, yes, no))
+
+    def unknown(self, formula: Any) -> Optional[Row]:
+        return self._new_free() if formula.type.ndim == 0 and is_whole(formula) else None
+
+    def apply(self, node: Any, wanted: Any, inputs: Sequence[Sequence[Any]]) -> Optional[Sequence[Any]]:
+        if all(row[0] is row[i] or _same(row[0], row[i]) for row in inputs for i in range(1, len(SCENARIOS))):
+            value = computed(node, wanted, [row[0] for row in inputs])
+            return None if value is None else (value,) * len(SCENARIOS)
+        values = [computed(node, wanted, [row[i] for row in inputs]) for i in range(len(SCENARIOS))]
+        return None if any(value is None for value in values) else values
 
     # --- equalities ----------------------------------------------------------------------------------------------
 
@@ -246,7 +208,7 @@ class Sizes:
         for _ in range(100):
             if variable.type.broadcastable[axis]:
                 return None
-            formula = self._formula(variable, axis)
+            formula = self.formula(variable, axis)
             if formula is None:
                 return (variable, axis)
             node = formula.owner
@@ -332,147 +294,8 @@ def _prime(above: int, which: int) -> int:
                 return number
 
 
-def _is_whole(variable: Any) -> bool:
-    return str(getattr(variable.type, "dtype", "")).startswith(("int", "uint", "bool"))
-
-
-def _is_small(formula: Any) -> bool:
-    """Shape arithmetic is over single numbers, short vectors and slices."""
-    return getattr(formula.type, "ndim", 0) <= 1
-
-
-def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0 and value.dtype.kind in "iub" else value
-
-
-def _apply(node: Any, wanted: Any, inputs: Sequence[Sequence[Any]]) -> Optional[Sequence[Any]]:
-    """One node of shape arithmetic, in every scenario."""
-    if all(row[0] is row[i] or _same(row[0], row[i]) for row in inputs for i in range(1, len(SCENARIOS))):
-        value = _apply_once(node, wanted, [row[0] for row in inputs])
-        return None if value is None else (value,) * len(SCENARIOS)
-    values = [_apply_once(node, wanted, [row[i] for row in inputs]) for i in range(len(SCENARIOS))]
-    return None if any(value is None for value in values) else values
-
-
 def _same(one: Any, two: Any) -> bool:
     return type(one) is type(two) and isinstance(one, int) and one == two
-
-
-def _apply_once(node: Any, wanted: Any, values: Sequence[Any]) -> Optional[Any]:
-    op = node.op
-    try:
-        if isinstance(op, elemwise.Elemwise) and all(isinstance(v, int) for v in values) and len(node.outputs) == 1:
-            return _scalar(op.scalar_op, values)
-        if isinstance(op, scalar.ScalarOp) and len(node.outputs) == 1:
-            return _scalar(op, values)
-        if isinstance(op, (tensor.TensorFromScalar, tensor.ScalarFromTensor)):
-            return values[0]
-        if isinstance(op, MakeVector):
-            return np.array(values, dtype=op.dtype)
-        return _perform(node, wanted, values)
-    except Exception:  # an op that cannot be evaluated on its own leaves the dimension unknown, which is allowed
-        return None
-
-
-def _scalar(op: Any, values: Sequence[Any]) -> Any:
-    """A scalar op on whole numbers. A Composite is walked node by node: its own `impl` repeats what is used twice."""
-    quick = _QUICK.get(type(op))
-    if quick is not None:
-        return quick(*values)
-    if not isinstance(op, scalar.Composite):
-        return _plain(np.asarray(op.impl(*values)))
-    known = dict(zip(op.fgraph.inputs, values))
-    for node in op.fgraph.toposort():
-        inputs = [known[v] if v in known else _plain(v.data) for v in node.inputs]
-        known[node.outputs[0]] = _scalar(node.op, inputs)
-    return known[op.fgraph.outputs[0]]
-
-
-def _perform(node: Any, wanted: Any, values: Sequence[Any]) -> Optional[Any]:
-    inputs = [
-        np.asarray(value, dtype=variable.type.dtype) if isinstance(variable.type, tensor.TensorType) else value
-        for value, variable in zip(values, node.inputs)
-    ]
-    outputs: List[List[Any]] = [[None] for _ in node.outputs]
-    node.op.perform(node, inputs, outputs)
-    return _plain(outputs[node.outputs.index(wanted)][0])
-
-
-_QUICK: Dict[type, Callable[..., Any]] = {
-    scalar.Add: lambda *v: sum(v),
-    scalar.Mul: lambda *v: functools.reduce(operator.mul, v),
-    scalar.Neg: operator.neg,
-    scalar.LT: operator.lt,
-    scalar.GT: operator.gt,
-    scalar.LE: operator.le,
-    scalar.GE: operator.ge,
-    scalar.EQ: operator.eq,
-    scalar.NEQ: operator.ne,
-    scalar.Sub: lambda a, b: a - b,
-    scalar.Cast: lambda a: a,
-    scalar.Identity: lambda a: a,
-    scalar.IntDiv: lambda a, b: a // b,
-    scalar.Maximum: lambda a, b: max(a, b),
-    scalar.Minimum: lambda a, b: min(a, b),
-    scalar.Switch: lambda c, a, b: a if c else b,
-}
-"""Whole-number arithmetic without numpy. Switch is safe to evaluate on both sides: there are no side effects."""
-
-
-class Formulas:
-    """Of each variable a formula for every dimension: ShapeFeature's, and ours for the ops of which it has none.
-
-    Formulas may speak of variables that a later rewrite replaced, so ours too are made when they are asked for.
-    """
-
-    def __init__(self, fgraph: Any) -> None:
-        self._shape_of = _shapes_of_feature(fgraph)
-        self._more: Dict[Any, Optional[Tuple[Any, ...]]] = {}
-
-    def get(self, variable: Any) -> Optional[Sequence[Any]]:
-        rule = None if variable.owner is None else _unwritten(type(variable.owner.op))
-        if rule is None:
-            return self._shape_of.get(variable)
-        if variable not in self._more:
-            with change_flags(compute_test_value="off"):  # the formulas are new graphs
-                self._more[variable] = rule(variable.owner, variable)
-        return self._more[variable]
-
-
-def _like_its_input(node: Any, output: Any) -> Tuple[Any, ...]:
-    return _dims_of(node.inputs[0])
-
-
-def _random_draw(node: Any, output: Any) -> Tuple[Any, ...]:
-    """A new state as large as the old one, and an array whose shape is the second input."""
-    state, size = node.inputs
-    if output is node.outputs[0]:
-        return _dims_of(state)
-    known = size.owner.inputs if size.owner is not None and isinstance(size.owner.op, MakeVector) else None
-    return tuple(size[axis] if known is None else known[axis] for axis in range(output.type.ndim))
-
-
-def _dims_of(variable: Any) -> Tuple[Any, ...]:
-    return tuple(Shape_i(axis)(variable) for axis in range(getattr(variable.type, "ndim", 0)))
-
-
-@functools.lru_cache(maxsize=None)
-def _unwritten(op: type) -> Optional[Callable[[Any, Any], Tuple[Any, ...]]]:
-    """DeepCopyOp comes after ShapeFeature's time and says nothing of shapes; nor does the draw of MRG_RandomStreams."""
-    return _like_its_input if issubclass(op, DeepCopyOp) else _random_draw if issubclass(op, mrg_uniform_base) else None
-
-
-def _shapes_of_feature(fgraph: Any) -> Dict[Any, Any]:
-    feature = getattr(fgraph, "shape_feature", None)
-    if feature is None:
-        # A graph that was never optimized, or a copy that lost its features: ask the ops, and leave no trace.
-        feature = ShapeFeature()
-        try:
-            feature.on_attach(fgraph)
-        finally:
-            if getattr(fgraph, "shape_feature", None) is feature:
-                del fgraph.shape_feature
-    return feature.shape_of
 
 
 # --- equalities that ops imply ---------------------------------------------------------------------------------------

@@ -17,35 +17,28 @@ is built on it too. A formula that is wrong costs memory and never a result: it 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from theano import gof, scalar, tensor
-from theano.compile.ops import Shape, Shape_i
-from theano.ifelse import IfElse
 from theano.tensor import elemwise, subtensor
 from theano.tensor.opt import MakeVector
 
-from theano_memopt.hosts.theano.read.assumed_sizes import Formulas, _apply_once
-from theano_memopt.hosts.theano.read.op_facts import branches
-
-LONGEST = 64
-"""Elements of a vector that is still taken for shape arithmetic."""
+from theano_memopt.hosts.theano.read.formulas import LONGEST, Walker, computed, source_of, through
 
 Signature = Tuple[Any, ...]
 
 
-class TrueShapes:
+class TrueShapes(Walker[str]):
     """The formulas of one FunctionGraph, written out for the variables that are asked about."""
 
     def __init__(self, fgraph: Any, nodes: Sequence[Any], variables: Sequence[Any], values: Callable[[Any], Any]) -> None:
-        self._shape_of = Formulas(fgraph)
+        super().__init__(fgraph)
         self._inputs = {v: i for i, v in enumerate(fgraph.inputs)}
         self._value_now = values
         self._lines: List[str] = []
-        self._names: Dict[Any, Optional[str]] = {}
+        self._sources: Dict[Tuple[str, Any], str] = {}
         self._space: Dict[str, Any] = {}
-        self._pending: set = set()
         self.shape_sources: List[Any] = []
         """Inputs of which the shape matters."""
         self.value_sources: List[Any] = []
@@ -54,148 +47,94 @@ class TrueShapes:
         """The variables, of those asked about, that have a formula."""
         rows = []
         for variable in variables:
-            dims = self._dims(variable)
+            dims = self.dims(variable)
             if dims is not None:
                 self.known.append(variable)
-                rows.append(f"({''.join(d + ',' for d in dims)})")
-        arguments = [self._names[("shape", v)] for v in self.shape_sources] + [self._names[("value", v)] for v in self.value_sources]
-        source = f"def shapes({', '.join(str(a) for a in arguments)}):\n"
+                rows.append(_tuple_of(dims))
+        arguments = [self._sources[("shape", v)] for v in self.shape_sources] + [self._sources[("value", v)] for v in self.value_sources]
+        source = f"def shapes({', '.join(arguments)}):\n"
         source += "".join(f"    {line}\n" for line in self._lines) + f"    return ({''.join(row + ', ' for row in rows)})\n"
         exec(compile(source, "<shapes>", "exec"), self._space)
         self.shapes: Callable[..., Tuple[Tuple[int, ...], ...]] = self._space["shapes"]
         """The shapes of `known`, from a signature."""
 
-    # --- one part ------------------------------------------------------------------------------------------------
+    # --- the value of a formula: the name, or the source, of its Python code -------------------------------------
 
-    def _dims(self, variable: Any) -> Optional[List[str]]:
-        dims = [self._dim(variable, axis) for axis in range(variable.type.ndim)]
-        return None if any(d is None for d in dims) else [str(d) for d in dims]
+    def number(self, length: int) -> str:
+        return str(length)
 
-    def _dim(self, variable: Any, axis: int) -> Optional[str]:
-        key = (variable, axis)
-        if key not in self._names:
-            if key in self._pending:
-                return None
-            self._pending.add(key)
-            try:
-                self._names[key] = self._find(variable, axis)
-            except RecursionError:
-                return None  # too deep from here; it may be reached from elsewhere
-            finally:
-                self._pending.discard(key)
-        return self._names[key]
-
-    def _find(self, variable: Any, axis: int) -> Optional[str]:
-        if variable.type.broadcastable[axis]:
-            return "1"
+    def given(self, variable: Any, axis: int) -> Optional[str]:
         if isinstance(variable, gof.Constant):
             return str(int(variable.data.shape[axis]))
-        if variable in self._inputs:
-            return self._line(f"{self._source('shape', variable)}[{axis}]")
-        shape = self._shape_of.get(variable)
-        if shape is None or axis >= len(shape):
-            return None
-        formula = shape[axis]
-        node = formula.owner
-        if node is not None and isinstance(node.op, Shape_i) and node.inputs[0] is variable:
-            return None
-        return self._value(formula)
+        return self._line(f"{self._source('shape', variable)}[{axis}]") if variable in self._inputs else None
 
-    def _source(self, kind: str, variable: Any) -> str:
-        key = (kind, variable)
-        if key not in self._names:
-            sources = self.shape_sources if kind == "shape" else self.value_sources
-            name = f"{kind}{len(sources)}"
-            present = self._value_now(variable)
-            self._space[name] = np.shape(present) if kind == "shape" else int(present)
-            self._names[key] = name
-            sources.append(variable)
-        return str(self._names[key])
+    def number_given(self, variable: Any) -> Optional[str]:
+        return self._source("value", variable) if variable in self._inputs else None
 
-    def _value(self, formula: Any) -> Optional[str]:
-        """The name under which the value of an integer expression is known: a number, or a tuple of them."""
-        if formula not in self._names:
-            if formula in self._pending:
-                return None
-            self._pending.add(formula)
-            try:
-                self._names[formula] = self._write(formula)
-            finally:
-                self._pending.discard(formula)
-        return self._names[formula]
-
-    def _write(self, formula: Any) -> Optional[str]:
-        if isinstance(formula, gof.Constant):
-            return self._constant(formula.data)
-        node = formula.owner
-        if node is None:
-            whole = str(getattr(formula.type, "dtype", "")).startswith(("int", "uint", "bool"))
-            return self._source("value", formula) if formula in self._inputs and whole and getattr(formula.type, "ndim", 0) == 0 else None
-        if isinstance(node.op, Shape_i):
-            return self._dim(node.inputs[0], node.op.i)
-        if isinstance(node.op, Shape):
-            dims = self._dims(node.inputs[0])
-            return None if dims is None else self._line(f"({''.join(d + ',' for d in dims)})")
-        if isinstance(node.op, IfElse):
-            return self._chosen(node, formula)
-        if getattr(formula.type, "ndim", 0) > 1 or len(node.outputs) != 1:
-            return None
-        inputs = [self._value(v) for v in node.inputs]
-        if any(name is None for name in inputs):
-            return None
-        return self._applied(node, [str(name) for name in inputs])
-
-    def _chosen(self, node: Any, wanted: Any) -> Optional[str]:
-        yes, no = (self._value(v) for v in branches(node, wanted))
-        if yes is None or no is None or yes == no:
-            return None if no is None else yes
-        condition = self._value(node.inputs[0])
-        return self._line(f"max({yes}, {no})" if condition is None else f"({yes} if {condition} else {no})")
-
-    def _constant(self, data: Any) -> Optional[str]:
+    def constant(self, data: Any) -> Optional[str]:
         if isinstance(data, slice):
             return None
         if np.ndim(data) == 0 and np.asarray(data).dtype.kind in "iub":
             return str(int(data))
         if np.ndim(data) == 1 and np.size(data) <= LONGEST and np.asarray(data).dtype.kind in "iub":
-            return self._line(f"({''.join(f'{int(d)},' for d in data)})")
-        return self._given(data)
+            return self._line(_tuple_of(str(int(d)) for d in data))
+        return self._kept(data)
 
-    def _applied(self, node: Any, inputs: List[str]) -> Optional[str]:
+    def vector(self, dims: Sequence[str]) -> Optional[str]:
+        return self._line(_tuple_of(dims))
+
+    def choice(self, condition: Any, yes: Optional[str], no: Optional[str]) -> Optional[str]:
+        """The longer branch where the condition depends on data."""
+        if yes is None or no is None or yes == no:
+            return None if no is None else yes
+        known = self.value(condition)
+        return self._line(f"max({yes}, {no})" if known is None else f"({yes} if {known} else {no})")
+
+    def computes(self, node: Any) -> bool:
+        return len(node.outputs) == 1
+
+    def apply(self, node: Any, wanted: Any, inputs: Sequence[str]) -> Optional[str]:
         op = node.op
         if isinstance(op, (tensor.TensorFromScalar, tensor.ScalarFromTensor)):
             return inputs[0]
         if isinstance(op, MakeVector):
-            return self._line(f"({''.join(i + ',' for i in inputs)})")
+            return self._line(_tuple_of(inputs))
         if isinstance(op, subtensor.Subtensor) and len(op.idx_list) == 1 and not isinstance(op.idx_list[0], slice) and len(inputs) == 2:
             return self._line(f"{inputs[0]}[{inputs[1]}]")
-        scalar_op = op.scalar_op if isinstance(op, elemwise.Elemwise) and node.outputs[0].type.ndim == 0 else op
+        scalar_op = op.scalar_op if isinstance(op, elemwise.Elemwise) and wanted.type.ndim == 0 else op
         if isinstance(scalar_op, scalar.ScalarOp):
             return self._scalar(scalar_op, inputs)
-        wanted = node.outputs[0]
-        return self._called(lambda *values: _tuples(_apply_once(node, wanted, values)), inputs)
+        return self._called(lambda *values: _tuples(computed(node, wanted, values)), inputs)
 
-    def _scalar(self, op: Any, inputs: List[str]) -> Optional[str]:
+    def _scalar(self, op: Any, inputs: Sequence[str]) -> Optional[str]:
         if isinstance(op, scalar.Composite):
-            known: Dict[Any, Optional[str]] = dict(zip(op.fgraph.inputs, inputs))
-            for node in op.fgraph.toposort():
-                inside = [known[v] if v in known else self._constant(v.data) for v in node.inputs]
-                known[node.outputs[0]] = None if any(i is None for i in inside) else self._scalar(node.op, [str(i) for i in inside])
-            return known[op.fgraph.outputs[0]]
-        pattern = _PATTERNS.get(type(op))
+            return through(op, inputs, self.constant, self._scalar)  # type: ignore[no-any-return]
+        source = source_of(op, inputs)
         if isinstance(op, scalar.Cast) and op.o_type.dtype.startswith(("int", "uint")):
-            pattern = "int({0})"
-        if isinstance(pattern, str) and len(inputs) > 0:
-            return self._line("(" + pattern.join(inputs) + ")") if "{" not in pattern else self._line(pattern.format(*inputs))
-        return self._called(lambda *values: _tuples(np.asarray(op.impl(*values))), inputs)
+            source = f"int({inputs[0]})"
+        return self._called(lambda *values: _tuples(np.asarray(op.impl(*values))), inputs) if source is None else self._line(source)
 
-    def _given(self, value: Any) -> str:
+    # --- lines of code -------------------------------------------------------------------------------------------
+
+    def _source(self, kind: str, variable: Any) -> str:
+        """The argument of `shapes` that is the shape, or the value, of an input."""
+        key = (kind, variable)
+        if key not in self._sources:
+            sources = self.shape_sources if kind == "shape" else self.value_sources
+            name = f"{kind}{len(sources)}"
+            present = self._value_now(variable)
+            self._space[name] = np.shape(present) if kind == "shape" else int(present)
+            self._sources[key] = name
+            sources.append(variable)
+        return self._sources[key]
+
+    def _kept(self, value: Any) -> str:
         name = f"given{len(self._space)}"
         self._space[name] = value
         return name
 
-    def _called(self, function: Callable[..., Any], inputs: List[str]) -> Optional[str]:
-        return self._line(f"{self._given(function)}({', '.join(inputs)})")
+    def _called(self, function: Callable[..., Any], inputs: Sequence[str]) -> Optional[str]:
+        return self._line(f"{self._kept(function)}({', '.join(inputs)})")
 
     def _line(self, expression: str) -> Optional[str]:
         """Try the part on the values of the present call, and write it down if that goes well."""
@@ -211,6 +150,10 @@ class TrueShapes:
         return name
 
 
+def _tuple_of(parts: Iterable[str]) -> str:
+    return f"({''.join(part + ',' for part in parts)})"
+
+
 def _tuples(value: Any) -> Any:
     if value is None:
         raise ValueError("not to be computed from shapes alone")
@@ -218,22 +161,3 @@ def _tuples(value: Any) -> Any:
         return value.item() if value.ndim == 0 else tuple(value.tolist())
     return value
 
-
-_PATTERNS = {
-    scalar.Add: " + ",
-    scalar.Mul: " * ",
-    scalar.Sub: " - ",
-    scalar.IntDiv: " // ",
-    scalar.Neg: "(-{0})",
-    scalar.LT: "({0} < {1})",
-    scalar.GT: "({0} > {1})",
-    scalar.LE: "({0} <= {1})",
-    scalar.GE: "({0} >= {1})",
-    scalar.EQ: "({0} == {1})",
-    scalar.NEQ: "({0} != {1})",
-    scalar.Identity: "{0}",
-    scalar.Maximum: "({0} if {0} > {1} else {1})",
-    scalar.Minimum: "({0} if {0} < {1} else {1})",
-    scalar.Switch: "({1} if {0} else {2})",
-}
-"""Between the arguments, or with places for them."""
