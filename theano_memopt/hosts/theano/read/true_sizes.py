@@ -160,4 +160,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.item() if value.ndim == 0 else tuple(value.tolist())
     return value
-
