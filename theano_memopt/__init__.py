@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, List
+from types import FrameType
+from typing import Any, List, Optional
 
 _PUBLIC = {
     "mode": "theano_memopt.hosts.theano.optimize.optimizer",
@@ -66,7 +67,8 @@ def _asked_for() -> str:
     The importing functions of importlib are called one inside the other, for the module first and then for its parent. Each has the
     name as an argument.
     """
-    asked, frame = __name__, sys._getframe(2)
+    asked = __name__
+    frame: Optional[FrameType] = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
         name = frame.f_locals.get("name")
         asked = name if isinstance(name, str) and name.startswith(f"{__name__}.") else asked
