@@ -175,11 +175,11 @@ def graph_from_json(data: Any, sizes_from: str = "given") -> Graph:
     """
     if not isinstance(data, dict):
         raise GraphError("bad-form", "top level", "a graph is a JSON object with buffers, tasks and keep")
-    rows = _named_rows(data, "buffers")
+    rows = named_rows(data, "buffers")
     sizes = [_size(row, f"buffers[{i}].bytes") for i, row in enumerate(rows)]
-    buffer_index = _index(rows, "buffer")
-    task_rows = _named_rows(data, "tasks")
-    task_index = _index(task_rows, "task")
+    buffer_index = index_by_name(rows, "buffer")
+    task_rows = named_rows(data, "tasks")
+    task_index = index_by_name(task_rows, "task")
 
     reads = [_lookup(row, "reads", i, buffer_index, "buffer") for i, row in enumerate(task_rows)]
     writes = [_lookup(row, "writes", i, buffer_index, "buffer") for i, row in enumerate(task_rows)]
@@ -294,7 +294,8 @@ def _find_cycle(graph: Graph, stuck: Sequence[int]) -> List[int]:
     return path[path.index(path[-1]) :][::-1]
 
 
-def _named_rows(data: Mapping[str, Any], word: str) -> List[Dict[str, Any]]:
+def named_rows(data: Mapping[str, Any], word: str) -> List[Dict[str, Any]]:
+    """The list under this word, every entry of it an object with a name."""
     rows = data.get(word)
     if not isinstance(rows, list):
         raise GraphError("bad-form", word, f"{word!r} must be a list")
@@ -304,7 +305,8 @@ def _named_rows(data: Mapping[str, Any], word: str) -> List[Dict[str, Any]]:
     return rows
 
 
-def _index(rows: Sequence[Mapping[str, Any]], noun: str) -> Dict[str, int]:
+def index_by_name(rows: Sequence[Mapping[str, Any]], noun: str) -> Dict[str, int]:
+    """The place of each name; no two rows may have the same."""
     found: Dict[str, int] = {}
     for i, row in enumerate(rows):
         if row["name"] in found:

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from theano_memopt.planner.model import GraphError
+from theano_memopt.planner.model import GraphError, index_by_name, named_rows
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def program_from_json(data: Any) -> Program:
     if not isinstance(data, dict):
         raise GraphError("bad-form", "top level", "a program is a JSON object with values and tasks")
     value_rows, task_rows = _rows(data, "values", VALUE_KEYS), _rows(data, "tasks", TASK_KEYS)
-    value_index, task_index = _index(value_rows, "values"), _index(task_rows, "tasks")
+    value_index, task_index = index_by_name(value_rows, "value"), index_by_name(task_rows, "task")
     producer: Dict[int, int] = {}
     readers: List[List[int]] = [[] for _ in value_rows]
     tasks = []
@@ -362,25 +362,12 @@ def _find_cycle(program: Program, stuck: Set[int]) -> List[int]:
 
 
 def _rows(data: Mapping[str, Any], word: str, keys: Sequence[str]) -> List[Dict[str, Any]]:
-    rows = data.get(word)
-    if not isinstance(rows, list):
-        raise GraphError("bad-form", word, f"{word!r} must be a list")
+    rows = named_rows(data, word)
     for i, row in enumerate(rows):
-        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-            raise GraphError("bad-form", f"{word}[{i}]", "every entry is an object with a text 'name'")
         for key in row:
             if key not in keys:  # a misspelt 'overwrites' would make a plan that destroys what is still needed
                 raise GraphError("unknown-key", f"{word}[{i}]", f"{key!r} is none of {', '.join(keys)}")
     return rows
-
-
-def _index(rows: Sequence[Mapping[str, Any]], word: str) -> Dict[str, int]:
-    found: Dict[str, int] = {}
-    for i, row in enumerate(rows):
-        if row["name"] in found:
-            raise GraphError("duplicate-name", f"{word}[{i}]", f"two {word} are named {row['name']!r}")
-        found[row["name"]] = i
-    return found
 
 
 def _names(row: Mapping[str, Any], word: str, where: str, index: Mapping[str, int], noun: str) -> Tuple[int, ...]:
