@@ -36,6 +36,7 @@ from theano_memopt.hosts.theano.run.arena.states import Aside, Fitted, New, Reco
 from theano_memopt.hosts.theano.run.arena.trial import Trial
 from theano_memopt.hosts.theano.run.arena.worthwhile import too_little
 from theano_memopt.hosts.theano.run.machines import Cell, Order
+from theano_memopt.hosts.theano.run.stand_in import StandIn
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.plan import Plan, along, put_together
 
@@ -49,24 +50,26 @@ GROWTH = 2
 """Inputs so many times as large make it worth asking again whether an arena is worthwhile."""
 SPARE = 8
 """Calls with a block more than twice too large after which it is made smaller."""
-RECORDED = {"variable_shape", "variable_strides", "variable_offset", "dependencies", "node_executed_order", "node_cleared_order"}
-"""What a machine has for Theano's profile beside counts and times, if memory is profiled."""
 
 
-class ArenaVM:
-    """In everything but the cells it is Theano's machine `vm`."""
+class ArenaVM(StandIn):
+    """It fills cells with their places before Theano's machine runs."""
 
-    def __init__(self, make_planner: Callable[[], ArenaPlanner], vm: Any, linker: Any, storage_map: Any, sparing: bool) -> None:
-        self.vm = vm
-        self.planner: Optional[ArenaPlanner] = None
-        """None in the state Small."""
+    planner: Optional[ArenaPlanner]
+    """None in the state Small."""
+
+    def __init__(
+        self,
+        make_planner: Callable[[], ArenaPlanner],
+        vm: Any,
+        linker: Any,
+        storage_map: Any,
+        follow: Optional[Callable[[Order], None]],
+        sparing: bool,
+    ) -> None:
+        super().__init__(vm, linker, storage_map, follow)
         self.state: State = Small()
         self._make_planner = make_planner
-        self.storage_map, self.compute_map = storage_map, None
-        self.allow_gc = linker.allow_gc
-        self.need_update_inputs = getattr(vm, "need_update_inputs", True)
-        self.follow: Optional[Callable[[Order], None]] = None
-        """Is told the order of every machine that is about to run."""
         self._inputs = tuple(storage_map[v] for v in linker.fgraph.inputs if isinstance(v.type, tensor.TensorType))
         self.lender = shared_lender() or Lender()
         self.without_block = False
@@ -93,11 +96,6 @@ class ArenaVM:
         self.lender.tenants.add(self)
         if not sparing:
             self._begin(make_planner())
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("vm", "planner", "lender"):
-            raise AttributeError(name)
-        return getattr(self.vm, name)
 
     # --- a call ------------------------------------------------------------------------------------------------------
 
@@ -445,22 +443,6 @@ class ArenaVM:
         """Buffers without a place whose arrays stay in their cells after a call."""
         return frozenset() if self.planner is None else self.planner.variables.kept_outside()
 
-    @property
-    def time_thunks(self) -> Any:
-        return self.vm.time_thunks if self.planner is None else self.planner.time_thunks
-
-    @time_thunks.setter
-    def time_thunks(self, wanted: Any) -> None:
-        if self.planner is None:
-            self.vm.time_thunks = wanted
-        else:
-            self.planner.time(wanted)
-
-    def update_profile(self, profile: Any) -> None:
-        (self.vm if self.planner is None else self.planner).update_profile(profile)
-        for name in self.__dict__.keys() & RECORDED:
-            setattr(profile, name, self.__dict__[name])
-
 
 def with_arena(
     vm: Any,
@@ -478,8 +460,7 @@ def with_arena(
     """
     make_planner = functools.partial(ArenaPlanner, make, feature, annotation, linker, thunks, storage_map)
     sparing = feature.settings.storage == "auto" and not linker.allow_gc and shared_lender() is None
-    machine = ArenaVM(make_planner, vm, linker, storage_map, sparing)
-    machine.follow = follow
+    machine = ArenaVM(make_planner, vm, linker, storage_map, follow, sparing)
     weak = weakref.ref(machine)
 
     def plan() -> Optional[Plan]:
