@@ -6,7 +6,7 @@
 Words
     nodes     of the optimized graph
     added     seconds that theano.function takes longer with the pass, in this process, with a warm C cache
-    / floor   how far a peak can be above the least possible; "proven" where ours is not
+    / floor   how far a peak can be above the floor; "proven" where ours is not
     slope     the exponent e in added ~ nodes^e, between the smallest graph and the largest
 
 Theano's own rewrites take minutes on thousands of nodes and say nothing about the pass, so graphs are compiled in FAST_COMPILE's

@@ -28,7 +28,7 @@ def test_models_side_by_side(tmp_path: Path) -> None:
     assert set(found) == {"mlp_adam", "logreg"}
     peak_stock, peak_ours, saved, least, reserved_stock, reserved_ours, *_, difference = found["mlp_adam"]
     assert number(peak_ours) < 0.7 * number(peak_stock) and saved.startswith("-")
-    assert "proven" in least and number(least) == pytest.approx(number(peak_ours), rel=0.03)
+    assert "at the floor" in least and number(least) == pytest.approx(number(peak_ours), rel=0.03)
     assert number(reserved_ours) < 0.6 * number(reserved_stock)
     assert difference == "0"
     assert "same loss on both sides: yes" in done.stdout

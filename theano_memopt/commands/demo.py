@@ -145,10 +145,10 @@ def _table(shown: Sequence[Shown]) -> str:
 
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("model", no_wrap=True)
-    for name in ("peak: stock", "ours", "", "certified minimum", "reserved: stock", "ours", "", "ms: stock", "ours", "loss differs"):
+    for name in ("peak: stock", "ours", "", "floor", "reserved: stock", "ours", "", "ms: stock", "ours", "loss differs"):
         table.add_column(name, justify="right", no_wrap=True)
     for s in shown:
-        least = in_bytes(s.report.floor) + (f", proven{s.report.at_sizes}" if s.report.least is not None else f", {s.report.gap}")
+        least = f"{in_bytes(s.report.floor)}, {s.report.gap}"
         table.add_row(
             s.name,
             in_bytes(s.stock.peak),
@@ -162,7 +162,10 @@ def _table(shown: Sequence[Shown]) -> str:
             f"{s.ours.milliseconds:.1f}",
             f"{s.difference:g}",
         )
-    words = "measured; peak: the most bytes held at once in one call; reserved: what stays after a call with allow_gc=False; ms: one step, the median"
+    words = (
+        "measured; peak: the most bytes held at once in one call; reserved: what stays after a call with allow_gc=False; ms: one step, the "
+        "median; floor: no order needs less, and how the peak that is planned stands to it"
+    )
     return rendered([table, Text(words)], width=160)
 
 

@@ -49,6 +49,8 @@ def print_schedule(source: str, graph: Graph, schedule: certificate.Schedule) ->
     from rich.table import Table
     from rich.text import Text
 
+    from theano_memopt.report.words import against_floor
+
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(f"{source}: {len(graph.tasks)} tasks, {len(graph.buffers)} buffers, sizes {graph.sizes_from}"))
     table = Table(show_edge=False, pad_edge=False)
@@ -65,7 +67,10 @@ def print_schedule(source: str, graph: Graph, schedule: certificate.Schedule) ->
         console.print(Text(f"Proven{at}: no order of these tasks has a lower peak. {verdict.proof.describe()}"))
     else:
         console.print(
-            Text(f"Open{at}: at most {above(schedule.peak, verdict.floor)} above the least possible. {verdict.reason}. {verdict.proof.describe()}")
+            Text(
+                f"Open{at}: {against_floor(schedule.peak, verdict.floor)}, and whether an order lies between is not known. "
+                f"{verdict.reason}. The floor is proven: {verdict.proof.describe()}"
+            )
         )
     step = schedule.timeline.peak_step
     if schedule.order:

@@ -6,7 +6,9 @@
 Words
     in force    the order that the function runs
     host order  an order that the host would run without a plan; there may be several, by linker
-    least       the certified minimum over all valid orders, or a floor under it and what is open
+    peak        the most bytes that are live at once in an order
+    floor       bytes below which no order has its peak, proven; a peak is at the floor, or x % above it
+    least       the floor, where an order is known that reaches it; it is open whether there is one otherwise
     owner       a task without which there would be no such peak: in every order it holds most of it alone
 
 >>> from theano_memopt.planner.model import worked_example
@@ -32,7 +34,7 @@ from theano_memopt.planner.liveness import Timeline, lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan, Storage
 from theano_memopt.planner.slots import Slots
-from theano_memopt.report.words import gap_in_words, percent
+from theano_memopt.report.words import against_floor, percent
 
 Order = Tuple[int, ...]
 Span = Tuple[int, int]
@@ -124,31 +126,29 @@ class Report:
 
     @property
     def least(self) -> Optional[int]:
-        """The certified minimum over all valid orders, or None where it is open."""
+        """The floor, where an order is known that reaches it; None where that is open."""
         return self.floor if self.peak == self.floor or (self.best is not None and self.best.proven) else None
 
     @property
     def at_sizes(self) -> str:
-        """To be said beside every claim about the least peak: empty where the sizes are known."""
+        """To be said beside every claim about a floor: empty where the sizes are known."""
         return " at assumed sizes" if self.graph.sizes_assumed else ""
 
     @property
     def verdict(self) -> str:
-        """The certificate in a sentence."""
+        """The certificate in a sentence: of the order in force what it reaches, and of the floor that it is proven."""
         proof = self.plan.schedule.certificate.proof.describe()
         if self.peak == self.floor:
-            return f"proven least{self.at_sizes}: {proof}"
-        above = gap_in_words(self.peak, self.floor)
-        why = getattr(self.plan.schedule.certificate, "reason", "")
+            return f"{self.gap}, so no order needs less; the floor is proven: {proof}"
         if self.least is not None:
-            return f"{above} above the least possible{self.at_sizes}, which is certified: {proof}"
-        return f"open, at most {above} above the least possible{self.at_sizes}{': ' + why if why else ''}; floor: {proof}"
+            return f"{self.gap}; another order is known to reach the floor, which is proven: {proof}"
+        why = getattr(self.plan.schedule.certificate, "reason", "")
+        return f"{self.gap}; whether an order lies between is open{' (' + why + ')' if why else ''}; the floor is proven: {proof}"
 
     @property
     def gap(self) -> str:
-        above = gap_in_words(self.peak, self.floor)
-        said = "proven" if self.peak == self.floor else f"open, within {above}" if self.least is None else f"{above} above the least"
-        return said + self.at_sizes
+        """How the peak of the order in force stands to the floor, in words."""
+        return against_floor(self.peak, self.floor) + self.at_sizes
 
     def peak_of(self, name: str) -> int:
         return {n: t.peak for n, t in self.host_timelines}[name]

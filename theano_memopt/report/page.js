@@ -56,7 +56,7 @@
       { label: "step", value: (u, v) => (v == null ? "–" : String(Math.min(v + 1, report.tasks.length))) },
       curve(host.name, INK.host, { fill: "rgba(224,123,57,.10)" }),
       curve("in force", INK.ours, { fill: "rgba(37,99,171,.16)" }),
-      curve((report.proven ? "least possible, proven" : "floor") + report.atSizes, INK.floor, { dash: [8, 5], width: 1.5 }),
+      curve("floor" + report.atSizes, INK.floor, { dash: [8, 5], width: 1.5 }),
     ];
     const data = [steps, whole(host.heights), whole(ours.heights), steps.map(() => report.floor)];
     if (report.measured) {
@@ -193,7 +193,7 @@
     at("cards").replaceChildren(
       card("host", inBytes(report.hostPeak), "Peak without the plan", report.hostPeaks.map(([name, peak]) => `${name} ${inBytes(peak)}`).join(", ")),
       card("ours", inBytes(report.peak), "Peak in force", saved > 0.0005 ? `${share(saved, 1)} less` : "the same"),
-      card("floor", inBytes(report.floor), (report.proven ? "Least possible" : "Floor") + report.atSizes, report.verdict),
+      card("floor", inBytes(report.floor), "Floor: no order needs less" + report.atSizes, report.verdict),
       ...(storage ? [card("store", inBytes(storage.bytes), `Reserved: ${storage.name}`, `${inBytes(storage.without)} without the plan`)] : []),
       ...(report.measured ? [card("", inBytes(report.measured.peak), "Measured peak", "one call")] : []));
   }

@@ -54,7 +54,6 @@ def page_data(report: Report) -> Dict[str, Any]:
         "peak": report.peak,
         "hostPeak": report.host_peak,
         "floor": report.floor,
-        "proven": report.least is not None,
         "atSizes": report.at_sizes,
         "verdict": report.verdict,
         "sizesFrom": graph.sizes_from,

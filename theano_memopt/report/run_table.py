@@ -65,11 +65,11 @@ def of_rows(rows: Sequence[Row]) -> str:
 def _total(rows: Sequence[Row]) -> List[str]:
     reports = [row.report for row in rows if row.report is not None]
     peaks = [max((getattr(r, name) for r in reports), default=0) for name in ("host_peak", "peak", "floor")]
-    proven = sum(r.least is not None for r in reports)
+    reached = [r for r in reports if r.peak <= r.floor]
     reserved = max((r.reserved[0].bytes for r in reports if r.reserved), default=0)
     outer = [row for row in rows if not row.inside]
-    assumed = sum(r.least is not None and r.graph.sizes_assumed for r in reports)
-    words = f"{proven} of {len(reports)} proven" + (f", {assumed} at assumed sizes" if assumed else "")
+    assumed = sum(r.graph.sizes_assumed for r in reached)
+    words = f"{len(reached)} of {len(reports)} at the floor" + (f", {assumed} at assumed sizes" if assumed else "")
     return [*(f"{peak:,}" for peak in peaks), words, f"{reserved:,}", f"{sum(r.calls for r in outer):,}", f"{sum(r.seconds for r in outer):.2f} s"]
 
 

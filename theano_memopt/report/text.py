@@ -11,7 +11,7 @@ from rich.text import Text
 
 from theano_memopt.report.comparison import Comparison
 from theano_memopt.report.model import Report, saved, total
-from theano_memopt.report.words import in_bytes, percent
+from theano_memopt.report.words import against_floor, in_bytes, percent
 
 ALIVE = 12
 """Variables that are listed at the peak; the rest is told as a sum."""
@@ -53,13 +53,13 @@ def _peaks(report: Report) -> Table:
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("against the floor", justify="right", no_wrap=True)
     for name, along in report.host_timelines:
-        table.add_row(Text(f"host: {name}"), f"{along.peak:,}", in_bytes(along.peak), _above(along.peak, report.floor))
+        table.add_row(Text(f"host: {name}"), f"{along.peak:,}", in_bytes(along.peak), against_floor(along.peak, report.floor))
     method = report.plan.schedule.method
-    table.add_row(Text(f"in force: {method}"), f"{report.peak:,}", in_bytes(report.peak), _above(report.peak, report.floor), style="bold")
-    if report.least is not None:
-        table.add_row(f"certified minimum over all valid orders{report.at_sizes}", f"{report.least:,}", in_bytes(report.least), "")
-    else:
-        table.add_row(f"floor: no order needs less{report.at_sizes}; what lies between is open", f"{report.floor:,}", in_bytes(report.floor), "")
+    table.add_row(Text(f"in force: {method}"), f"{report.peak:,}", in_bytes(report.peak), against_floor(report.peak, report.floor), style="bold")
+    if report.best is not None:
+        best = report.best.peak
+        table.add_row(Text(f"best order known: {report.best.method}"), f"{best:,}", in_bytes(best), against_floor(best, report.floor))
+    table.add_row(f"floor: no order needs less{report.at_sizes}", f"{report.floor:,}", in_bytes(report.floor), "")
     return table
 
 
@@ -187,10 +187,6 @@ def _shown(comparison: Comparison, differing: Set[int]) -> List[int]:
     top = max(range(count), key=lambda i: comparison.rows[i][0].after)
     near = set(range(max(0, top - STEPS // 4), min(count, top + STEPS // 4)))
     return sorted(near | set(sorted(differing)[: STEPS // 2]))
-
-
-def _above(peak: int, floor: int) -> str:
-    return "at the floor" if peak <= floor else f"+{100 * (peak - floor) / floor:.3g} %" if floor else "unbounded"
 
 
 def _sentence(words: str) -> str:

@@ -12,8 +12,15 @@ def less(ours: int, stock: int) -> str:
     return f"{100 * (ours - stock) / stock:+.0f} %" if stock else ""
 
 
-def gap_in_words(peak: int, floor: int) -> str:
-    return f"{100 * (peak - floor) / floor:.2g} %" if floor else "an unknown share"
+def against_floor(peak: int, floor: int) -> str:
+    """How a peak stands to a floor; every reader of a report says it so.
+
+    >>> against_floor(8, 8), against_floor(13, 8), against_floor(13, 0)
+    ('at the floor', '62 % above the floor', 'above the floor, which is 0 bytes')
+    """
+    if peak <= floor:
+        return "at the floor"
+    return f"{100 * (peak - floor) / floor:.2g} % above the floor" if floor else "above the floor, which is 0 bytes"
 
 
 def in_bytes(size: int) -> str:
