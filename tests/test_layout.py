@@ -1,6 +1,6 @@
 """The walls of the house: who may import whom, read from the source with `ast`, and a planner that runs without any framework.
 
-    options, files, progress                       know nothing of the package
+    options, files, progress, program              know nothing of the package
     planner    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan
                model <- program <- replay, which shares nothing with recompute and what lies below that
     report     words <- model <- comparison <- text, json_form <- page, trace, run_table <- printable
@@ -30,7 +30,7 @@ LAYERS = ("", "install", "read", "optimize", "run", "explain", "measure")
 """Of the host: each imports itself and what stands before it. The first is the package's own file."""
 SHARED = ("base", "inputs")
 """Of `commands`: what the verbs share. A verb imports these, a module of its own tables (run, run_tables), and no other verb."""
-ALONE = ("theano_memopt.options", "theano_memopt.files", "theano_memopt.progress")
+ALONE = ("theano_memopt.options", "theano_memopt.files", "theano_memopt.progress", "theano_memopt.program")
 FRAMEWORKS = ("theano", "pytensor", "aesara", "torch", "tensorflow", "jax")
 
 

@@ -42,7 +42,7 @@ _PUBLIC = {
 
 
 _HOST = "theano_memopt.hosts.theano"
-_WITHOUT_THEANO = ("planner", "report", "options", "files", "progress")
+_WITHOUT_THEANO = ("planner", "report", "options", "files", "progress", "program")
 """Parts that work without a host, and register nothing."""
 
 

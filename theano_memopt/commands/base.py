@@ -8,7 +8,6 @@ import sys
 from typing import Optional
 
 from theano_memopt.hosts.theano.install import blas, environment, import_hook
-from theano_memopt.progress import complain
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
 """The exit status: done or accepted, rejected, bad input, stopped by Ctrl-C, the reader of our output went away."""
@@ -44,16 +43,9 @@ def declare_blas(parser: argparse.ArgumentParser) -> None:
 
 
 def take_blas(wanted: Optional[str]) -> None:
-    """As soon as Theano is there, before anything is compiled. Where it cannot be had, one line, and things go on without it."""
-
-    def take() -> None:
-        try:
-            blas.use_scipy_blas()
-        except blas.BlasRefused as no:
-            complain(f"--blas {wanted}: {no}")
-
+    """As soon as Theano is there, before anything is compiled."""
     if wanted is not None:
-        import_hook.when_registered(take)
+        import_hook.when_registered(blas.take_or_complain)
 
 
 def above(peak: int, floor: int) -> str:

@@ -1,7 +1,7 @@
 """The command line: the menu of verbs, each of which has a file of its own.
 
     python -m theano_memopt demo                real models, trained with and without the pass
-    python -m theano_memopt run SCRIPT [ARGS]   a script with the pass on, and a report at the end
+    python -m theano_memopt run SCRIPT [ARGS]   a program with the pass on, and a report at the end; also -m MODULE, a folder, or -
     python -m theano_memopt order GRAPH.json    the least-memory order of a graph, with a floor or a proof
     python -m theano_memopt recompute PROGRAM.json --budget 0.5 | --extra-time 0.02
                                                 less memory than any order needs, by running cheap tasks again

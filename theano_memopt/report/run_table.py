@@ -36,18 +36,21 @@ class Row(Protocol):
         """Why there is no report."""
 
 
-def of_rows(rows: Sequence[Row]) -> str:
-    """Peaks are bytes live at once, at the shapes of the first call; reserved are bytes of storage."""
+def of_rows(rows: Sequence[Row], children: int = 0) -> str:
+    """Peaks are bytes live at once, at the shapes of the first call; reserved are bytes of storage. `children`: processes that the
+    program started, which compile and call functions of their own."""
+    left_out = f"{children} child processes were started; what they compiled and called is not counted here." if children else ""
     if not rows:
-        return "theano_memopt: no function was compiled\n"
+        return "theano_memopt: no function was compiled\n" + (f"{left_out}\n" if left_out else "")
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("function", no_wrap=True, overflow="ellipsis", max_width=34)
     for head in ("stock peak", "peak", "floor", "", "reserved", "calls", "time"):
         table.add_column(head, justify="left" if not head else "right", no_wrap=True)
     for row in rows:
         name = Text(row.name + (f" ({row.inside})" if row.inside else ""))
-        calls = "-" if row.inside else f"{row.calls:,}"
-        seconds = "-" if row.inside else f"{row.seconds:.2f} s"
+        not_here = row.inside or (children and not row.calls)
+        calls = "not here" if not_here else f"{row.calls:,}"
+        seconds = "not here" if not_here else f"{row.seconds:.2f} s"
         r = row.report
         if r is None:
             table.add_row(name, "", "", "", Text(row.why[:40]), "", calls, seconds)
@@ -58,7 +61,12 @@ def of_rows(rows: Sequence[Row]) -> str:
     table.add_row(Text(f"total: {len(rows)} functions"), *_total(rows))
     told = [f"{row.name}: {row.why}" for row in rows if row.why and len(row.why) > 40]
     return rendered(
-        [Text("theano_memopt: bytes live at once (peak) and of storage (reserved); in the total the largest of each"), table, *map(Text, told)]
+        [
+            Text("theano_memopt: bytes live at once (peak) and of storage (reserved); in the total the largest of each"),
+            table,
+            *map(Text, told),
+            *([Text(left_out)] if left_out else []),
+        ]
     )
 
 

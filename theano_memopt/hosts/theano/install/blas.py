@@ -27,6 +27,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Iterator, List
 
+from theano_memopt.progress import complain
+
 CALLED = (
     *(kind + name for name in ("gemm_", "gemv_", "ger_", "dot_", "axpy_") for kind in "sd"),
     *(f"openblas_{verb}_num_threads" for verb in ("get", "set")),
@@ -67,6 +69,14 @@ def use_scipy_blas() -> str:
             _refuse_a_second_blas(theano)
             theano.config.blas.ldflags = library.ldflags
     return library.path
+
+
+def take_or_complain() -> None:
+    """What `--blas scipy` asks for. Where it cannot be had, one line, and things go on without it."""
+    try:
+        use_scipy_blas()
+    except BlasRefused as no:
+        complain(f"--blas scipy: {no}")
 
 
 def obey_flag() -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
-import theano
 
 import theano_memopt
 from theano_memopt.hosts.theano.explain import THEANO, explain, name_of
@@ -41,6 +40,8 @@ class Row:
     why: str = ""
     """Why there is no report."""
     looked: bool = False
+    left: bool = False
+    """Is this the copy of a row in a child process, which nobody reads?"""
 
     def look(self, arguments: Tuple[Any, ...]) -> None:
         """Make the report while the function is there."""
@@ -64,6 +65,13 @@ class Observer:
         """From now on every function that is made gets a row, and its calls are counted there."""
         making.listeners.append(self.note)
         patches.wrap(patches.OBSERVED)
+        os.register_at_fork(after_in_child=self.leave)
+
+    def leave(self) -> None:
+        """In a child by fork: whoever reads the rows is the parent, so nothing is noted any more."""
+        making.listeners.remove(self.note)
+        for row in self.rows:
+            row.left = True
 
     def note(self, function: Any) -> None:
         where, inside = _where()
@@ -82,7 +90,7 @@ class Observer:
 
 def function_call(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
     row = function.__dict__.get("mem_reuse_row")
-    if row is None:
+    if row is None or row.left:
         return original(function, *args, **kwargs)
     start = time.perf_counter()
     try:
@@ -92,13 +100,6 @@ def function_call(original: Any, function: Any, *args: Any, **kwargs: Any) -> An
         row.calls += 1
         if not row.looked:
             row.look(given(function, args, kwargs))
-
-
-def choose(order: Optional[str], storage: Optional[str]) -> None:
-    """Set the flags of a run; None leaves the flag as the environment has it."""
-    for name, value in (("order", order), ("storage", storage)):
-        if value is not None:
-            setattr(theano.config.mem_reuse, name, value)
 
 
 def given(function: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[Any, ...]:
