@@ -72,7 +72,7 @@ def test_a_script_runs_as_it_would_and_every_function_is_reported(tmp_path: Path
         plan = plan_from_json(report["plan"])
         check_plan(plan)
         assert found[name][:3] == [f"{n:,}" for n in (report["host_peaks"][0]["peak_bytes"], plan.schedule.peak, plan.schedule.floor)]
-    assert "x.shape[0] = 50 (hint)" in data["train"]["report"]["plan"]["graph"]["sizes_from"]  # of the first call
+    assert "x.shape[0] = 50 (given)" in data["train"]["report"]["plan"]["graph"]["sizes_from"]  # of the first call
     assert data["script.py:11"]["report"]["peak_bytes"] == 7 * 20 * 4
     assert "uPlot" in (tmp_path / "html").read_text()
     assert {e["pid"] for e in json.loads((tmp_path / "trace").read_text())["traceEvents"]} == {1, 2}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, List
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.oracles import least_peak_by_memo, peak_by_reference_counts
 from tests.report.plans import real_report
@@ -15,7 +17,7 @@ from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph, build_graph
 from theano_memopt.planner.plan import make_plan
 from theano_memopt.report.comparison import NOISE, occupied
-from theano_memopt.report.model import Profile, Reserved, Step
+from theano_memopt.report.model import Advice, Known, Need, Profile, Reserved, Step
 from theano_memopt.report.printable import PrintableComparison, report_of
 from theano_memopt.report.words import in_bytes
 
@@ -81,6 +83,39 @@ def test_a_task_that_owns_the_peak_is_named_with_what_would_help() -> None:
     graph = build_graph({"a": 1, "b": 100, "c": 1}, [("small", (), ("a",)), ("big", ("a",), ("b",)), ("end", ("b",), ("c",))], keep=("c",))
     (sentence,) = report_of(make_plan(graph)).owners
     assert "'big' owns the peak" in sentence and "100 % of it" in sentence and "batch" in sentence
+
+
+def test_to_give_the_owner_half_saves_what_is_said() -> None:
+    graph = build_graph({"a": 1, "b": 100, "c": 1}, [("small", (), ("a",)), ("big", ("a",), ("b",)), ("end", ("b",), ("c",))], keep=("c",))
+    report = report_of(make_plan(graph))
+    (advice,) = report.advice
+    halved = build_graph({"a": 0, "b": 50, "c": 1}, [("small", (), ("a",)), ("big", ("a",), ("b",)), ("end", ("b",), ("c",))], keep=("c",))
+    assert advice.saves == report.peak - peak_by_reference_counts(halved, report.order) == 50
+    first, *_ = str(report).split("peak: bytes live at once")
+    assert "What to do: Task 'big' owns the peak" in first and "saves 50 B" in first
+
+
+def test_what_saves_most_is_advised_first_and_what_cannot_be_known_before_that() -> None:
+    report = replace(report_of(make_plan(GRAPH)), advised=(Advice("little", 1), Advice("ask"), Advice("much", 900), Advice("more", 20)))
+    assert [advice.text for advice in report.advice if "owns" not in advice.text] == ["ask", "much", "more", "little"]
+    told = str(replace(report, advised=report.advised[:1], plan=real_report("mlp").plan, host_orders=()))
+    assert "What to do: little saves 1 B, 1 bytes" in told
+    assert "What to do: nothing that is known here would help; the peak is at the floor." in str(real_report("mlp"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(1, 8), st.integers(1, 3))
+def test_the_bytes_by_line_are_those_of_the_peak_whoever_made_them(graph: Graph, lines: int) -> None:
+    known = tuple(Known(made_at=f"line {b % lines}", returned=buffer.pinned) for b, buffer in enumerate(graph.buffers))
+    report = replace(report_of(make_plan(graph)), known=known, given=(Need("parameters", 7, 1),))
+    found = report.by_line()
+    assert sum(line.bytes for line in found) == report.peak and sum(line.variables for line in found) == len(report.alive_at_peak)
+    for line in found:
+        assert line.bytes == sum(graph.buffers[b].size for b in report.alive_at_peak if known[b].made_at == line.where)
+    assert [line.bytes for line in found] == sorted((line.bytes for line in found), reverse=True)
+    assert sum(need.bytes or 0 for need in report.needs) == report.peak + 7
+    results = next(need for need in report.needs if "results" in need.what)
+    assert results.bytes == sum(graph.buffers[b].size for b in report.alive_at_peak if graph.buffers[b].pinned)
 
 
 def test_a_peak_that_many_share_has_no_owner() -> None:
@@ -185,5 +220,6 @@ def test_kept_storage_is_planned_as_kept() -> None:
         Step(2, 30_000, 35_000, 35_000, 35_000, 5_000),
     )
     comparison = PrintableComparison(report_of(report.plan), Profile(steps, 35_000, 35_000, 0.0))
+    assert (comparison.peak, comparison.kept, comparison.floor) == (35_000, 35_000, report.floor)
     assert comparison.differences  # with storage that is given back this would be told
     assert PrintableComparison(type(report)("kept", report.plan, reserved=(kept,)), comparison.profile).differences == ()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import linecache
 import re
+import sys
 from types import SimpleNamespace
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -136,7 +138,10 @@ def test_an_order_planned_for_other_sizes_is_told_as_such() -> None:
     other = theano_memopt.explain(function, (200,), (8,))
     assert planned.peak == planned.least and not [note for note in planned.notes if note != blas.offer()] and planned.best is None
     assert other.best is not None and other.best.peak == other.least < other.peak
-    assert any("At these sizes" in note and "hint" in note for note in other.notes)
+    assert any(
+        advice.saves == other.peak - other.best.peak and advice.paste == ("theano_memopt.hint(x, (200,))", "theano_memopt.hint(y, (8,))")
+        for advice in other.advice
+    )
     assert "above the floor" in other.gap and "another order is known to reach the floor" in other.verdict
     assert re.search(rf"best order known: .*{other.best.peak:,} .* at the floor", str(other))
 
@@ -198,6 +203,106 @@ def test_the_function_inside_a_scan_is_sized_from_outside() -> None:
     assert theano_memopt.explain(node).name and theano_memopt.plan_of(node)
     measured = max(probe.workspaces(function, floats(5, 200).astype("float32")).values())
     assert measured >= 0.9 * inside[1]
+
+
+# --- what to do ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+def test_the_lines_to_paste_make_the_sizes_known() -> None:
+    x, labels = tt.matrix("x"), tt.vector("the labels")
+    cost = (tt.nnet.softmax(tt.dot(x, x.T)) * labels).sum()
+    advice, *_ = theano_memopt.explain(theano.function([x, labels], cost, mode=with_pass())).advice
+    assert advice.saves is None and len(advice.paste) == 2 and all("128" in line for line in advice.paste)
+    exec("\n".join(advice.paste), {"theano_memopt": theano_memopt, "x": x, "the_labels": labels})
+    report = theano_memopt.explain(theano.function([x, labels], cost, mode=with_pass()))
+    assert not report.graph.sizes_assumed and not any(advice.paste for advice in report.advice)
+
+
+def test_what_is_kept_is_advised_away_and_is_gone_then() -> None:
+    model, function = compiled("mlp", "cvm_nogc")
+    report = theano_memopt.explain(function, *model.batch)
+    saves = [advice.saves for advice in report.advice if "allow_gc=True" in advice.text]
+    assert saves == [report.kept] and report.kept > 0
+    given_back = theano_memopt.explain(compiled("mlp", "cvm")[1], *model.batch)
+    assert given_back.kept == 0 and probe.held_by_call(compiled("mlp", "cvm")[1], *model.batch).reserved < PYTHON_OBJECTS
+    assert not any("allow_gc" in advice.text for advice in given_back.advice)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("storage", "off"), ("order", "host")])
+@pytest.mark.blas
+def test_a_flag_that_costs_memory_is_advised_away_with_what_it_costs(flag: str, value: str) -> None:
+    model = demo_models.build("mlp", SIZE)
+    for variable, data in zip(model.inputs, model.batch):
+        theano_memopt.hint(variable, data.shape)
+    kept, better = (model.compile(with_pass("cvm_nogc", **{flag: setting})) for setting in (value, "auto"))
+    for _ in range(3):
+        better(*model.batch)  # an arena is there from the second call on
+    report, other = (theano_memopt.explain(function, *model.batch) for function in (kept, better))
+    (saves,) = [advice.saves for advice in report.advice if f"mem_reuse.{flag}=auto" in advice.text]
+    gained = report.kept - other.kept if flag == "storage" else report.peak - other.peak
+    assert 0 < saves <= gained and (flag == "storage" or saves == gained)
+    assert not any(f"mem_reuse.{flag}" in advice.text for advice in other.advice)
+
+
+# --- all that a call needs -------------------------------------------------------------------------------------------
+
+
+def test_parameters_inputs_and_results_are_counted_as_they_are() -> None:
+    x = tt.fmatrix("x")
+    weights, spare = (theano.shared(np.ones((30, n), "float32")) for n in (20, 5))
+    out = tt.dot(x, weights)
+    function = theano.function([x], [out, out.sum()], updates=[(spare, spare * 2)], mode=with_pass())
+    data = np.ones((40, 30), "float32")
+    report = theano_memopt.explain(function, data)
+    needs = {need.what: need.bytes for need in report.needs}
+    assert needs["parameters and other shared variables"] == sum(v.get_value().nbytes for v in (weights, spare))
+    assert needs["inputs"] == data.nbytes
+    assert needs["results, as far as they are there at the peak"] + needs["intermediates at the peak"] == report.peak
+    assert needs["workspace of the op that runs at the peak"] is None and "not known" in str(report)
+    comparison = theano_memopt.profile(function, data)
+    measured = {need.what: need.bytes for need in comparison.report.needs}["workspace of the op that runs at the peak"]
+    assert measured == comparison.profile.workspace and "not known" not in str(comparison.report)
+    data = report_to_json(comparison.report)
+    assert sum(need["bytes"] for need in data["needs"]) == report.peak + needs["inputs"] + sum(report.given[i].bytes for i in (0, 2)) + measured
+    assert sum(line["bytes"] for line in data["by_line"]) == report.peak == sum(line.bytes for line in comparison.by_line())
+
+
+# --- lines of code ---------------------------------------------------------------------------------------------------
+
+CODE = "import theano.tensor as tt\nx = tt.fmatrix('x')\ny = tt.exp(tt.dot(x, x))\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "known", "expected"),
+    [
+        ("<string>", False, r"<string>:3  \(code without a file, run at tests/theano/test_explain.py:\d+\)"),
+        ("<string>", True, r"<string>:3  y = tt.exp\(tt.dot\(x, x\)\)"),
+        ("<ipython-input-7-0a1b2c>", True, r"cell 7:3  y = .*"),
+        ("/tmp/ipykernel_11/123.py", True, r"cell 9:3  y = .*"),
+        ("/tmp/ipykernel_11/124.py", True, r"a cell:3  y = .*"),
+    ],
+)
+@pytest.mark.quick
+def test_code_without_a_file_and_cells_of_a_notebook(file: str, known: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if known:
+        monkeypatch.setitem(linecache.cache, file, (len(CODE), None, CODE.splitlines(True), file))
+    kernel = SimpleNamespace(compile=SimpleNamespace(_filename_map={"/tmp/ipykernel_11/123.py": 9}))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: kernel))
+    names: Dict[str, Any] = {}
+    exec(compile(CODE, file, "exec"), names)
+    report = theano_memopt.explain(theano.function([names["x"]], names["y"], mode=with_pass()), (5, 5))
+    (line,) = report.by_line()
+    assert re.fullmatch(expected, line.where) and line.bytes == report.peak
+
+
+def test_a_line_that_is_only_near_is_explained() -> None:
+    x = tt.fmatrix("x")
+    cost = tt.nnet.softmax(tt.dot(x, x)).sum(axis=0).max()
+    report = theano_memopt.explain(theano.function([x], tt.grad(cost, x), mode=with_pass()), (50, 50))
+    near = [b for b in report.alive_at_peak if report.known_of(b).near]
+    assert near and all("near" not in report.known_of(b).made_at for b in near)
+    assert "near tests/theano/test_explain.py:" in str(report) and "near: a rewrite of Theano's made this variable" in str(report)
 
 
 # --- bad use ---------------------------------------------------------------------------------------------------------

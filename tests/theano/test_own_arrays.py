@@ -117,7 +117,7 @@ def test_planned_and_measured_peak_agree_with_own_arrays() -> None:
     for x in _arguments():
         function(x)
     comparison = theano_memopt.profile(function, x)
-    assert comparison.reserves_as_planned
+    assert comparison.keeps_as_planned
     assert abs(comparison.profile.peak - comparison.explained_peak) <= 0.02 * comparison.explained_peak + 16_384
     assert "arrays that ops allocate for themselves" in comparison.report.reserved[0].meaning
 

@@ -16,7 +16,7 @@ from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Storage
 from theano_memopt.planner.slots import Slots
-from theano_memopt.report.model import Profile, Report, Step
+from theano_memopt.report.model import Line, Profile, Report, Step
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,30 @@ class Comparison:
 
     report: Report
     profile: Profile
+
+    # --- a Report answers the same: there as planned, here as measured ---------------------------------------------
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that the call held at once."""
+        return self.profile.peak
+
+    @property
+    def floor(self) -> int:
+        """No order needs less. What ops hold for themselves while they run comes on top of it."""
+        return self.report.floor
+
+    @property
+    def kept(self) -> int:
+        """Bytes of storage that stayed after the call."""
+        return self.profile.kept
+
+    def by_line(self) -> Tuple[Line, ...]:
+        """Bytes that were live at the measured peak, summed by the line of code that made them; the largest line first."""
+        if not self._complete or not self.profile.steps:
+            return self.report.by_line()
+        highest = max(range(len(self.profile.steps)), key=lambda i: self.profile.steps[i].highest)
+        return self.report.by_line(self.report.order.index(self.profile.steps[highest].task))
 
     @cached_property
     def rows(self) -> Tuple[Tuple[Step, int, int], ...]:
@@ -93,14 +117,8 @@ class Comparison:
         return max((height for _, height, _ in self.rows), default=0)
 
     @property
-    def planned_reserved(self) -> int:
-        """Bytes that should be there after the call."""
-        reserved = self.report.reserved[0] if self.report.reserved else None
-        return 0 if reserved is None or not reserved.after_call else reserved.bytes
-
-    @property
-    def reserves_as_planned(self) -> bool:
-        return abs(self.profile.reserved - self.planned_reserved) <= max(CLOSE * self.planned_reserved, NOISE)
+    def keeps_as_planned(self) -> bool:
+        return abs(self.kept - self.report.kept) <= max(CLOSE * self.report.kept, NOISE)
 
     @property
     def explained_peak(self) -> int:

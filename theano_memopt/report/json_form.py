@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, List, Sequence
 
 from theano_memopt.planner.plan import plan_to_json
 from theano_memopt.report.comparison import Comparison
-from theano_memopt.report.model import Profile, Report
+from theano_memopt.report.model import Line, Profile, Report
 
 
 def report_to_json(report: Report) -> Dict[str, Any]:
@@ -21,7 +21,11 @@ def report_to_json(report: Report) -> Dict[str, Any]:
         "floor_bytes": report.floor,
         "least_bytes": report.least,
         "best_known_peak_bytes": report.peak if report.best is None else report.best.peak,
+        "kept_bytes": report.kept,
         "verdict": report.verdict,
+        "advice": [{"text": advice.text, "saves_bytes": advice.saves, "paste": list(advice.paste)} for advice in report.advice],
+        "needs": [{"what": need.what, "bytes": need.bytes, "arrays": need.count} for need in report.needs],
+        "by_line": lines_to_json(report.by_line()),
         "sizes": report.plan.sizes,
         "reserved": [{"setting": r.setting, "bytes": r.bytes, "without_plan_bytes": r.without, "meaning": r.meaning} for r in report.reserved],
         "peak_task": graph.tasks[report.order[report.peak_step]].label if report.order else None,
@@ -34,6 +38,11 @@ def report_to_json(report: Report) -> Dict[str, Any]:
     }
 
 
+def lines_to_json(lines: Sequence[Line]) -> List[Dict[str, Any]]:
+    """Bytes at the peak by line of code; an empty line stands for variables of which none is known."""
+    return [{"line": line.where, "bytes": line.bytes, "variables": line.variables} for line in lines]
+
+
 def _variable(report: Report, b: int) -> Dict[str, Any]:
     known = report.known_of(b)
     return {
@@ -41,6 +50,7 @@ def _variable(report: Report, b: int) -> Dict[str, Any]:
         "bytes": report.graph.buffers[b].size,
         "type": known.type,
         "made_at": known.made_at,
+        "near": known.near,
         "alone": known.alone,
     }
 
@@ -48,7 +58,7 @@ def _variable(report: Report, b: int) -> Dict[str, Any]:
 def profile_to_json(profile: Profile) -> Dict[str, Any]:
     return {
         "peak_bytes": profile.peak,
-        "reserved_bytes": profile.reserved,
+        "kept_bytes": profile.kept,
         "seconds": profile.seconds,
         "steps": [
             {"task": s.task, "before": s.before, "after": s.after, "resting": s.resting, "highest": s.highest, "made": s.made} for s in profile.steps
@@ -62,6 +72,7 @@ def comparison_to_json(comparison: Comparison) -> Dict[str, Any]:
         "report": report_to_json(comparison.report),
         "profile": profile_to_json(comparison.profile),
         "planned": [{"task": graph.tasks[step.task].label, "height": height, "resting": rest} for step, height, rest in comparison.rows],
+        "by_line": lines_to_json(comparison.by_line()),
         "planned_peak_bytes": comparison.planned_peak,
         "explained_peak_bytes": comparison.explained_peak,
         "differences": [{"step": d.step, "bytes": d.bytes, "why": d.why} for d in comparison.differences],

@@ -10,6 +10,9 @@ Words
     floor       bytes below which no order has its peak, proven; a peak is at the floor, or x % above it
     least       the floor, where an order is known that reaches it; it is open whether there is one otherwise
     owner       a task without which there would be no such peak: in every order it holds most of it alone
+    kept        bytes of storage that stay after a call
+    needs       all that a call takes: parameters and inputs, which are there already, and what it makes
+    near        of a line of code: that of the nearest variable before one that has none of its own
 
 >>> from theano_memopt.planner.model import worked_example
 >>> from theano_memopt.planner.plan import make_plan
@@ -57,6 +60,42 @@ class Known:
     """The line of the user's code that made it."""
     alone: str = ""
     """Why it shares storage with nobody; empty if it does share."""
+    near: bool = False
+    """Is `made_at` the line of the nearest variable that it is computed from? It has none of its own then."""
+    returned: bool = False
+    """Is it handed to the caller, or does it become the value of a shared variable?"""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a call takes for one kind of thing."""
+
+    what: str
+    bytes: Optional[int]
+    """None where only a measured call knows."""
+    count: int
+    """Arrays."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one line of the user's code holds."""
+
+    where: str
+    """The file and the line, and its source; empty for variables of which no line is known."""
+    bytes: int
+    variables: int
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the user can do to need less."""
+
+    text: str
+    saves: Optional[int] = None
+    """Bytes; None where that is known only when it is done."""
+    paste: Tuple[str, ...] = ()
+    """Lines of code, ready to paste."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +139,10 @@ class Report:
     measured: Optional[Profile] = None
     best: Optional[Schedule] = None
     """The best order that is known at these sizes, where it is not the one in force."""
+    given: Tuple[Need, ...] = ()
+    """What is there before a call begins: parameters, inputs, constants."""
+    advised: Tuple[Advice, ...] = ()
+    """What the host advises."""
 
     # --- figures -------------------------------------------------------------------------------------------------
 
@@ -113,6 +156,7 @@ class Report:
 
     @property
     def peak(self) -> int:
+        """The most bytes that are live at once in the order in force."""
         return self.plan.schedule.peak
 
     @property
@@ -122,7 +166,18 @@ class Report:
 
     @property
     def floor(self) -> int:
+        """No order needs less."""
         return self.plan.schedule.floor
+
+    @property
+    def kept(self) -> int:
+        """Bytes of storage that stay after a call; 0 where they are given back, as with allow_gc=True."""
+        return self.reserved[0].bytes if self.reserved and self.reserved[0].after_call else 0
+
+    @property
+    def host_kept(self) -> int:
+        """Bytes that would stay without the plan."""
+        return self.reserved[0].without if self.reserved and self.reserved[0].after_call else 0
 
     @property
     def least(self) -> Optional[int]:
@@ -176,24 +231,76 @@ class Report:
     def alive_at_peak(self) -> Tuple[int, ...]:
         return self.alive(self.peak_step) if self.order else ()
 
+    def by_line(self, step: Optional[int] = None) -> Tuple[Line, ...]:
+        """Bytes that are live at the peak (or at another step), summed by the line of code that made them; the largest line first."""
+        found: Dict[str, Tuple[int, int]] = {}
+        for b in self.alive_at_peak if step is None else self.alive(step):
+            size, count = found.get(self.known_of(b).made_at, (0, 0))
+            found[self.known_of(b).made_at] = (size + self.graph.buffers[b].size, count + 1)
+        return tuple(Line(where, *sums) for where, sums in sorted(found.items(), key=lambda row: (-row[1][0], row[0])))
+
+    @cached_property
+    def needs(self) -> Tuple[Need, ...]:
+        """Everything that is there at the peak: what the caller has, and what the call makes."""
+        returned = [b for b in self.alive_at_peak if self.known_of(b).returned]
+        made = [b for b in self.alive_at_peak if not self.known_of(b).returned]
+        return (
+            *self.given,
+            Need("results, as far as they are there at the peak", sum(self.graph.buffers[b].size for b in returned), len(returned)),
+            Need("intermediates at the peak", sum(self.graph.buffers[b].size for b in made), len(made)),
+            Need("workspace of the op that runs at the peak", None if self.measured is None else self.measured.workspace, 0),
+        )
+
+    @cached_property
+    def advice(self) -> Tuple[Advice, ...]:
+        """What would help: where sizes are not known this comes first, then what saves most."""
+        return tuple(sorted((*self.advised, *self._relief), key=lambda advice: -(advice.saves if advice.saves is not None else self.peak + 1)))
+
+    @cached_property
+    def _relief(self) -> Tuple[Advice, ...]:
+        """To give the task that owns the peak less at once: half of it, say."""
+        if self.owner is None:
+            return ()
+        (sentence, *_), task = self.owners, self.graph.tasks[self.owner]
+        halved = {*task.writes, *(task.reads if self._footprint_owns else ())}
+        sizes = [buffer.size // 2 if b in halved else buffer.size for b, buffer in enumerate(self.graph.buffers)]
+        saves = self.peak - timeline(self.graph.resized(sizes), self.order).peak
+        return (Advice(f"{sentence} Half of it at once", saves),) if saves else ()
+
+    @cached_property
+    def owner(self) -> Optional[int]:
+        """The task that owns the peak, or whose results are most of it; None if there is no such task."""
+        if not self.order or not self.peak:
+            return None
+        if self._footprint_owns:
+            return self._largest
+        task, share = self._shares_of_the_peak()[0]
+        return task if share >= DOMINATES * self.peak else None
+
+    @cached_property
+    def _largest(self) -> int:
+        """The task that reads and writes most."""
+        return max(range(len(self.graph.tasks)), key=lambda t: (footprint(self.graph, t), -t))
+
+    @property
+    def _footprint_owns(self) -> bool:
+        return footprint(self.graph, self._largest) >= OWNS * self.peak
+
     @cached_property
     def owners(self) -> Tuple[str, ...]:
-        """Sentences about tasks that own the peak, and about what would help. Empty if none does."""
-        if not self.order or not self.peak:
-            return ()
-        label = [repr(task.label) for task in self.graph.tasks]
+        """Sentences about the task that owns the peak, about what would help, and about functions that run inside tasks."""
         said: List[str] = []
-        largest = max(range(len(label)), key=lambda t: (footprint(self.graph, t), -t))
-        alone = footprint(self.graph, largest)
-        if alone >= OWNS * self.peak:
-            said.append(f"Task {label[largest]} owns the peak: what it reads and writes is {percent(alone, self.peak)} of it, in every order.")
-            said[-1] += " " + (self.work_of(largest).relief or "It would help to give it less at once: a smaller batch, or the work in parts.")
-        for t, share in self._shares_of_the_peak():
-            if share >= DOMINATES * self.peak and not said:
-                said.append(f"The results of task {label[t]} are {percent(share, self.peak)} of the peak.")
-                said[-1] += " " + (self.work_of(t).relief or "It would help to make them smaller, or to need them for less long.")
+        label = [repr(task.label) for task in self.graph.tasks]
+        if self.owner is not None and self._footprint_owns:
+            alone = percent(footprint(self.graph, self.owner), self.peak)
+            relief = self.work_of(self.owner).relief or "It would help to give it less at once: a smaller batch, or the work in parts."
+            said.append(f"Task {label[self.owner]} owns the peak: what it reads and writes is {alone} of it, in every order. {relief}")
+        elif self.owner is not None:
+            share = percent(self._shares_of_the_peak()[0][1], self.peak)
+            relief = self.work_of(self.owner).relief or "It would help to make them smaller, or to need them for less long."
+            said.append(f"The results of task {label[self.owner]} are {share} of the peak. {relief}")
         for t, work in enumerate(self.work):
-            if work.own_peak > 0.1 * self.peak:
+            if self.peak and work.own_peak > 0.1 * self.peak:
                 said.append(f"Task {label[t]} runs a function of its own: its peak of {work.own_peak:,} bytes comes on top while it runs.")
         return tuple(said)
 
@@ -290,9 +397,14 @@ class Profile:
     steps: Tuple[Step, ...]
     peak: int
     """The most bytes held at once during the call, above those held before it."""
-    reserved: int
+    kept: int
     """Bytes still held after the call, the result apart."""
     seconds: float
+
+    @property
+    def workspace(self) -> int:
+        """What the op that runs at the peak held for itself."""
+        return max(self.steps, key=lambda step: step.highest).workspace if self.steps else 0
 
 
 def total(graph: Graph) -> int:

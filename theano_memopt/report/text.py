@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
-from typing import List, Optional, Set
+from typing import List, Optional, Sequence, Set, Tuple
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from theano_memopt.report.comparison import Comparison
-from theano_memopt.report.model import Report, saved, total
+from theano_memopt.report.model import Line, Report, saved, total
 from theano_memopt.report.words import against_floor, in_bytes, percent
 
 ALIVE = 12
 """Variables that are listed at the peak; the rest is told as a sum."""
 LONELY = 8
 """Large variables without a companion that are listed with the reason."""
-NAME, MADE_BY = 32, 62
-"""Characters of a name and of a line of code that are shown."""
+LINES = 8
+"""Lines of code that are listed with what they hold at the peak."""
+TELLING = 0.001
+"""A variable is listed at the peak if it is at least this share of it."""
+ACTIONS = 2
+"""Pieces of advice that are told; the JSON has all."""
 LARGE = 0.02
 """A variable is large if it takes this share of all bytes."""
 
@@ -27,15 +31,20 @@ def of_report(report: Report) -> str:
     graph = report.graph
     parts: List[RenderableType] = [
         Text(f"{report.name}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables of {in_bytes(total(graph))} in all"),
-        Text(f"sizes{', some of them assumed' if graph.sizes_assumed else ''}: {graph.sizes_from}"),
+        Text(""),
+        *map(Text, advice_in_words(report)),
         Text(""),
         _peaks(report),
         Text(f"\n{_sentence(report.verdict)}"),
     ]
     if report.reserved:
         parts += [Text(""), _reserved(report)]
+    if report.given:
+        parts += [Text(""), _needs(report)]
     if report.order:
         parts += [Text(""), _alive(report)]
+    if any(line.where for line in report.by_line()):
+        parts += [Text(""), _titled("By the line of code that made it", lines_table([(report, report.by_line()[:LINES])]))]
     sharing = _sharing(report)
     if sharing is not None:
         parts += [Text(""), sharing]
@@ -43,6 +52,7 @@ def of_report(report: Report) -> str:
     if lonely is not None:
         parts += [Text(""), lonely]
     parts += [Text(f"\n{sentence}") for sentence in (*report.owners, *report.notes)]
+    parts.append(Text(f"\nsizes{', some of them assumed' if graph.sizes_assumed else ''}: {graph.sizes_from}"))
     return rendered(parts)
 
 
@@ -75,30 +85,84 @@ def _reserved(report: Report) -> Table:
     return table
 
 
+def advice_in_words(report: Report) -> List[str]:
+    """What to do, one line each: the actions that help most, and what they save."""
+    found = report.advice[:ACTIONS]
+    if not found:
+        return [f"What to do: nothing that is known here would help; the peak is {report.gap}."]
+    said = []
+    for i, advice in enumerate(found):
+        saves = "" if advice.saves is None else f" saves {in_bytes(advice.saves)}, {advice.saves:,} bytes"
+        said.append(f"What to do{f', {i + 1}' if len(found) > 1 else ''}: {advice.text}{saves}")
+        said += [f"    {line}" for line in advice.paste]
+    return said
+
+
+def _needs(report: Report) -> Group:
+    table = _table()
+    table.add_column("all that a call needs at its peak")
+    table.add_column("arrays", justify="right", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    everything = sum(need.bytes or 0 for need in report.needs)
+    for need in report.needs:
+        count = f"{need.count:,}" if need.count else "-"
+        if need.bytes is None:
+            table.add_row(need.what, count, "not known", "", "")
+        else:
+            table.add_row(need.what, count, f"{need.bytes:,}", in_bytes(need.bytes), percent(need.bytes, everything))
+    table.add_row("in all", "", f"{everything:,}", in_bytes(everything), "", style="bold")
+    words = f"Kept from call to call, beside parameters and inputs: {report.kept:,} bytes."
+    unknown = " What an op takes for itself while it runs is measured by theano_memopt.profile." if any(n.bytes is None for n in report.needs) else ""
+    return Group(table, Text(words + unknown))
+
+
+def lines_table(found: Sequence[Tuple[Report, Sequence[Line]]]) -> Table:
+    """Lines of code with what they hold at the peak; with the names of the functions if there are several."""
+    table = _table()
+    if len(found) > 1:
+        table.add_column("function")
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("of the peak", justify="right", no_wrap=True)
+    table.add_column("line", overflow="fold")
+    for report, lines in found:
+        for line in [line for line in lines if line.bytes >= TELLING * report.peak]:
+            name = [Text(report.name)] if len(found) > 1 else []
+            where = line.where or f"no line is known ({line.variables} variables)"
+            table.add_row(*name, f"{line.bytes:,}", percent(line.bytes, report.peak), Text(where))
+    return table
+
+
 def _alive(report: Report) -> Group:
     step, graph = report.peak_step, report.graph
     title = f"Live at the peak: step {step + 1} of {len(report.order)}, task {graph.tasks[report.order[step]].label!r}"
     table = _table()
-    table.add_column("variable", no_wrap=True)
+    table.add_column("variable", overflow="fold")
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("of the peak", justify="right", no_wrap=True)
     table.add_column("type", no_wrap=True)
-    table.add_column("made by", no_wrap=True)
+    table.add_column("made by", overflow="fold")
     alive = report.alive_at_peak
-    for b in alive[:ALIVE]:
+    told = [b for b in alive[:ALIVE] if graph.buffers[b].size >= TELLING * report.peak]
+    for b in told:
         buffer, known = graph.buffers[b], report.known_of(b)
         assert buffer.producer is not None
         table.add_row(
-            Text(_clipped(report.name_of(b), NAME)),
+            Text(report.name_of(b)),
             f"{buffer.size:,}",
             percent(buffer.size, report.peak),
             Text(known.type or buffer.kind),
-            Text(_clipped(known.made_at or graph.tasks[buffer.producer].label, MADE_BY)),
+            Text(("near " if known.near else "") + (known.made_at.split("  ")[0] or f"task {graph.tasks[buffer.producer].label!r}")),
         )
-    rest = sum(graph.buffers[b].size for b in alive[ALIVE:])
+    rest = sum(graph.buffers[b].size for b in alive[len(told) :])
     if rest:
-        table.add_row(f"{len(alive) - ALIVE} more", f"{rest:,}", percent(rest, report.peak), "", "")
-    return _titled(title, table)
+        table.add_row(f"{len(alive) - len(told)} more", f"{rest:,}", percent(rest, report.peak), "", "")
+    near = any(report.known_of(b).near for b in told)
+    return Group(Text(title), table, *([Text(NEAR)] if near else []))
+
+
+NEAR = "near: a rewrite of Theano's made this variable, and the line is that of the nearest one that it is computed from."
 
 
 def _sharing(report: Report) -> Optional[Group]:
@@ -160,16 +224,18 @@ def of_comparison(comparison: Comparison) -> str:
         Text(
             f"\nmeasured peak {profile.peak:,} bytes; planned {comparison.planned_peak:,}, "
             f"with the measured workspaces {comparison.explained_peak:,}; "
-            f"reserved after the call: measured {profile.reserved:,}, planned {comparison.planned_reserved:,}"
+            f"kept after the call: measured {comparison.kept:,}, planned {comparison.report.kept:,}"
         )
     )
-    if not comparison.reserves_as_planned:
-        more = profile.reserved - comparison.planned_reserved
-        parts.append(
-            Text(
-                f"Reserved differs from the plan by {percent(more, comparison.planned_reserved) if comparison.planned_reserved else in_bytes(more)}."
-            )
-        )
+    if not comparison.keeps_as_planned:
+        more = comparison.kept - comparison.report.kept
+        by = percent(more, comparison.report.kept) if comparison.report.kept else in_bytes(more)
+        parts.append(Text(f"What is kept differs from the plan by {by}."))
+    if any(line.where for line in comparison.by_line()):
+        parts.append(Text("\nLive at the measured peak, by the line of code that made it"))
+        parts.append(lines_table([(comparison.report, comparison.by_line()[:LINES])]))
+    if comparison.report.given:
+        parts += [Text(""), _needs(comparison.report)]
     if not comparison.differences:
         parts.append(Text("Measured and planned agree at every step, but for Python's own objects."))
     else:
@@ -191,10 +257,6 @@ def _shown(comparison: Comparison, differing: Set[int]) -> List[int]:
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + "."
-
-
-def _clipped(words: str, length: int) -> str:
-    return words if len(words) <= length else words[: length - 1] + "…"
 
 
 def _titled(title: str, table: Table) -> Group:

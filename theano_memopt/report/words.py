@@ -4,7 +4,14 @@ from __future__ import annotations
 
 
 def percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.3g} %" if whole else "0 %"
+    """To three digits; a share that nobody can see is told as such.
+
+    >>> percent(1, 8), percent(1, 10**7), percent(0, 8)
+    ('12.5 %', 'under 0.01 %', '0 %')
+    """
+    if not part or not whole:
+        return "0 %"
+    return f"{100 * part / whole:.3g} %" if abs(part) >= whole / 10_000 else "under 0.01 %"
 
 
 def less(ours: int, stock: int) -> str:

@@ -18,12 +18,13 @@ from functools import cached_property
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
-import theano
 from theano import tensor
+from theano.gof import Constant
 from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 from theano.scan_module.scan_utils import scan_args
 
+from theano_memopt.hosts.theano.advice import Facts, advice_of
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
@@ -33,6 +34,7 @@ from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
 from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import describe, op_name
+from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.planner.arena import Arena, pack_graph
@@ -44,17 +46,14 @@ from theano_memopt.planner.plan import Plan, along, put_together
 from theano_memopt.planner.slots import Slots
 from theano_memopt.progress import progress_of
 from theano_memopt.report.comparison import occupied
-from theano_memopt.report.model import Known, Reserved, Work, total
+from theano_memopt.report.model import Advice, Known, Need, Reserved, Work, total
 from theano_memopt.report.printable import PrintableReport
 
 Progress = Callable[[str], None]
-THEANO = os.path.dirname(theano.__file__)
 EFFORT = 20_000
 """States that the search for the least peak may open: more than while compiling, and still well below a second on training graphs."""
 LARGE = 0.01
 """Words about why a variable is alone are looked for if it takes this share of all bytes."""
-NEAR = 50
-"""Variables that are looked at, backwards, for a line of the user's code: rewrites often leave none on what they make."""
 SCAN_RELIEF = (
     "It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
     "the rest again, truncate_gradient looks back less far), to scan a shorter sequence at once, or to take a smaller batch."
@@ -69,6 +68,11 @@ class Sized:
     cautious: Graph
     shapes: Tuple[str, ...]
     """For each buffer."""
+    given: Tuple[Need, ...]
+    """What is there before a call."""
+    lengths: Sizes
+    arguments: bool
+    """Are they the sizes of a call, not those at compile time?"""
 
 
 class BadUse(ValueError):
@@ -135,38 +139,50 @@ class _Subject:
         sizes = self.sizes(arguments)
         shapes = tuple(_shape_at(sizes, root) for root in self.reading.roots)
         if not arguments:
-            return Sized(self.reading.graph, self.reading.cautious, shapes)
+            return Sized(self.reading.graph, self.reading.cautious, shapes, self.given(sizes), sizes, False)
         rows = [sizes.bytes(root)[GUESS] for root in self.reading.roots]
         graph, cautious = (g.resized(rows, sizes.sources(), sizes.has_free) for g in (self.reading.graph, self.reading.cautious))
-        return Sized(graph, cautious, shapes)
+        return Sized(graph, cautious, shapes, self.given(sizes), sizes, True)
 
     def sizes(self, arguments: Sequence[Any]) -> Sizes:
         given = self.match(arguments) if arguments else {}
         kept = [(v.tag, dict(v.tag.__dict__)) for v in given]
         try:
             for variable, (shape, value) in given.items():
-                variable.tag.mem_reuse_shape = shape
+                variable.tag.mem_reuse_given = shape
                 if value is not None:
                     variable.tag.test_value = value
             sizes = Sizes(self.fgraph, self.reading.nodes, self.feature.settings.default_dim)
             _refuse_contradictions(sizes, given)
-            for root in self.reading.roots:  # the hints must be in place while rows are computed
-                sizes.bytes(root)
+            for variable in (*self.reading.roots, *self.fgraph.inputs):  # what is given must be in place while rows are computed
+                sizes.bytes(variable)
             return sizes
         finally:
             for tag, attributes in kept:
                 tag.__dict__.clear()
                 tag.__dict__.update(attributes)
 
+    def given(self, sizes: Sizes) -> Tuple[Need, ...]:
+        """What is there before a call: it belongs to the caller, and to the function's shared variables."""
+        containers = list(zip(self.fgraph.inputs, self.function.input_storage))
+        shared = [_bytes_of(c.storage[0]) for _, c in containers if c.implicit]
+        inputs = [sizes.bytes(v)[GUESS] for v, c in containers if not c.implicit]
+        constants = {v: _bytes_of(v.data) for node in self.reading.nodes for v in node.inputs if isinstance(v, Constant)}
+        return (
+            Need("parameters and other shared variables", sum(shared), len(shared)),
+            Need("inputs", sum(inputs), len(inputs)),
+            Need("constants", sum(constants.values()), len(constants)),
+        )
+
     def match(self, arguments: Sequence[Any]) -> Dict[Any, Tuple[Tuple[Optional[int], ...], Any]]:
         """Input variable -> (shape, value of a single whole number), or `BadUse`."""
-        slots = [(v, c) for v, c in zip(self.fgraph.inputs, self.function.input_storage) if not c.implicit]
-        required = sum(1 for _, c in slots if c.required)
+        slots = self.inputs()
+        required = sum(1 for c in self.function.input_storage if not c.implicit and c.required)
         if not required <= len(arguments) <= len(slots):
             wanted = f"{len(slots)}" if required == len(slots) else f"{required} to {len(slots)}"
-            names = ", ".join(describe(v) for v, _ in slots)
+            names = ", ".join(name for name, _ in slots)
             raise BadUse(f"{self.name} takes {wanted} arguments ({names}), {len(arguments)} were given")
-        return {v: _shape_of(v, argument, i) for i, ((v, _), argument) in enumerate(zip(slots, arguments))}
+        return {v: _shape_of(v, name, argument) for (name, v), argument in zip(slots, arguments)}
 
     # --- the report ----------------------------------------------------------------------------------------------
 
@@ -187,9 +203,30 @@ class _Subject:
             reserved,
             self.known(sized, storage, spans),
             tuple(self.work(t) for t in range(len(self.reading.nodes))),
-            self.notes(best, graph is not self.reading.graph),
+            self.notes(),
             best=best,
+            given=sized.given,
+            advised=self.advised(sized, schedule, reserved[0], best),
         )
+
+    def advised(self, sized: Sized, schedule: Schedule, reserved: Reserved, best: Optional[Schedule]) -> Tuple[Advice, ...]:
+        true = sized.lengths if sized.arguments else None
+        assumed = self.sizes(()) if true is not None and best is not None else sized.lengths
+        off = self.feature.settings.storage == "off" and reserved.after_call and isinstance(self.linker, host.VM_Linker)
+        packed = self._kept_with_a_block(sized, schedule) if off else reserved.bytes
+        facts = Facts(tuple(self.inputs()), assumed, true, self.feature.settings, reserved, packed, schedule.peak, best)
+        return advice_of(facts)
+
+    def _kept_with_a_block(self, sized: Sized, schedule: Schedule) -> int:
+        """At most so much: while storage is off, ops that could write into a block have not been brought to do it."""
+        arena = self.arena(sized, schedule)
+        return arena.height + sum(buffer.size for buffer, offset in zip(sized.graph.buffers, arena.offsets) if offset is None)
+
+    def inputs(self) -> List[Tuple[str, Any]]:
+        """What the caller gives: the name of each, and its variable."""
+        named = [getattr(entry, "name", None) for entry in self.function.maker.inputs]
+        slots = zip(named, self.fgraph.inputs, self.function.input_storage)
+        return [(name or v.name or f"input {i + 1}", v) for i, (name, v, c) in enumerate(slots) if not c.implicit]
 
     def host_orders(self) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
         """The one that this function would run comes first."""
@@ -212,15 +249,8 @@ class _Subject:
         reason = f"an order with {best.peak:,} bytes is known ({best.method})"
         return along(best, graph, ours.order, ours.method, reason), best
 
-    def notes(self, best: Optional[Schedule], sized: bool) -> Tuple[str, ...]:
+    def notes(self) -> Tuple[str, ...]:
         notes = []
-        if best is not None and sized:
-            notes.append(
-                f"At these sizes an order with a peak of {best.peak:,} bytes is known: give the sizes at compile time with "
-                "theano_memopt.hint(variable, shape)."
-            )
-        elif best is not None:
-            notes.append(f"An order with a peak of {best.peak:,} bytes is known: more effort at compile time finds it (the flag mem_reuse.effort).")
         if len(self.reading.certain) < len(self.reading.nodes):
             lazy = len(self.reading.nodes) - len(self.reading.certain)
             notes.append(f"{lazy} tasks run only if a lazy op asks for them; they are counted as if they all ran.")
@@ -309,7 +339,8 @@ class _Subject:
         for b, root in enumerate(self.reading.roots):
             large = graph.buffers[b].size >= LARGE * everything and b not in crowded
             why = self._why_alone(b, sized, storage, spans) if large else ""
-            found.append(Known(_name_of(graph.buffers[b].label, root), sized.shapes[b], made_at(root, self.reading.names[b]), why))
+            line, near = made_at(root, self.reading.names[b])
+            found.append(Known(_name_of(graph.buffers[b].label, root), sized.shapes[b], line, why, near, self._is_returned(b)))
         return tuple(found)
 
     def _why_alone(self, b: int, sized: Sized, storage: Any, spans: Sequence[Tuple[int, int]]) -> str:
@@ -319,8 +350,7 @@ class _Subject:
             return "this linker keeps storage of its own"
         if storage is None:
             return "storage is shared by nobody: storage=off"
-        returned = set(getattr(self.linker, "no_recycling", ())) | set(self.fgraph.outputs)
-        if any(v in returned for v in self.reading.names[b]):
+        if self._is_returned(b):
             return "it is handed to the caller, or becomes a new value of a shared variable"
         if cautious.buffers[b].pinned:
             return "nobody reads it, so Theano clears it only at the end of the call"
@@ -343,6 +373,14 @@ class _Subject:
         if gc:
             return "held open between two lives it could raise the peak"
         return "others of its type and shape fill each other's storage already"
+
+    def _is_returned(self, b: int) -> bool:
+        """Is it handed to the caller, or does it become the value of a shared variable?"""
+        return not self._returned.isdisjoint(self.reading.names[b])
+
+    @cached_property
+    def _returned(self) -> Set[Any]:
+        return {*getattr(self.linker, "no_recycling", ()), *self.fgraph.outputs}
 
     def work(self, task: int) -> Work:
         node = self.reading.nodes[task]
@@ -374,7 +412,7 @@ class _Subject:
 def name_of(function: Any) -> str:
     """Theano names a function after the whole path of the line that compiled it, if the user does not name it."""
     name = str(getattr(function, "name", None) or "function")
-    return _short(name) if os.path.isabs(name) else name
+    return short(name) if os.path.isabs(name) else name
 
 
 def resized_slots(graph: Graph, order: Sequence[int], slots: Slots) -> Slots:
@@ -395,36 +433,10 @@ def resized_slots(graph: Graph, order: Sequence[int], slots: Slots) -> Slots:
     return Slots(slots.cell_of, tuple((kind, size) for (kind, _), size in zip(slots.cells, sizes)), reserved, slots.eager)
 
 
-def made_at(root: Any, names: Sequence[Any]) -> str:
-    """The line of the user's code that made a variable or one of its other names; else the nearest one before it."""
-    for variable in (root, *names):
-        line = _user_line(variable)
-        if line:
-            return line
-    seen, waiting = {root}, [root]
-    for variable in waiting:
-        for source in [] if variable.owner is None or len(seen) > NEAR else variable.owner.inputs:
-            line = "" if source in seen or source.owner is None else _user_line(source)
-            if line:
-                return f"near {line}"
-            if source not in seen:
-                seen.add(source)
-                waiting.append(source)
-    return ""
-
-
-def _user_line(variable: Any) -> str:
-    for frames in reversed(getattr(variable.tag, "trace", None) or []):
-        for file, line, _, source in reversed(frames):
-            if not os.path.abspath(file).startswith(THEANO + os.sep):
-                return f"{_short(file)}:{line}" + (f"  {source.strip()}" if source else "")
-    return ""
-
-
-def _short(file: str) -> str:
-    inside = os.path.relpath(file) if os.path.isabs(file) else file
-    theirs = inside.startswith("..") or "site-packages" in inside.split(os.sep)
-    return inside if not theirs else os.path.join(os.path.basename(os.path.dirname(file)), os.path.basename(file))
+def _bytes_of(value: Any) -> int:
+    """Of an array, or of the three that a sparse one is made of."""
+    parts = [value] if isinstance(value, np.ndarray) else [getattr(value, name, None) for name in ("data", "indices", "indptr")]
+    return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
 
 def _shape_at(sizes: Sizes, root: Any) -> str:
@@ -447,8 +459,7 @@ def _crowded(storage: Any) -> Set[int]:
     return {b for b, cell in enumerate(storage.cell_of) if cell is not None and count[cell] > 1}
 
 
-def _shape_of(variable: Any, argument: Any, i: int) -> Tuple[Tuple[Optional[int], ...], Any]:
-    where = f"argument {i + 1} ({describe(variable)})"
+def _shape_of(variable: Any, where: str, argument: Any) -> Tuple[Tuple[Optional[int], ...], Any]:
     if not isinstance(variable.type, tensor.TensorType):
         return (), None  # no dense array: it counts nothing
     if isinstance(argument, tuple):

@@ -19,9 +19,10 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 import theano_memopt
-from theano_memopt.hosts.theano.explain import THEANO, explain, name_of
+from theano_memopt.hosts.theano.explain import explain, name_of
 from theano_memopt.hosts.theano.install import patches
 from theano_memopt.hosts.theano.optimize import making
+from theano_memopt.hosts.theano.read.source_lines import THEANO
 from theano_memopt.report.model import Report
 
 OURS = os.path.dirname(os.path.abspath(theano_memopt.__file__))

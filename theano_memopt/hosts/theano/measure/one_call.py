@@ -70,11 +70,11 @@ def measure(function: Any, *arguments: Any) -> Profile:
         last = tracemalloc.get_traced_memory()[0]
         del result
         gc.collect()
-        reserved = kept_bytes(measured, old)
+        kept = kept_bytes(measured, old)
     finally:
         tracemalloc.stop()
     steps = recorder.steps(last)
-    return Profile(steps, max((step.highest for step in steps), default=0), reserved, seconds)
+    return Profile(steps, max((step.highest for step in steps), default=0), kept, seconds)
 
 
 class _Recorder:

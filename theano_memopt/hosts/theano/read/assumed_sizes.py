@@ -257,9 +257,10 @@ def _known(leaf: Leaf) -> Optional[Tuple[int, int, str]]:
     variable, axis = leaf
     if isinstance(variable, gof.Constant):
         return (0, int(variable.data.shape[axis]), "constant")
-    shape = getattr(variable.tag, "mem_reuse_shape", None)
-    if shape is not None and shape[axis] is not None:
-        return (1, shape[axis], "hint")
+    for attribute, source in (("mem_reuse_given", "given"), ("mem_reuse_shape", "hint")):
+        shape = getattr(variable.tag, attribute, None)
+        if shape is not None and shape[axis] is not None:
+            return (1, shape[axis], source)
     for rank, source, value in ((2, "present value", _shared(variable)), (3, "test value", getattr(variable.tag, "test_value", None))):
         if value is not None and np.ndim(value) > axis:
             return (rank, int(np.shape(value)[axis]), source)
