@@ -1,7 +1,7 @@
 """What a user of Theano can do so that a function needs less: each an action, what it saves, and lines to paste.
 
     lengths that are assumed          hint(variable, shape), ready to paste
-    another order is known            hint where the sizes were not known at compile time, else mem_reuse.order or mem_reuse.effort
+    another order is known            whatever keeps the function from it (`Obstacle`), else mem_reuse.effort
     storage stays from call to call   mem_reuse.storage where it is off, else allow_gc=True
 
 A task that owns the peak is found by the report itself (`Report.advice`), and functions that could share one block by the table of `run`.
@@ -18,6 +18,16 @@ from theano import tensor
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.report.model import Advice, Reserved
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What keeps a function from a better order that is known."""
+
+    words: str
+    """They end where `saves ... bytes` can follow."""
+    hint_helps: bool = False
+    """Would it run if it were compiled for these sizes?"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,10 @@ class Facts:
     peak: int
     best: Optional[Schedule]
     """A better order, if one is known."""
+    obstacle: Optional[Obstacle]
+    """Why that one does not run; None if no more than effort is missing."""
+    replans: bool
+    """Is the function planned anew for the sizes that come?"""
 
 
 def advice_of(facts: Facts) -> Tuple[Advice, ...]:
@@ -48,19 +62,19 @@ def _lengths(facts: Facts) -> List[Advice]:
     hints = _hints(facts.inputs, facts.assumed, facts.assumed)
     if facts.true is not None or not hints:
         return []
-    words = "some lengths are assumed, so these figures are of other shapes than yours. Give yours to explain, or say them before theano.function:"
-    return [Advice(words, None, hints)]
+    words = "some lengths are assumed, so these figures are of other shapes than yours. Give yours to explain"
+    if facts.replans:
+        words += " (a call is planned for the sizes that come)"
+    return [Advice(f"{words}, or say them before theano.function:", None, hints)]
 
 
 def _order(facts: Facts) -> List[Advice]:
     if facts.best is None:
         return []
     saves = facts.peak - facts.best.peak
-    if facts.settings.order == "host":
-        return [Advice("the flag mem_reuse.order=host keeps Theano's order; with mem_reuse.order=auto a better one runs, which", saves)]
-    hints = _hints(facts.inputs, facts.assumed, facts.true) if facts.true is not None else ()
-    if hints:
-        return [Advice("the order was planned at other sizes. To compile for these, say them before theano.function, which", saves, hints)]
+    if facts.obstacle is not None:
+        hints = _hints(facts.inputs, facts.assumed, facts.true) if facts.obstacle.hint_helps and facts.true is not None else ()
+        return [Advice(facts.obstacle.words, saves, hints)]
     return [Advice(f"more effort while compiling finds a better order (the flag mem_reuse.effort, which is {facts.settings.effort}), which", saves)]
 
 

@@ -24,11 +24,12 @@ from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 from theano.scan_module.scan_utils import scan_args
 
-from theano_memopt.hosts.theano.advice import Facts, advice_of
+from theano_memopt.hosts.theano.advice import Facts, Obstacle, advice_of
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, others_demands
+from theano_memopt.hosts.theano.optimize.optimizer import planned_by
 from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
 from theano_memopt.hosts.theano.read.graph import Reading
@@ -37,19 +38,22 @@ from theano_memopt.hosts.theano.read.op_facts import describe, op_name
 from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena.variables import candidates
+from theano_memopt.hosts.theano.run.sized_call import GROWTH, CellPlanner, SizedVM
 from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan, along, put_together
-from theano_memopt.planner.slots import Slots
+from theano_memopt.planner.slots import Slots, share_cells
 from theano_memopt.progress import progress_of
 from theano_memopt.report.comparison import occupied
 from theano_memopt.report.model import Advice, Known, Need, Reserved, Work, total
 from theano_memopt.report.printable import PrintableReport
 
 Progress = Callable[[str], None]
+Given = Dict[Any, Tuple[Tuple[Optional[int], ...], Any]]
+"""Input variable -> its shape, and its value if that is a single whole number."""
 EFFORT = 20_000
 """States that the search for the least peak may open: more than while compiling, and still well below a second on training graphs."""
 LARGE = 0.01
@@ -135,17 +139,23 @@ class _Subject:
     # --- sizes ---------------------------------------------------------------------------------------------------
 
     def sized(self, arguments: Sequence[Any]) -> Sized:
-        """The graph at the sizes of these arguments; without any, as it was planned."""
-        sizes = self.sizes(arguments)
+        """The graph at the sizes of these arguments; without any, at those of the last call, and before the first one as it was planned."""
+        given = self.match(arguments) if arguments else self.last_call()
+        sizes = self.sizes(given)
         shapes = tuple(_shape_at(sizes, root) for root in self.reading.roots)
-        if not arguments:
+        if not given:
             return Sized(self.reading.graph, self.reading.cautious, shapes, self.given(sizes), sizes, False)
         rows = [sizes.bytes(root)[GUESS] for root in self.reading.roots]
-        graph, cautious = (g.resized(rows, sizes.sources(), sizes.has_free) for g in (self.reading.graph, self.reading.cautious))
+        source = sizes.sources() if arguments else "the last call"
+        graph, cautious = (g.resized(rows, source, sizes.has_free) for g in (self.reading.graph, self.reading.cautious))
         return Sized(graph, cautious, shapes, self.given(sizes), sizes, True)
 
-    def sizes(self, arguments: Sequence[Any]) -> Sizes:
-        given = self.match(arguments) if arguments else {}
+    def last_call(self) -> Given:
+        """Of each input on which the sizes rest, its shape, and its value if that is one, in the last call of a machine that follows them."""
+        asked = getattr(self.function.fn, "last_sources", None)
+        return {} if asked is None else asked()
+
+    def sizes(self, given: Given) -> Sizes:
         kept = [(v.tag, dict(v.tag.__dict__)) for v in given]
         try:
             for variable, (shape, value) in given.items():
@@ -174,7 +184,7 @@ class _Subject:
             Need("constants", sum(constants.values()), len(constants)),
         )
 
-    def match(self, arguments: Sequence[Any]) -> Dict[Any, Tuple[Tuple[Optional[int], ...], Any]]:
+    def match(self, arguments: Sequence[Any]) -> Given:
         """Input variable -> (shape, value of a single whole number), or `BadUse`."""
         slots = self.inputs()
         required = sum(1 for c in self.function.input_storage if not c.implicit and c.required)
@@ -211,10 +221,21 @@ class _Subject:
 
     def advised(self, sized: Sized, schedule: Schedule, reserved: Reserved, best: Optional[Schedule]) -> Tuple[Advice, ...]:
         true = sized.lengths if sized.arguments else None
-        assumed = self.sizes(()) if true is not None and best is not None else sized.lengths
+        assumed = self.sizes({}) if true is not None and best is not None else sized.lengths
         off = self.feature.settings.storage == "off" and reserved.after_call and isinstance(self.linker, host.VM_Linker)
         packed = self._kept_with_a_block(sized, schedule) if off else reserved.bytes
-        facts = Facts(tuple(self.inputs()), assumed, true, self.feature.settings, reserved, packed, schedule.peak, best)
+        facts = Facts(
+            tuple(self.inputs()),
+            assumed,
+            true,
+            self.feature.settings,
+            reserved,
+            packed,
+            schedule.peak,
+            best,
+            self.obstacle(best, sized.graph),
+            self.feature.replans,
+        )
         return advice_of(facts)
 
     def _kept_with_a_block(self, sized: Sized, schedule: Schedule) -> int:
@@ -228,6 +249,12 @@ class _Subject:
         slots = zip(named, self.fgraph.inputs, self.function.input_storage)
         return [(name or v.name or f"input {i + 1}", v) for i, (name, v, c) in enumerate(slots) if not c.implicit]
 
+    def order_at(self, graph: Graph) -> Tuple[int, ...]:
+        """What runs at these sizes."""
+        asked = getattr(self.function.fn, "order_at", None)
+        found: Optional[Tuple[int, ...]] = None if asked is None else asked([buffer.size for buffer in graph.buffers])
+        return self.annotation.schedule.order if found is None else found
+
     def host_orders(self) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
         """The one that this function would run comes first."""
         orders = host_orders(self.reading.graph, self.reading.nodes, self.fgraph.outputs, others_demands(self.fgraph))
@@ -237,9 +264,13 @@ class _Subject:
 
     def schedules(self, graph: Graph, progress: Optional[Progress]) -> Tuple[Schedule, Optional[Schedule]]:
         """The order in force, with what is known of the least peak at these sizes; and a better order, if one is known."""
-        ours, plan = self.annotation.schedule, self.machine_plan(graph)
-        if plan is not None:
-            ours = along(ours, self.reading.graph, plan.schedule.order, "at the sizes of the last call", "")
+        ours = self.annotation.schedule
+        plan = self.machine_plan(graph)
+        if plan is not None and plan.schedule.proven:
+            return plan.schedule, None
+        if graph is not self.reading.graph:
+            order = self.order_at(graph)
+            ours = along(ours, graph, order, ours.method if order == ours.order else "planned for these sizes", "")
         if graph is self.reading.graph and ours.proven:
             return ours, None
         options = replace(self.annotation.options, effort=max(EFFORT, self.annotation.options.effort), progress=progress)
@@ -258,15 +289,38 @@ class _Subject:
             notes.append(blas.offer())
         return tuple(notes)
 
+    def obstacle(self, best: Optional[Schedule], graph: Graph) -> Optional[Obstacle]:
+        """Why the function does not run in this better order; None if no more than effort is missing."""
+        given = graph is not self.reading.graph
+        planner = getattr(self.function.fn, "planner", None)
+        if best is None:
+            return None
+        if self.feature.settings.order == "host":
+            return Obstacle("the flag mem_reuse.order=host keeps Theano's order; with mem_reuse.order=auto a better one runs, which")
+        if isinstance(planner, CellPlanner):
+            if not planner.graph.is_legal(best.order):
+                return Obstacle(
+                    "the cells that were bound at the guessed sizes forbid a better order. Say the sizes before theano.function, which", True
+                )
+            if given and timeline(graph, planner.searched([b.size for b in graph.buffers])).peak <= best.peak:
+                return Obstacle(
+                    f"the order found for sizes less than {GROWTH} times larger or smaller runs here too; one for just these, by a hint,", True
+                )
+        elif not self.feature.replans and (given or self.reading.scenarios):
+            kind = "the linker" if self.linker is None else type(self.linker).__name__
+            return Obstacle(
+                f"{kind} runs one order, the best that is no worse than Theano's own at other sizes. Say the sizes before theano.function, which",
+                True,
+            )
+        elif given and planner is None:
+            return Obstacle("the order was planned at other sizes. To compile for these, say them before theano.function, which", True)
+        return None
+
     # --- storage -------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _last_plan(self) -> Optional[Plan]:
-        return getattr(self.function.fn, "plan", lambda: None)()
-
     def machine_plan(self, graph: Graph) -> Optional[Plan]:
-        """With an arena the machine plans for the shapes of each call: what it did last, if that was at these sizes."""
-        plan = self._last_plan
+        """What the machine planned last, if that was at these sizes."""
+        plan = planned_by(self.function.fn)
         return plan if plan is not None and [b.size for b in plan.graph.buffers] == [b.size for b in graph.buffers] else None
 
     def arena(self, sized: Sized, schedule: Schedule) -> Arena:
@@ -291,9 +345,7 @@ class _Subject:
                 words = f"every variable in storage of its own, kept from call to call, as without the pass: {why}"
                 return Reserved("allow_gc=False", None, total(graph), without, words, kept=True, after_call=True)
             return self._with_a_block(sized, schedule, gc, without)
-        storage = self.feature.storage if in_force else self._cells(gc)
-        if isinstance(storage, Slots):
-            storage = resized_slots(graph, schedule.order, storage)
+        storage = self._cells_in_force(graph, schedule.order) if in_force else self._cells(sized, schedule, gc)
         if gc:
             held = storage.reserved_bytes if isinstance(storage, Slots) else schedule.peak
             return Reserved("allow_gc=True", storage, held, without, "the most bytes live or held open at one step; given back after the call")
@@ -322,13 +374,22 @@ class _Subject:
         kept = set(getattr(self.function.fn, "kept_outside", lambda: ())())
         return {b for b in outside if b in kept or returned.intersection(self.reading.names[b])}
 
-    def _cells(self, gc: bool) -> Optional[Slots]:
-        """The cells that the same linker would bind under the other setting."""
+    def _cells_in_force(self, graph: Graph, order: Tuple[int, ...]) -> Optional[Slots]:
+        if isinstance(self.function.fn, SizedVM):
+            return self.function.fn.planner.storage(order, [buffer.size for buffer in graph.buffers])
+        slots: Optional[Slots] = self.feature.storage
+        return slots if slots is None else resized_slots(graph, order, slots)
+
+    def _cells(self, sized: Sized, schedule: Schedule, gc: bool) -> Optional[Slots]:
+        """The cells that the same linker would bind under the other setting, had it been compiled for these sizes."""
         if not isinstance(self.linker, host.VM_Linker) or self.feature.settings.storage == "off":
             return None
         linker = copy.copy(self.linker)
         linker.allow_gc = gc
-        return cells.share(self.annotation, cells.may_share(self.annotation, linker), gc)
+        sharing = cells.may_share(self.annotation, linker)
+        if not gc:
+            return share_cells(sized.cautious, schedule.order, sharing)
+        return share_cells(sized.graph, schedule.order, sharing, schedule.peak)
 
     # --- words ---------------------------------------------------------------------------------------------------
 

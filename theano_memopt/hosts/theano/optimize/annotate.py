@@ -11,8 +11,9 @@ Lemma. With a total order chained, whatever node is asked for, exactly the nodes
 needs its predecessor directly, as an input that it always asks for, as another feature's demand or as a link, and so on
 down to the first. (One exception, a lazy op on the Stack machine, which obeys no links: all nodes after it are linked to those before it.)
 
-Sizes are often guessed. Among orders with a low peak at the guessed sizes the one is taken that is no worse than the host's at other
-plausible sizes (the scenarios of assumed_sizes.py).
+Sizes are often guessed. Theano's virtual machines are planned anew when the first arguments are there (run/sized_call.py, run/arena). Other
+linkers keep the order of compile time: among orders with a low peak at the guessed sizes that one is taken that is no worse than the
+host's at other plausible sizes (the scenarios of assumed_sizes.py).
 """
 
 from __future__ import annotations
@@ -52,16 +53,19 @@ class Annotation:
     nodes: Tuple[Any, ...]
     """In the order that they run."""
     links: OrderedDict[Any, List[Any]]
+    stock: Tuple[int, ...]
+    """The order that the linker would run without the pass."""
 
 
 class Declined(Exception):
     """This graph is not for the pass; nothing is wrong."""
 
 
-def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool) -> Annotation:
+def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool, replans: bool) -> Annotation:
     """Read the graph, choose an order, and link it. The feature itself must answer no demands meanwhile.
 
-    `runs` is the host order that the linker would run, `uses` the storage, `compiled` whether the linker asks for C code.
+    `runs` is the host order that the linker would run, `uses` the storage, `compiled` whether the linker asks for C code, `replans`
+    whether its machine plans anew at the true sizes of a call.
     """
     if len(fgraph.apply_nodes) > chosen.max_nodes:
         raise Declined(f"{len(fgraph.apply_nodes)} nodes are more than mem_reuse.max_nodes={chosen.max_nodes}")
@@ -69,9 +73,10 @@ def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool
     nodes = io_toposort(fgraph.inputs, fgraph.outputs, demands)  # as fgraph.toposort, which would ask for the demands again
     reading = read(fgraph, nodes, demands, chosen.default_dim, compiled)
     options = PlanOptions(effort=chosen.effort, storage=uses)
-    schedule = _choose(reading, options, host_orders(reading.graph, nodes, fgraph.outputs, demands), runs, chosen.order)
+    by_host = host_orders(reading.graph, nodes, fgraph.outputs, demands)
+    schedule = _choose(reading, options, by_host, runs, chosen.order, replans)
     order = tuple(nodes[t] for t in schedule.order)
-    return Annotation(reading, schedule, options, order, _chain([n for n in order if n in reading.certain], demands))
+    return Annotation(reading, schedule, options, order, _chain([n for n in order if n in reading.certain], demands), by_host[runs])
 
 
 def reordered(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any, Sequence[Any]]) -> Annotation:
@@ -82,8 +87,9 @@ def reordered(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[A
     return replace(annotation, schedule=along(annotation.schedule, reading.graph, order), nodes=nodes, links=links)
 
 
-def _choose(reading: Reading, options: PlanOptions, by_host: Mapping[str, Tuple[int, ...]], runs: str, wish: str) -> Schedule:
-    """The order with the least peak at the guessed sizes that is no worse than the host's at other plausible ones.
+def _choose(reading: Reading, options: PlanOptions, by_host: Mapping[str, Tuple[int, ...]], runs: str, wish: str, replans: bool) -> Schedule:
+    """The order with the least peak at the guessed sizes, and, if the machine keeps it whatever sizes come, no worse than the host's
+    at other plausible ones.
 
     There is always one: the order that the linker would run anyway, `by_host[runs]`, is a candidate.
     """
@@ -95,6 +101,8 @@ def _choose(reading: Reading, options: PlanOptions, by_host: Mapping[str, Tuple[
     schedule = minimise_peak(graph, options, competing)
     if schedule.peak == timeline(graph, by_host[runs]).peak:
         schedule = along(schedule, graph, by_host[runs], "host", "")
+    if replans:
+        return schedule
     others = reading.scenarios
     allowed = peaks(graph, by_host[runs], others)
     if all(peak <= limit for peak, limit in zip(peaks(graph, schedule.order, others), allowed)):

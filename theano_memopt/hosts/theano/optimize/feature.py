@@ -20,7 +20,7 @@ import sys
 import traceback
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import theano
 from theano.gof import toolbox
@@ -54,6 +54,8 @@ class MemReuse(toolbox.Feature):
         self.fgraph: Any = None
         self.runs = "cvm" if theano.config.linker.startswith("cvm") else "toposort"
         self.compiled = bool(theano.config.cxx)
+        self.replans = False
+        """Does the machine plan anew when the sizes of a call are known?"""
         self.aside: Optional[StoodAside] = None
         self.uses = storage_for(self.settings, theano.config.allow_gc)
         """The kind of storage, as soon as the linker is known."""
@@ -61,8 +63,6 @@ class MemReuse(toolbox.Feature):
         """The cells that the linker has bound (Slots), or None."""
         self.sharing: Optional[Tuple[int, ...]] = None
         """The buffers that were allowed to share."""
-        self.true_plan: Optional[Callable[[], Optional[Plan]]] = None
-        """With an arena: asks the machine for the plan at the sizes of the last call."""
         self._annotation: Optional[Annotation] = None
         self._planning = False
 
@@ -104,7 +104,6 @@ class MemReuse(toolbox.Feature):
         self._annotation = None
         self.aside = None
         self.storage = None
-        self.true_plan = None
 
     # --- what the host asks --------------------------------------------------------------------------------------
 
@@ -121,7 +120,7 @@ class MemReuse(toolbox.Feature):
         if self._annotation is None:
             self._planning = True
             try:
-                self._annotation = annotate(fgraph, self.settings, self.runs, self.uses, self.compiled)
+                self._annotation = annotate(fgraph, self.settings, self.runs, self.uses, self.compiled, self.replans)
             except Declined as why:
                 self.aside = StoodAside(str(why))
             except Exception as trouble:
@@ -146,10 +145,10 @@ class MemReuse(toolbox.Feature):
             self._annotation = replace(self._annotation, options=replace(self._annotation.options, storage=self.uses))
         return self.uses
 
-    def runs_in(self, host_order: str, compiled: bool = True) -> None:
-        """Say which of its own orders the linker would run, and whether it asks for C code."""
-        if (host_order, compiled) != (self.runs, self.compiled):
-            self.runs, self.compiled = host_order, compiled
+    def runs_in(self, host_order: str, compiled: bool = True, replans: bool = False) -> None:
+        """Say which of its own orders the linker would run, whether it asks for C code, and whether its machine plans anew for true sizes."""
+        if (host_order, compiled, replans) != (self.runs, self.compiled, self.replans):
+            self.runs, self.compiled, self.replans = host_order, compiled, replans
             self._annotation = None
 
     def stand_aside(self, reason: str, trouble: Optional[BaseException] = None) -> None:
@@ -160,12 +159,10 @@ class MemReuse(toolbox.Feature):
         complain(self.aside, trouble)
 
     def plan(self, fgraph: Any) -> Union[Plan, StoodAside, None]:
+        """The plan of compile time."""
         found = self.annotation(fgraph)
         if found is None:
             return self.aside
-        true = None if self.true_plan is None else self.true_plan()
-        if true is not None:
-            return true
         return put_together(found.reading.graph, found.schedule, self.storage, found.options, self.sharing)
 
 

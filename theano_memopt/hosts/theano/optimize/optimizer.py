@@ -27,6 +27,9 @@ POSITION = 1000.0
 def plan_of(function: Any) -> Union[Plan, StoodAside, None]:
     """The plan that a compiled function runs; None if the pass was off; StoodAside (false in a test) if it declined.
 
+    Where lengths are unknown while compiling, the plan before the first call is one at assumed sizes (`plan.sizes` says so), and after
+    a call the one that is in force since.
+
     For Scan, give the inner function (`op.fn`), the op, or its node.
 
     >>> import theano_memopt, theano, theano.tensor as tt
@@ -44,7 +47,14 @@ def plan_of(function: Any) -> Union[Plan, StoodAside, None]:
     feature = feature_of(function.maker.fgraph)
     if feature is None:
         return None
-    return feature.plan(function.maker.fgraph)
+    in_force = planned_by(function.fn)
+    return feature.plan(function.maker.fgraph) if in_force is None else in_force
+
+
+def planned_by(machine: Any) -> Optional[Plan]:
+    """The plan at the sizes of the last call, of a machine that plans anew when sizes come."""
+    asked = getattr(machine, "plan", None)
+    return None if asked is None else asked()
 
 
 def mode(base: Any = None, **overrides: Any) -> Any:

@@ -28,13 +28,15 @@ import theano
 from theano.gof import link
 from theano.gof import vm as host
 
+from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
-from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, feature_of
+from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, feature_of, shows_values
 from theano_memopt.hosts.theano.read.op_facts import is_lazy
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena.block import making
 from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
+from theano_memopt.hosts.theano.run.sized_call import with_true_order
 from theano_memopt.hosts.theano.run.thunks import wrapped_all
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch
 from theano_memopt.planner.slots import Slots
@@ -102,20 +104,24 @@ def make_vm(
     if binding is None:
         return original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
     _check_fit(binding, nodes, thunks, storage_map)
-    if post_thunk_clear is not None:
-        post_thunk_clear = _without_withheld(binding, nodes, post_thunk_clear, storage_map)
     if binding.verify:
         binding.watch = Watch(binding, storage_map)
         thunks = wrapped_all(nodes, thunks, binding.watch.around)
-    made = original(linker, nodes, thunks, input_storage, output_storage, storage_map, post_thunk_clear, *rest)
-    if not binding.arena:
-        return made
 
     def make(nodes: Any, thunks: Any, clears: Any) -> Any:
+        if clears is not None:
+            clears = _without_withheld(binding, nodes, clears, storage_map)
         return original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
 
+    feature = feature_of(linker.fgraph)
+    assert feature is not None  # it gave the binding
+    made = make(nodes, thunks, post_thunk_clear)
     follow = binding.watch.follow if binding.watch is not None else None
-    return with_arena(made, make, feature_of(linker.fgraph), binding.annotation, linker, thunks, storage_map, follow)
+    if binding.arena:
+        return with_arena(made, make, feature, binding.annotation, linker, thunks, storage_map, follow)
+    if feature.replans and binding.annotation.reading.scenarios:
+        return with_true_order(made, make, feature, linker, thunks, storage_map, binding, follow)
+    return made
 
 
 def _verified(linker: Any, watch: Watch, made: Any) -> Any:
@@ -169,7 +175,7 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         feature.aside = StoodAside("the linker was given a schedule of its own")
         return None
     cloop = linker.use_cloop and linker.callback is None and linker.callback_input is None
-    feature.runs_in("cvm" if cloop else "toposort", linker.c_thunks is not False and bool(theano.config.cxx))
+    feature.runs_in("cvm" if cloop else "toposort", linker.c_thunks is not False and bool(theano.config.cxx), _replans(feature, linker))
     uses = feature.links_with(linker)
     annotation = feature.annotation(linker.fgraph)
     if annotation is None:
@@ -188,20 +194,22 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         return None
 
 
+def _replans(feature: MemReuse, linker: Any) -> bool:
+    """Does the machine plan anew at the true sizes of a call?"""
+    return not shows_values(linker) and (bool(linker.allow_gc) or storage_for(feature.settings, False) == "arena")
+
+
 def _bind(annotation: Annotation, slots: Optional[Slots], given: Dict[Any, List[Any]], verify: bool) -> Binding:
+    if slots is None:
+        return Binding(annotation, {}, {}, verify)
     bound: Dict[Any, List[Any]] = {}
-    following: Dict[Any, Any] = {}
-    reading = annotation.reading
-    if slots is not None:
-        for buffers in cells.tenants(reading.graph, annotation.schedule.order, slots):
-            if len(buffers) < 2:
-                continue
-            variables = [reading.roots[b] for b in buffers]
-            # A copy that shares memory with its original is given the original's cells: take one of them.
-            cell = next((given[v] for v in variables if v in given), [None])
-            bound.update((v, cell) for v in variables)
-            following.update(zip(variables, variables[1:]))
-    return Binding(annotation, bound, following, verify)
+    reading, order = annotation.reading, annotation.schedule.order
+    for chain in cells.chains(reading.graph, order, slots):
+        variables = [reading.roots[b] for b in chain]
+        # A copy that shares memory with its original is given the original's cells: take one of them.
+        cell = next((given[v] for v in variables if v in given), [None])
+        bound.update((v, cell) for v in variables)
+    return Binding(annotation, bound, cells.following(reading, reading.graph, order, slots), verify)
 
 
 def _without_withheld(binding: Binding, nodes: Any, post_thunk_clear: Any, storage_map: Any) -> Any:

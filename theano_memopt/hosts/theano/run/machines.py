@@ -9,6 +9,8 @@ searched again, and a machine made over the thunks that there are, in millisecon
 from __future__ import annotations
 
 import functools
+import math
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -20,15 +22,37 @@ from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.read.true_sizes import Signature, TrueShapes
 from theano_memopt.hosts.theano.run.thunks import followed
 from theano_memopt.planner.exact import minimise_peak
-from theano_memopt.planner.liveness import lives, peaks, timeline
+from theano_memopt.planner.liveness import lives
+from theano_memopt.planner.load import Span, loads
 from theano_memopt.planner.model import Graph
 
 ORDERS = 4
 """Orders, and machines over the same thunks, that are kept."""
 
 Order = Tuple[int, ...]
-Span = Tuple[int, int]
 Cell = List[Any]
+
+
+@dataclass(frozen=True)
+class ComesAgain:
+    """Has a call the signature of an earlier one?"""
+
+    shapes: Tuple[Tuple[Cell, Any], ...]
+    """Cells of the inputs that the signature rests on, and the shapes that were in them."""
+    values: Tuple[Tuple[Cell, int], ...]
+    """The same for whole numbers."""
+
+    def __call__(self) -> bool:
+        try:
+            for cell, shape in self.shapes:
+                if cell[0].shape != shape:
+                    return False
+            for cell, value in self.values:
+                if cell[0] != value:
+                    return False
+        except AttributeError:  # an input that was not given
+            return False
+        return True
 
 
 class Machines:
@@ -46,6 +70,7 @@ class Machines:
         self.graph = graph
         """That orders are searched for, and lives are counted on."""
         self.orders: List[Order] = [annotation.schedule.order]
+        """The orders found last. The host's own is none of them, and always competes."""
         self.order = annotation.schedule.order
         """The order in use."""
         self._spans: Dict[Order, Tuple[Span, ...]] = {}
@@ -141,12 +166,20 @@ class Machines:
         shapes = [self.storage_map[v][0].shape for v in self.shapes.shape_sources]
         return (*shapes, *(int(self.storage_map[v][0]) for v in self.shapes.value_sources))
 
-    def comparisons(self, signature: Signature) -> Tuple[Tuple[Tuple[Cell, Any], ...], Tuple[Tuple[Cell, int], ...]]:
-        """What to compare in a later call to know that it comes with this signature: cells and shapes, cells and numbers."""
+    def comes_again(self, signature: Signature) -> ComesAgain:
+        """Asks in a later call whether it comes with this signature."""
         assert self.shapes is not None
         cells = [self.storage_map[v] for v in [*self.shapes.shape_sources, *self.shapes.value_sources]]
         pairs, count = tuple(zip(cells, signature)), len(self.shapes.shape_sources)
-        return pairs[:count], pairs[count:]
+        return ComesAgain(pairs[:count], pairs[count:])
+
+    def sources(self, came: ComesAgain) -> Dict[Any, Tuple[Tuple[int, ...], Optional[int]]]:
+        """Input variable -> its shape, and its value if that matters, in the call that had these."""
+        assert self.shapes is not None
+        found: Dict[Any, Tuple[Tuple[int, ...], Optional[int]]] = {v: (shape, None) for v, (_, shape) in zip(self.shapes.shape_sources, came.shapes)}
+        for v, (_, value) in zip(self.shapes.value_sources, came.values):
+            found[v] = ((), value)
+        return found
 
     def shapes_at(self, signature: Signature) -> Sequence[Any]:
         assert self.shapes is not None
@@ -155,17 +188,35 @@ class Machines:
         except Exception:  # a formula divides by a length that is 0 now, say: this call allocates as Theano does
             return ()
 
+    def sizes_at(self, signature: Signature) -> Tuple[int, ...]:
+        """True bytes of every buffer. Where they depend on data, the guess."""
+        sizes = [buffer.size for buffer in self.graph.buffers]
+        for (b, dtype), shape in zip(self.row, self.shapes_at(signature)):
+            sizes[b] = max(0, math.prod(shape)) * dtype.itemsize
+        return tuple(sizes)
+
     # --- orders ------------------------------------------------------------------------------------------------------
 
+    def best_known(self, sizes: Sequence[int]) -> Order:
+        """Of the orders found so far and the host's own the one with the least peak at these sizes; the one in use if it is as good."""
+        if self.feature.settings.order == "host":
+            return self.order
+        return min(dict.fromkeys((self.order, *self.orders, self.annotation.stock)), key=lambda order: self.peak(order, sizes))
+
     def best_order(self, sizes: Sequence[int]) -> Order:
-        """For a new order a new machine has to be made: only if it gains."""
-        graph = self.graph.resized(sizes)
-        best = min(self.orders, key=lambda order: peaks(self.graph, order, [sizes]))
+        """The order to run at these sizes. It is kept if it is new."""
+        best = self.searched(sizes)
+        if best not in (*self.orders, self.annotation.stock):
+            self.orders = [*self.orders, best][-ORDERS:]
+        return best
+
+    def searched(self, sizes: Sequence[int]) -> Order:
+        """What `best_order` answers, and nothing is kept. For a new order a new machine has to be made: only if it gains."""
+        best = self.best_known(sizes)
         if self.annotation.options.effort and self.feature.settings.order == "auto":
-            schedule = minimise_peak(graph, self.annotation.options, [("order until now", best)])
-            if schedule.peak < timeline(graph, best).peak:
-                best = schedule.order
-                self.orders = [*self.orders, best][-ORDERS:]
+            schedule = minimise_peak(self.graph.resized(sizes), self.annotation.options, [("order until now", best)])
+            if schedule.peak < self.peak(best, sizes):
+                return schedule.order
         return best
 
     def spans(self, order: Order) -> Tuple[Span, ...]:
@@ -174,6 +225,9 @@ class Machines:
                 self._spans.clear()
             self._spans[order] = lives(self.graph, order)
         return self._spans[order]
+
+    def peak(self, order: Order, sizes: Sequence[int]) -> int:
+        return max(loads(sizes, self.spans(order), len(order)), default=0)
 
 
 def empty(cells: Sequence[Cell]) -> None:

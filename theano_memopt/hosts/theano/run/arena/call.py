@@ -19,10 +19,9 @@ read/true_sizes.py (signature); the states and what leads from one to the next i
 from __future__ import annotations
 
 import functools
-import weakref
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, Callable, FrozenSet, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import tensor
@@ -228,11 +227,14 @@ class ArenaVM(StandIn):
             return self._run(None)
         try:
             signature, layout = planner.read_formulas(), known.layout()  # before the call: updates may change shapes
-            machine = planner.watching(planner.orders[0], True, known.record)
+            planner.order = order = planner.best_order(planner.sizes_at(signature))
+            machine = planner.watching(order, True, known.record)
         except Exception as trouble:
             self._stand_aside("the formulas of the shapes could not be read", trouble)
             return self._run(None)
-        result = self._run_once(machine, planner.orders[0])
+        if self.follow is not None:
+            self.follow(order)
+        result = self._run_once(machine, order)
         known.end_recording(layout, planner.shaped(signature))
         self.state, self._came = Recorded(), signature
         return result
@@ -339,7 +341,7 @@ class ArenaVM(StandIn):
         self._fill(state)
         if not fitting.searched or self._is_to_be_tried(fitting) or self._is_too_large(fitting):
             return state
-        return Settled(signature, fitting, calls, *planner.comparisons(signature))
+        return Settled(signature, fitting, calls, planner.comes_again(signature))
 
     def _is_too_large(self, fitting: Fitting) -> bool:
         """Is the block?"""
@@ -427,10 +429,14 @@ class ArenaVM(StandIn):
         return self.state.reason if isinstance(self.state, (Small, Aside)) else ""
 
     def plan(self) -> Optional[Plan]:
-        """Where everything lies for the sizes of the last call; None before there is an arena."""
+        """Where everything lies for the sizes of the last call. After the first one its order alone is known; before it, None."""
         fitting, planner = self.fitting, self.planner
-        if fitting is None or planner is None:
+        if planner is None or self._came is None or isinstance(self.state, Aside):
             return None
+        if fitting is None:
+            graph = planner.graph.resized(planner.sizes_at(self._came), "the last call")
+            schedule = along(minimise_peak(graph, planner.annotation.options, [("order in use", planner.order)]), graph, planner.order)
+            return put_together(graph, schedule, None, planner.annotation.options, ())
         graph = planner.graph.resized(fitting.sizes, "the last call")
         options = replace(planner.annotation.options, alignment=ALIGNMENT)
         schedule = along(minimise_peak(graph, options, [("order in use", fitting.order)]), graph, fitting.order)
@@ -438,6 +444,19 @@ class ArenaVM(StandIn):
         for b, offset in zip(fitting.buffers, fitting.arena.offsets):
             offsets[b] = offset
         return put_together(graph, schedule, replace(fitting.arena, offsets=tuple(offsets)), options, fitting.buffers)
+
+    def order_at(self, sizes: Sequence[int]) -> Optional[Order]:
+        """What runs when a call comes with these sizes; None where it is not known, for Theano's machine alone runs."""
+        if self.planner is None or isinstance(self.state, Aside):
+            return None
+        fitting = self.fitting
+        return fitting.order if fitting is not None and list(fitting.sizes) == list(sizes) else self.planner.searched(sizes)
+
+    def last_sources(self) -> Dict[Any, Tuple[Tuple[int, ...], Any]]:
+        """Of each input on which the sizes rest, its shape in the last call, and its value if that matters."""
+        if self.planner is None or self._came is None:
+            return {}
+        return self.planner.sources(self.planner.comes_again(self._came))
 
     def kept_outside(self) -> FrozenSet[int]:
         """Buffers without a place whose arrays stay in their cells after a call."""
@@ -460,12 +479,4 @@ def with_arena(
     """
     make_planner = functools.partial(ArenaPlanner, make, feature, annotation, linker, thunks, storage_map)
     sparing = feature.settings.storage == "auto" and not linker.allow_gc and shared_lender() is None
-    machine = ArenaVM(make_planner, vm, linker, storage_map, follow, sparing)
-    weak = weakref.ref(machine)
-
-    def plan() -> Optional[Plan]:
-        alive = weak()
-        return None if alive is None else alive.plan()
-
-    feature.true_plan = plan
-    return machine
+    return ArenaVM(make_planner, vm, linker, storage_map, follow, sparing)

@@ -18,11 +18,11 @@ it as well. Trouble of any kind while places are looked for leads to Aside, with
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Tuple, Union
+from typing import Union
 
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run.arena.fitting import Fitting
-from theano_memopt.hosts.theano.run.machines import Cell
+from theano_memopt.hosts.theano.run.machines import ComesAgain
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Settled(Fitted):
-    shapes: Tuple[Tuple[Cell, Any], ...]
-    """Cells of the inputs that the signature rests on, and the shapes in them."""
-    values: Tuple[Tuple[Cell, int], ...]
-    """The same for whole numbers."""
-
-    def comes_again(self) -> bool:
-        """Has the call the signature of the last one?"""
-        try:
-            for cell, shape in self.shapes:
-                if cell[0].shape != shape:
-                    return False
-            for cell, value in self.values:
-                if cell[0] != value:
-                    return False
-        except AttributeError:  # an input that was not given
-            return False
-        return True
+    comes_again: ComesAgain
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""The machine of a function some of whose lengths are only guessed while it is compiled: the order for the sizes that come.
+
+    call with sizes never seen     formulas -> true sizes -> best order -> a machine over the same thunks and cells     (once, milliseconds)
+    the same sizes again           compare the shapes of the inputs, run Theano's machine
+
+An arena does the same and more (run/arena). This one is for functions with gc whose variables have cells of Theano's, shared or not:
+without gc every array stays, whatever the order.
+
+Words
+    chain       the tenants of one cell, in the sequence in which they live there
+    tied        a graph in which every tenant is born after the death of the one before it in its chain
+    held        a cell between two tenants: its array is there, and nothing in it is needed
+
+Why it is sound. Thunks know their cells for good, so a tenant keeps its cell whatever the order. Each order is legal in the tied graph, so
+no two tenants of a cell ever live at once; `check_slots` holds every order against that before its machine is made. The host's own order is
+always one of them (cells.py binds no chain that it would break), so no call has to run in an order that is worse than stock's.
+
+When a search is made. At the first call; when the host's own order is better than every order found so far; and when some result is more than
+GROWTH times larger or smaller than at every search so far. In between, the best order known is taken.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from theano_memopt.hosts.theano.optimize.annotate import Annotation
+from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain
+from theano_memopt.hosts.theano.read.true_sizes import Signature
+from theano_memopt.hosts.theano.run import cells
+from theano_memopt.hosts.theano.run.machines import ComesAgain, Machines, Order
+from theano_memopt.hosts.theano.run.stand_in import StandIn
+from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.plan import Plan, along, put_together
+from theano_memopt.planner.slots import Slots
+
+GROWTH = 2
+"""Between sizes that differ by less, the best order of the one was as good for the other as its own (benchmarks/sizes.py)."""
+SEARCHES = 32
+"""Searches for one function. After them the best of the orders kept is taken."""
+SIGNATURES = 64
+"""Signatures of which the order is remembered; the one not used for longest goes first."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """No call has come yet. The machine has the order for the guessed sizes."""
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """The order in use is the one for the sizes of the last call."""
+
+    order: Order
+    sizes: Tuple[int, ...]
+    came: ComesAgain
+
+
+@dataclass(frozen=True)
+class Aside:
+    """The sizes of calls cannot be known: every call runs in the host's own order."""
+
+    reason: str
+
+
+State = Union[Unseen, InOrder, Aside]
+
+
+class CellPlanner(Machines):
+    """Orders and machines over cells that are bound already."""
+
+    def __init__(
+        self, make: Callable[..., Any], feature: MemReuse, annotation: Annotation, linker: Any, thunks: Sequence[Any], storage_map: Any, binding: Any
+    ) -> None:
+        graph = annotation.reading.graph
+        self.chains = cells.chains(graph, annotation.schedule.order, feature.storage)
+        super().__init__(make, feature, annotation, linker, thunks, storage_map, cells.tied(graph, self.chains))
+        self._binding = binding
+        self._searched_at: List[Any] = []
+        """The sizes at each search, as an array."""
+
+    def order_for(self, sizes: Tuple[int, ...]) -> Order:
+        """The order to run at these sizes, found by a search where one is called for."""
+        best = self.best_known(sizes)
+        if not self._calls_for_a_search(best, sizes):
+            return best
+        self._searched_at.append(np.array(sizes))
+        return self.best_order(sizes)
+
+    def would_run(self, sizes: Sequence[int]) -> Order:
+        """What `order_for` would answer, and nothing is kept."""
+        best = self.best_known(sizes)
+        return self.searched(sizes) if self._calls_for_a_search(best, sizes) else best
+
+    def _calls_for_a_search(self, best: Order, sizes: Sequence[int]) -> bool:
+        if len(self._searched_at) >= SEARCHES:
+            return False
+        if best == self.annotation.stock not in self.orders:
+            return True
+        now = np.array(sizes)
+        return not any((before <= GROWTH * now).all() and (now <= GROWTH * before).all() for before in self._searched_at)
+
+    def _build(self, order: Order, allow_gc: bool, look: Optional[Callable[[Any], None]]) -> Any:
+        """With the clears withheld that this order wants withheld."""
+        slots, before = self.storage(order), self._binding.next_tenant
+        if slots is not None:
+            self._binding.next_tenant = cells.following(self.reading, self.graph, order, slots)
+        try:
+            return super()._build(order, allow_gc, look)
+        finally:
+            self._binding.next_tenant = before
+
+    def storage(self, order: Order, sizes: Optional[Sequence[int]] = None) -> Optional[Slots]:
+        """The cells of this order at these sizes, or at the guessed ones, checked."""
+        if self.feature.storage is None:
+            return None
+        return cells.along(self.graph if sizes is None else self.graph.resized(sizes), order, self.chains, set(self.feature.sharing or ()))
+
+
+class SizedVM(StandIn):
+    """It takes the order for the sizes of a call before Theano's machine runs."""
+
+    planner: CellPlanner
+
+    def __init__(self, planner: CellPlanner, vm: Any, linker: Any, storage_map: Any, follow: Optional[Callable[[Order], None]]) -> None:
+        super().__init__(vm, linker, storage_map, follow)
+        self.planner = planner
+        planner.starts_with(vm)
+        self.state: State = Unseen()
+        self._orders: OrderedDict[Signature, InOrder] = OrderedDict()
+
+    def __call__(self, output_subset: Any = None) -> Any:
+        state = self.state
+        if not (isinstance(state, InOrder) and state.came()):
+            self._look_at_sizes()
+        return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
+
+    def _look_at_sizes(self) -> None:
+        """-> InOrder; or Aside, with one warning."""
+        planner = self.planner
+        if isinstance(self.state, Aside):
+            return
+        try:
+            try:
+                signature = planner.signature() if planner.shapes is not None else planner.read_formulas()
+            except (AttributeError, TypeError):  # an input was not given: Theano says so better, or output_subset does without it
+                return
+            found = self._orders.get(signature)
+            if found is None:
+                sizes = planner.sizes_at(signature)
+                found = InOrder(planner.order_for(sizes), sizes, planner.comes_again(signature))
+                if len(self._orders) >= SIGNATURES:
+                    self._orders.popitem(last=False)
+                self._orders[signature] = found
+            self._orders.move_to_end(signature)
+            self._run_in(found.order)
+            self.state = found
+        except Exception as trouble:
+            self._stand_aside(trouble)
+
+    def _run_in(self, order: Order) -> None:
+        self.vm = self.planner.machine(order)
+        self.planner.order = order
+        if self.follow is not None:
+            self.follow(order)
+
+    def _stand_aside(self, trouble: Exception) -> None:
+        """-> Aside."""
+        reason = "the order could not be planned for the sizes of a call"
+        self.state = Aside(reason)
+        self._run_in(self.planner.annotation.stock)
+        complain(StoodAside(reason, f"{type(trouble).__name__}: {trouble}"), trouble)
+
+    # --- what others ask ---------------------------------------------------------------------------------------------
+
+    def order_at(self, sizes: Sequence[int]) -> Order:
+        """What runs when a call comes with these sizes."""
+        state = self.state
+        if isinstance(state, InOrder) and state.sizes == tuple(sizes):
+            return state.order
+        return self.planner.annotation.stock if isinstance(state, Aside) else self.planner.would_run(sizes)
+
+    def last_sources(self) -> Dict[Any, Tuple[Tuple[int, ...], Any]]:
+        return self.planner.sources(self.state.came) if isinstance(self.state, InOrder) else {}
+
+    def plan(self) -> Optional[Plan]:
+        """What runs at the sizes of the last call; None before the first one."""
+        state, planner = self.state, self.planner
+        if not isinstance(state, InOrder):
+            return None
+        graph = planner.reading.graph.resized(state.sizes, "the last call")
+        options = planner.annotation.options
+        schedule = along(minimise_peak(graph, options, [("order in use", state.order)]), graph, state.order)
+        return put_together(graph, schedule, planner.storage(state.order, state.sizes), options, planner.feature.sharing)
+
+
+def with_true_order(
+    vm: Any,
+    make: Callable[..., Any],
+    feature: MemReuse,
+    linker: Any,
+    thunks: Any,
+    storage_map: Any,
+    binding: Any,
+    follow: Optional[Callable[[Order], None]],
+) -> SizedVM:
+    """The machine `vm`, which `make(nodes, thunks, clears)` can make again over another order; `follow`, if given, is told the order
+    of every machine that is about to run."""
+    return SizedVM(CellPlanner(make, feature, binding.annotation, linker, thunks, storage_map, binding), vm, linker, storage_map, follow)
