@@ -73,8 +73,24 @@ def test_order_prints_one_object_and_nothing_else(graph: str) -> None:
     answer = json.loads(done.stdout)  # fails on anything before or after the object
     assert done.stdout.count("\n") == 1
     assert {"peak_bytes", "floor_bytes", "status", "gap_percent", "order", "method", "states", "certificate"} <= set(answer)
-    assert (answer["peak_bytes"], answer["floor_bytes"], answer["status"], answer["gap_percent"]) == (8, 8, "proven", 0)
+    assert (answer["peak_bytes"], answer["floor_bytes"], answer["status"], answer["sizes"], answer["gap_percent"]) == (8, 8, "proven", "given", 0)
     assert sorted(answer["order"]) == ["add", "left", "left_sum", "right", "right_sum"]
+
+
+def test_a_result_at_assumed_sizes_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In JSON, in words, and when it is checked. Without the word it would read as a proof about true sizes."""
+    assumed = {**graph_to_json(worked_example()), "sizes_from": "guesses", "sizes_assumed": True}
+    path, out = write(tmp_path / "graph.json", assumed), tmp_path / "result.json"
+    assert main(["order", path, "--json", "--out", str(out)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["status"], answer["sizes"]) == ("proven", "assumed")
+    assert main(["order", path]) == 0 and "Proven at assumed sizes" in capsys.readouterr().out
+    assert main(["check", path, str(out)]) == 0 and "proven least at assumed sizes" in capsys.readouterr().out
+    write(out, {**answer, "sizes": "given"})
+    assert main(["check", path, str(out)]) == 1 and "wrong-sizes" in one_line(capsys)
+    del answer["sizes"]  # of a result that was written before it was said there
+    write(out, answer)
+    assert main(["check", path, str(out)]) == 0
 
 
 def test_order_prints_a_table(graph: str, capsys: pytest.CaptureFixture[str]) -> None:

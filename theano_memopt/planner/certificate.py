@@ -401,6 +401,7 @@ def schedule_to_json(graph: Graph, schedule: Schedule) -> Dict[str, Any]:
         "peak_bytes": schedule.peak,
         "floor_bytes": schedule.floor,
         "status": "proven" if schedule.proven else "open",
+        "sizes": graph.sizes,
         "gap_percent": schedule.gap_percent,
         "method": schedule.method,
         "states": schedule.states,
@@ -448,7 +449,7 @@ def schedule_from_json(graph: Graph, data: Any) -> Schedule:
         competing = tuple((str(row["name"]), _number(row, "peak_bytes")) for row in data.get("competing", ()))
         baseline = _number(data, "baseline_peak_bytes")
         method, states = str(data["method"]), _number(data, "states")
-        gap = data.get("gap_percent")
+        gap, sizes = data.get("gap_percent"), data.get("sizes", graph.sizes)
     except Rejected:
         raise
     except KeyError as missing:
@@ -460,6 +461,8 @@ def schedule_from_json(graph: Graph, data: Any) -> Schedule:
     schedule = Schedule(order, timeline(graph, order), verdict, baseline, method, states, competing)
     if peak != schedule.peak:
         raise Rejected("wrong-timeline", f"replaying the order gives a peak of {schedule.peak} bytes, claimed are {peak}")
+    if sizes != graph.sizes:
+        raise Rejected("wrong-sizes", f"the sizes of this graph are {graph.sizes}, claimed is {sizes!r}")
     if gap is not None and gap != schedule.gap_percent:
         raise Rejected("wrong-gap", f"the gap is {schedule.gap_percent} %, claimed are {gap}")
     return schedule

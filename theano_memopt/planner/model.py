@@ -75,6 +75,11 @@ class Graph:
         _check_tasks(self)
         object.__setattr__(self, "_order", _natural_order(self))
 
+    @property
+    def sizes(self) -> str:
+        """In one word, for results that are written down: `assumed` or `given`."""
+        return "assumed" if self.sizes_assumed else "given"
+
     @cached_property
     def predecessors(self) -> Tuple[Tuple[int, ...], ...]:
         """For each task the tasks that must be done first: producers of what it reads, and its `after`."""

@@ -42,7 +42,7 @@ class Plan:
     @property
     def sizes(self) -> str:
         """`assumed` if any size is a mere assumption: peak, floor and proof then hold at the assumed sizes. Else `given`."""
-        return "assumed" if self.graph.sizes_assumed else "given"
+        return self.graph.sizes
 
     @property
     def reserved_bytes(self) -> int:
