@@ -6,11 +6,14 @@ A result that has another form is bad input (status 2). A result that has the fo
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import Any, Dict, Iterable, Optional
 
 from theano_memopt.commands.base import DONE, REJECTED, BadInput, Verb, in_words, whole
 from theano_memopt.commands.inputs import read_graph, read_json, read_lives, read_program
 from theano_memopt.planner import certificate
+from theano_memopt.planner.model import Graph
+from theano_memopt.planner.program import Program
 from theano_memopt.planner.slots import StorageRejected
 from theano_memopt.progress import complain, progress_of
 
@@ -35,23 +38,21 @@ class CheckVerb(Verb):
         return _check_result(parsed.graph, parsed.result)
 
 
-def _check_result(graph_path: str, result_path: str) -> int:
-    if "values" in _keys(read_json(graph_path)):
-        return _check_recomputed(graph_path, result_path)
-    graph = read_graph(graph_path)
+def _check_result(problem_path: str, result_path: str) -> int:
+    """A program has values, a graph has none: that says which verb the result is of."""
+    if "values" in _keys(read_json(problem_path)):
+        verb, true_of = "recompute", functools.partial(_true_of_recompute, read_program(problem_path))
+    else:
+        verb, true_of = "order", functools.partial(_true_of_order, read_graph(problem_path))
     data = read_json(result_path)
-    _require_form_of_result(result_path, data)
     try:
-        schedule = certificate.schedule_from_json(graph, data)
         with progress_of("checking"):
-            certificate.check_certificate(graph, schedule)
-    except certificate.Rejected as no:
-        if no.reason == "bad-form":
-            raise BadInput(f"{result_path}: is not a result of `order`: {in_words(no)}") from None
-        return _reject(result_path, no)
-    proven = isinstance(schedule.certificate, certificate.Proven)
-    at = " at assumed sizes" if graph.sizes_assumed else ""
-    _accept(result_path, f"peak {schedule.peak:,} bytes, " + (f"proven least{at}" if proven else f"open, floor {schedule.floor:,}"))
+            truth = true_of(data)
+    except ValueError as no:
+        if isinstance(no, certificate.Rejected) and no.reason != "bad-form":
+            return _reject(result_path, no)
+        raise BadInput(f"{result_path}: is not a result of `{verb}`: {in_words(no)}") from None
+    _accept(result_path, truth)
     return DONE
 
 
@@ -59,23 +60,22 @@ def _keys(data: Any) -> Iterable[str]:
     return data if isinstance(data, dict) else ()
 
 
-def _check_recomputed(program_path: str, result_path: str) -> int:
+def _true_of_order(graph: Graph, data: Any) -> str:
+    """In words. `Rejected` for a result that is not true, another `ValueError` for what has not the form of one."""
+    _require_form_of_order(data)
+    schedule = certificate.schedule_from_json(graph, data)
+    certificate.check_certificate(graph, schedule)
+    at = " at assumed sizes" if graph.sizes_assumed else ""
+    return f"peak {schedule.peak:,} bytes, " + (f"proven least{at}" if schedule.proven else f"open{at}, floor {schedule.floor:,}")
+
+
+def _true_of_recompute(program: Program, data: Any) -> str:
+    """Likewise."""
     from theano_memopt.planner import recompute_result
 
-    program = read_program(program_path)
-    data = read_json(result_path)
-    try:
-        recompute_result.check_form(data)
-        with progress_of("checking"):
-            recompute_result.check_result(program, data)
-    except certificate.Rejected as no:
-        if no.reason == "bad-form":
-            raise BadInput(f"{result_path}: is not a result of `recompute`: {in_words(no)}") from None
-        return _reject(result_path, no)
-    except ValueError as no:
-        raise BadInput(f"{result_path}: is not a result of `recompute`: {in_words(no)}") from None
-    _accept(result_path, f"peak {data['peak_bytes']:,} bytes, {data['extra_percent']:.2f} % more time, no sequence below {data['floor_bytes']:,}")
-    return DONE
+    recompute_result.check_form(data)
+    recompute_result.check_result(program, data)
+    return f"peak {data['peak_bytes']:,} bytes, {data['extra_percent']:.2f} % more time, no sequence below {data['floor_bytes']:,}"
 
 
 RESULT_FORM: Dict[str, type] = {
@@ -90,21 +90,21 @@ RESULT_FORM: Dict[str, type] = {
 }
 
 
-def _require_form_of_result(path: str, data: Any) -> None:
-    """What has another form is no result at all (status 2); what has the form and is not true is rejected (status 1)."""
+def _require_form_of_order(data: Any) -> None:
+    """`ValueError`, with one sentence, for what has not the form of a result at all."""
     if not isinstance(data, dict):
-        raise BadInput(f"{path}: is not a result of `order`: it is not a JSON object (top level)")
+        raise ValueError("it is not a JSON object (top level)")
     for key, kind in RESULT_FORM.items():
         if key not in data:
-            raise BadInput(f"{path}: is not a result of `order`: {key!r} is missing")
+            raise ValueError(f"{key!r} is missing")
         if not isinstance(data[key], kind) or isinstance(data[key], bool):
             words = {int: "a whole number", str: "a text", list: "a list", dict: "an object"}[kind]
-            raise BadInput(f"{path}: is not a result of `order`: {key!r} must be {words}")
+            raise ValueError(f"{key!r} must be {words}")
     for at, name in enumerate(data["order"]):
         if not isinstance(name, str):
-            raise BadInput(f"{path}: is not a result of `order`: order[{at}] is not the name of a task")
+            raise ValueError(f"order[{at}] is not the name of a task")
     if not isinstance(data["certificate"].get("proof"), dict):
-        raise BadInput(f"{path}: is not a result of `order`: 'certificate' has no 'proof'")
+        raise ValueError("'certificate' has no 'proof'")
 
 
 def _check_placed(path: str, capacity: Optional[int]) -> int:
