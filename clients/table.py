@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -319,10 +320,13 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _write_csv(rows: Sequence[Row], path: str) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([f.name for f in fields(Row)])
-        writer.writerows(astuple(row) for row in rows)
+    from theano_memopt import files
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([f.name for f in fields(Row)])
+    writer.writerows(astuple(row) for row in rows)
+    files.write_whole(path, text.getvalue())
 
 
 def _kb(count: int) -> str:
