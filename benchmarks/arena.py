@@ -83,7 +83,7 @@ def _nothing() -> None:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    from theano_memopt import demo_models
+    from theano_memopt.demo import models as demo_models
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.arena", description=str(__doc__).splitlines()[0])
     parser.add_argument("--models", default=",".join([*demo_models.MODELS, CHAIN]), help="comma separated; default all")

@@ -149,7 +149,7 @@ def _out_of_patience(*_: Any) -> None:
 def _profiled(name: str, stats: Any, size: int) -> Any:
     from theano.compile.mode import Mode
 
-    from theano_memopt import demo_models
+    from theano_memopt.demo import models as demo_models
 
     made = demo_models.build(name, size)
     return made.batch, made.compile(Mode("cvm", "fast_run").excluding("mem_reuse"), profile=stats)
@@ -253,7 +253,7 @@ def machine() -> str:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    from theano_memopt import demo_models
+    from theano_memopt.demo import models as demo_models
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=str(__doc__).splitlines()[0])
     parser.add_argument("--models", default=",".join(demo_models.MODELS), help="comma separated; default all")

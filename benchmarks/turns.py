@@ -133,7 +133,7 @@ def compiled(variant: str, model: str, size: int) -> Tuple[Any, Any]:
     mode = theano_memopt.mode(base, storage=STORAGE[how]) if how in STORAGE else base.excluding("mem_reuse")
     if model == CHAIN:
         return _elementwise(mode, size)
-    from theano_memopt import demo_models
+    from theano_memopt.demo import models as demo_models
 
     made = demo_models.build(model, size)
     for variable, array in zip(made.inputs, made.batch):

@@ -10,7 +10,7 @@ import theano
 from theano.compile.mode import Mode
 
 import theano_memopt
-from theano_memopt import demo_models
+from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.optimize.feature import feature_of, others_demands
 

@@ -29,7 +29,7 @@ import theano_memopt
 import theano_memopt_ops
 from tests.theano import both
 from tests.theano.both import LINKERS, same, with_pass, without_pass
-from theano_memopt import demo_models
+from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.optimize import preallocated
 from theano_memopt.hosts.theano.run import machines as orders

@@ -18,7 +18,7 @@ from theano.compile.mode import Mode
 
 import theano_memopt
 from tests.theano.both import floats, with_pass, without_pass
-from theano_memopt import demo_models
+from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.explain import BadUse
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.measure import memory as probe

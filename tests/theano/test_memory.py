@@ -8,7 +8,7 @@ import pytest
 
 import theano_memopt
 from tests.theano.both import annotation, models, with_pass, without_pass
-from theano_memopt import demo_models
+from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.measure.twins import twin
 

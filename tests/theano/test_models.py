@@ -10,7 +10,7 @@ from parameterized import parameterized
 
 import theano_memopt
 from tests.theano.both import LARGE, annotation, models, same, shared_cells, with_pass, without_pass
-from theano_memopt import demo_models
+from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.planner.plan import check_plan
 

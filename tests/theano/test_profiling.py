@@ -18,7 +18,7 @@ from theano.compile import profiling as upstream
 from theano.compile.mode import Mode
 
 from tests.theano.both import LINKERS, annotation, floats, ready_for_upstream, with_pass, without_pass
-from theano_memopt import demo_models
+from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.measure import theano_profiler as profiling
 from theano_memopt.hosts.theano.optimize.feature import others_demands

@@ -12,7 +12,7 @@ from theano.compile.mode import Mode
 import theano_memopt
 import theano_memopt_ops as ops
 from tests.theano.both import annotation, floats, same, with_pass, without_pass
-from theano_memopt import demo_models
+from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.read.host_orders import cvm_order
 from theano_memopt.hosts.theano.read.memory_layout import likely_scattered

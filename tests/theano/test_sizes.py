@@ -13,7 +13,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 import theano_memopt
 from tests.theano.both import annotation, floats, models, with_pass
-from theano_memopt import demo_models
+from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize import annotate
 from theano_memopt.hosts.theano.read.assumed_sizes import SCENARIOS, Sizes

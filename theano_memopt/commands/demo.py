@@ -34,7 +34,7 @@ class DemoVerb(Verb):
         declare_blas(parser)
 
     def run(self, parsed: argparse.Namespace) -> int:
-        from theano_memopt import demo_models
+        from theano_memopt.demo import models as demo_models
 
         require_theano()
         names = [name for name in parsed.models.split(",") if name]
@@ -114,7 +114,7 @@ def _show(name: str, steps: int, size: int, where: str) -> Shown:
 
 def _compiled(name: str, size: int, mode: Any, ours: bool) -> Tuple[Any, Any]:
     import theano_memopt
-    from theano_memopt import demo_models
+    from theano_memopt.demo import models as demo_models
 
     model = demo_models.build(name, size)
     if ours:
