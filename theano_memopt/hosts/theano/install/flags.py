@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Mapping
@@ -33,6 +34,9 @@ class Settings:
     default_dim: int
     max_nodes: int
     verify: bool
+    extra_time: float = 0.0
+    """The last two have defaults for pickles that are older than they."""
+    budget: str = ""
 
 
 def settings(overrides: Mapping[str, Any]) -> Settings:
@@ -41,7 +45,8 @@ def settings(overrides: Mapping[str, Any]) -> Settings:
 
     for name, value in overrides.items():
         check(name, value)
-    return Settings(**{f.name: overrides.get(f.name, getattr(config.mem_reuse, f.name)) for f in fields(Settings)})
+    chosen = {f.name: overrides.get(f.name, getattr(config.mem_reuse, f.name)) for f in fields(Settings)}
+    return Settings(**{**chosen, "extra_time": float(chosen["extra_time"]), "budget": str(chosen["budget"])})
 
 
 def storage_for(chosen: Settings, allow_gc: bool) -> str:
@@ -61,7 +66,7 @@ def check(name: str, value: Any) -> None:
 
 def declare() -> None:
     """Add the flags to Theano. `in_c_key=False`: none of them changes any C code, so the compile cache stays valid."""
-    from theano.configparser import THEANO_FLAGS_DICT, AddConfigVar, BoolParam, EnumStr, IntParam
+    from theano.configparser import THEANO_FLAGS_DICT, AddConfigVar, BoolParam, ConfigParam, EnumStr, FloatParam, IntParam
 
     for name, doc, parameter in (
         ("order", "auto: the order with the least peak; host: the order that the linker would run anyway", EnumStr("auto", "host")),
@@ -79,6 +84,17 @@ def declare() -> None:
             "scipy: link with the OpenBLAS inside SciPy's wheel; read once, when Theano is imported, and the same for all functions",
             EnumStr("off", "scipy", allow_override=False),
         ),
+        (
+            "extra_time",
+            "the lowest peak for at most this share more time, by running cheap results again: 0.02 is 2 %; 0 never runs anything twice",
+            FloatParam(0.0, lambda share: 0 <= share < math.inf),
+        ),
+        (
+            "budget",
+            "the least extra time within this peak, by running cheap results again: a share of the least peak of any order (0.5), or bytes"
+            " (500MB, 1.5GiB); empty: none. Where it is given, extra_time does not count",
+            ConfigParam("", _budget),
+        ),
         ("verify", "check at run time that no variable is overwritten while alive, and compare with a run without the pass", BoolParam(False)),
     ):
         if name not in _PARAMETERS:
@@ -87,3 +103,15 @@ def declare() -> None:
     for name in THEANO_FLAGS_DICT:  # Theano takes out those that are declared
         if name.startswith("mem_reuse."):
             warnings.warn(f"there is no flag {name}; there are {', '.join(f'mem_reuse.{known}' for known in _PARAMETERS)}", stacklevel=2)
+
+
+def _budget(value: Any) -> str:
+    """A budget as it was written; Theano's own error for what is none."""
+    from theano_memopt.planner.budget import parse_budget
+
+    try:
+        if str(value):
+            parse_budget(str(value))
+    except ValueError as no:
+        raise ValueError(f'Invalid value ("{value}") for configuration variable "mem_reuse.budget". {no}') from None
+    return str(value)

@@ -27,6 +27,7 @@ from theano.gof import toolbox
 
 from theano_memopt.hosts.theano.install.flags import Settings, storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation, Declined, annotate, reordered
+from theano_memopt.hosts.theano.optimize.recompute import Outcome
 from theano_memopt.planner.plan import Plan, put_together
 
 _logger = logging.getLogger("theano.mem_reuse")
@@ -46,9 +47,15 @@ class StoodAside:
 class MemReuse(toolbox.Feature):
     """Order and storage of one FunctionGraph."""
 
-    def __init__(self, chosen: Settings) -> None:
+    def __init__(self, chosen: Settings, outcome: Optional[Outcome] = None) -> None:
         self.settings = chosen
+        self.outcome = outcome
+        """What runs again in this graph, and why; None if nothing was asked for."""
         self._start()
+
+    def again(self) -> MemReuse:
+        """The same for a copy of the graph."""
+        return MemReuse(self.settings, self.outcome)
 
     def _start(self) -> None:
         self.fgraph: Any = None
@@ -71,7 +78,7 @@ class MemReuse(toolbox.Feature):
     def on_attach(self, fgraph: Any) -> None:
         if self.fgraph is not None and self.fgraph is not fgraph:
             # clone_get_equiv hands the features of one graph to its clone: the clone gets one of its own.
-            fgraph.attach_feature(MemReuse(self.settings))
+            fgraph.attach_feature(self.again())
             raise toolbox.AlreadyThere()
         if any(isinstance(feature, MemReuse) for feature in fgraph._features):
             raise toolbox.AlreadyThere()
@@ -84,10 +91,11 @@ class MemReuse(toolbox.Feature):
         self.fgraph = fgraph
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {"settings": self.settings}
+        return {"settings": self.settings, "outcome": self.outcome}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.settings = state["settings"]
+        self.outcome = state.get("outcome")
         self._start()
 
     def on_import(self, fgraph: Any, node: Any, reason: Any) -> None:

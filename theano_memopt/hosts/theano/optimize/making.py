@@ -17,19 +17,18 @@ from typing import Any, Callable, Iterator, List, Tuple
 from theano.compile import mode as modes
 from theano.gof import DestroyHandler
 
-from theano_memopt.hosts.theano.install.flags import Settings
 from theano_memopt.hosts.theano.optimize import pickles
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of
-from theano_memopt.hosts.theano.optimize.optimizer import linking_with
+from theano_memopt.hosts.theano.optimize.optimizer import linked, making_in
 
 listeners: List[Callable[[Any], None]] = []
 """Each is called with every function that is made in this process, in any thread: for the report on a whole program."""
 
 
 class _Copied(threading.local):
-    """Settings of the functions that this thread copies, the innermost last."""
+    """Features of the functions that this thread copies, the innermost last."""
 
-    settings: Tuple[Settings, ...] = ()
+    features: Tuple[MemReuse, ...] = ()
 
 
 _copied = _Copied()
@@ -37,18 +36,19 @@ _copied = _Copied()
 
 def maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
     fgraph = kwargs.get("fgraph")
-    if _copied.settings and fgraph is not None and feature_of(fgraph) is None:
+    if _copied.features and fgraph is not None and feature_of(fgraph) is None:
         if not any(isinstance(feature, DestroyHandler) for feature in fgraph._features):
             fgraph.attach_feature(DestroyHandler())  # it alone makes a node that overwrites an input wait for the input's readers
-        fgraph.attach_feature(MemReuse(_copied.settings[-1]))
+        fgraph.attach_feature(_copied.features[-1].again())
     mode = kwargs["mode"] if "mode" in kwargs else args[2] if len(args) > 2 else None
-    with linking_with(modes.get_mode(mode).linker):
+    with making_in(modes.get_mode(mode)):
         return original(maker, *args, **kwargs)
 
 
 def maker_create(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
     pickles.given_again(maker)
-    function = original(maker, *args, **kwargs)
+    with linked():
+        function = original(maker, *args, **kwargs)
     for listener in listeners:
         listener(function)
     return function
@@ -58,15 +58,15 @@ def function_copy(original: Any, function: Any, *args: Any, **kwargs: Any) -> An
     feature = feature_of(function.maker.fgraph)
     if feature is None:
         return original(function, *args, **kwargs)
-    with _copying(feature.settings):
+    with _copying(feature):
         return original(function, *args, **kwargs)
 
 
 @contextlib.contextmanager
-def _copying(settings: Settings) -> Iterator[None]:
-    before = _copied.settings
-    _copied.settings = (*before, settings)
+def _copying(feature: MemReuse) -> Iterator[None]:
+    before = _copied.features
+    _copied.features = (*before, feature)
     try:
         yield
     finally:
-        _copied.settings = before
+        _copied.features = before

@@ -1,4 +1,7 @@
-"""The optimization `mem_reuse`: it attaches the feature that plans (feature.py), and for an arena it replaces ops (preallocated.py).
+"""The optimizations of this package, as Theano knows them.
+
+    mem_recompute   999.5   runs cheap results again, where an extra time or a budget was asked for (recompute.py)
+    mem_reuse      1000     attaches the feature that plans (feature.py), and for an arena replaces ops (preallocated.py)
 
 Registered in Theano's database for every mode that includes `fast_run`, or added to one mode by `mode`.
 """
@@ -7,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Collection, Iterator, Mapping, Optional, Tuple, Union
 
 import theano
 from theano import gof
@@ -17,11 +20,13 @@ from theano.gof import toolbox
 from theano_memopt.hosts.theano.install.flags import Settings, check, declare, settings, storage_for
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain, feature_of, shows_values
 from theano_memopt.hosts.theano.optimize.preallocated import use_preallocated, use_preallocated_products
+from theano_memopt.hosts.theano.optimize.recompute import Outcome, recompute
 from theano_memopt.planner.plan import Plan
 
 NAME = "mem_reuse"
 POSITION = 1000.0
 """After every rewrite that changes the graph; Theano's own end at 100."""
+AGAIN, AGAIN_POSITION = "mem_recompute", 999.5
 
 
 def plan_of(function: Any) -> Union[Plan, StoodAside, None]:
@@ -73,12 +78,12 @@ def mode(base: Any = None, **overrides: Any) -> Any:
     for name, value in overrides.items():
         check(name, value)
     found = modes.get_mode(base)
-    query = modes.predefined_optimizers.get(found.provided_optimizer) if _is_name(found.provided_optimizer) else found.provided_optimizer
-    configure = MemReuseOptimizer(overrides)
+    query = _query_of(found)
+    configured = [(MemRecomputeOptimizer(overrides), AGAIN_POSITION - 1), (MemReuseOptimizer(overrides), POSITION - 1)]
     if not isinstance(query, gof.Query):
-        return found.clone(optimizer=gof.opt.SeqOptimizer([found.optimizer, configure]))
-    # The configured one comes first and attaches the feature; the registered one then finds it and does nothing.
-    return found.clone(optimizer=query.including(NAME).register((configure, POSITION - 1)))
+        return found.clone(optimizer=gof.opt.SeqOptimizer([found.optimizer, *(optimizer for optimizer, _ in configured)]))
+    # The configured ones come first, and the feature is attached; the registered ones then find it and do nothing.
+    return found.clone(optimizer=query.including(NAME).register(*configured))
 
 
 def register() -> None:
@@ -86,26 +91,57 @@ def register() -> None:
     declare()
     if NAME not in modes.optdb._names:
         modes.optdb.register(NAME, MemReuseOptimizer(), POSITION, "fast_run", "memory")
+        modes.optdb.register(AGAIN, MemRecomputeOptimizer(), AGAIN_POSITION, "fast_run", "memory")
 
 
 class _Making(threading.local):
-    """The linkers of the functions that this thread makes, the innermost last."""
+    """What this thread makes."""
 
     linkers: Tuple[Any, ...] = ()
+    """Of the functions that are being made, the innermost last."""
+    excluded: Tuple[Collection[str], ...] = ()
+    """Names of optimizations that their modes exclude."""
+    linked: int = 0
+    """Functions whose linkers are at work: one that is made meanwhile is called by a task of theirs."""
 
 
 _making = _Making()
 
 
 @contextlib.contextmanager
-def linking_with(linker: Any) -> Iterator[None]:
-    """This thread makes a function for this linker: Theano gives an optimization the graph alone."""
-    before = _making.linkers
-    _making.linkers = (*before, linker)
+def linked() -> Iterator[None]:
+    """This thread's linker is at work: functions that are made now are the bodies of loops, say."""
+    _making.linked += 1
     try:
         yield
     finally:
-        _making.linkers = before
+        _making.linked -= 1
+
+
+@contextlib.contextmanager
+def making_in(chosen: Any) -> Iterator[None]:
+    """This thread makes a function in this mode: Theano gives an optimization the graph alone."""
+    before = _making.linkers, _making.excluded
+    _making.linkers = (*before[0], chosen.linker)
+    _making.excluded = (*before[1], getattr(_query_of(chosen), "exclude", ()))
+    try:
+        yield
+    finally:
+        _making.linkers, _making.excluded = before
+
+
+class MemRecomputeOptimizer(gof.Optimizer):
+    """Run cheap results again for the goal that was set; without one, nothing."""
+
+    def __init__(self, overrides: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__()
+        self.overrides = dict(overrides or {})
+        self.name = AGAIN
+
+    def apply(self, fgraph: Any) -> None:
+        excluded = _making.excluded[-1] if _making.excluded else ()
+        if feature_of(fgraph) is None and not _making.linked and NAME not in excluded and AGAIN not in excluded:
+            fgraph.mem_recompute = recompute(fgraph, settings(self.overrides))
 
 
 class MemReuseOptimizer(gof.Optimizer):
@@ -118,11 +154,12 @@ class MemReuseOptimizer(gof.Optimizer):
 
     def apply(self, fgraph: Any) -> None:
         if feature_of(fgraph) is None:
-            give(fgraph, settings(self.overrides), _making.linkers[-1] if _making.linkers else None)
+            outcome = fgraph.__dict__.pop(AGAIN, None)
+            give(fgraph, settings(self.overrides), _making.linkers[-1] if _making.linkers else None, outcome)
 
 
-def give(fgraph: Any, chosen: Settings, linker: Any) -> None:
-    """Give this graph the pass, for a linker if it is known."""
+def give(fgraph: Any, chosen: Settings, linker: Any, outcome: Optional[Outcome] = None) -> None:
+    """Give this graph the pass, for a linker if it is known; `outcome`: what runs again in it, and why."""
     uses = storage_for(chosen, getattr(linker, "allow_gc", theano.config.allow_gc))
     wanted = {"off": (), "share": (use_preallocated_products,), "arena": (use_preallocated_products, use_preallocated)}[uses]
     for replace_ops in () if shows_values(linker) else wanted:
@@ -131,8 +168,10 @@ def give(fgraph: Any, chosen: Settings, linker: Any) -> None:
             replace_ops(fgraph)
         except Exception as trouble:  # they go on allocating their results: more memory, nothing else
             complain(StoodAside("ops could not be replaced by ops that write into preallocated results", repr(trouble)), trouble)
-    fgraph.attach_feature(MemReuse(chosen))
+    fgraph.attach_feature(MemReuse(chosen, outcome))
 
 
-def _is_name(optimizer: Any) -> bool:
-    return optimizer is None or isinstance(optimizer, str)
+def _query_of(chosen: Any) -> Any:
+    """What a mode asks Theano's database for; or an optimizer that was made by hand."""
+    named = chosen.provided_optimizer
+    return modes.predefined_optimizers.get(named) if named is None or isinstance(named, str) else named

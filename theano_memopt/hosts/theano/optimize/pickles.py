@@ -21,10 +21,11 @@ from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 from theano_memopt.hosts.theano.install.flags import Settings
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of
-from theano_memopt.hosts.theano.optimize.optimizer import MemReuseOptimizer, give
+from theano_memopt.hosts.theano.optimize.optimizer import MemRecomputeOptimizer, MemReuseOptimizer, give
+from theano_memopt.hosts.theano.optimize.recompute import Outcome
 
-SETTINGS = "mem_reuse_settings"
-"""The attribute that a graph in a pickle has in place of the feature."""
+SETTINGS, OUTCOME = "mem_reuse_settings", "mem_reuse_outcome"
+"""The attributes that a graph in a pickle has in place of the feature."""
 
 LINKERS = (gof.vm.VM_Linker, gof.PerformLinker, gof.OpWiseCLinker)
 """Linkers that know of their graph what `_tell` tells them, and no more."""
@@ -38,10 +39,10 @@ def register() -> None:
 def given_again(maker: Any) -> None:
     """Give the graph of a maker that comes out of a pickle the pass that it had. Out of a pickle upstream's own features are not
     whole, so it is given to a clone."""
-    chosen = maker.fgraph.__dict__.pop(SETTINGS, None)
+    chosen, outcome = (maker.fgraph.__dict__.pop(name, None) for name in (SETTINGS, OUTCOME))
     if chosen is not None:
         disowned, maker.fgraph = _disowned(maker.linker), _cloned(maker.fgraph)
-        give(maker.fgraph, Settings(**chosen), maker.linker)
+        give(maker.fgraph, Settings(**chosen), maker.linker, None if outcome is None else Outcome(**outcome))
         _tell(maker, maker.linker, maker.fgraph, disowned)
 
 
@@ -76,6 +77,8 @@ def _tell(maker: Any, linker: Any, fgraph: Any, disowned: List[int]) -> None:
 def _plain_graph(fgraph: Any, feature: MemReuse) -> Any:
     clone = _cloned(fgraph, _take_back)
     setattr(clone, SETTINGS, asdict(feature.settings))
+    if feature.outcome is not None:
+        setattr(clone, OUTCOME, asdict(feature.outcome))
     return clone
 
 
@@ -134,4 +137,4 @@ def _plain_optimizer(optimizer: Any) -> Any:
 
 
 def _is_ours(part: Any) -> bool:
-    return isinstance(part[0] if isinstance(part, tuple) else part, MemReuseOptimizer)
+    return isinstance(part[0] if isinstance(part, tuple) else part, (MemRecomputeOptimizer, MemReuseOptimizer))

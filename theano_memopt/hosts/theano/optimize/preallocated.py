@@ -27,6 +27,7 @@ from theano.tensor.elemwise import Elemwise
 from theano.tensor.subtensor import AdvancedIncSubtensor1, IncSubtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
+from theano_memopt.hosts.theano.optimize.repeats import carry_marks
 from theano_memopt.hosts.theano.read.aliases import with_names
 from theano_memopt.hosts.theano.read.memory_layout import IN_C_ORDER, likely_scattered
 from theano_memopt.hosts.theano.read.op_facts import is_trusted, lacks_c_for_its_types, runs_in_python
@@ -69,6 +70,7 @@ def _replace_node(node: Any, replacement: Optional[Any], replace: Callable[..., 
     # `explain` and error messages name the user's line for the new nodes, too.
     made = [v for v in replacement.inputs if v.owner is not None and v not in node.inputs]
     copy_stack_trace(node.outputs, [*replacement.outputs, *made])
+    carry_marks(node, replacement)
     replace(list(zip(node.outputs, replacement.outputs)), reason="mem_reuse")
     return True
 

@@ -62,7 +62,7 @@ class Reading:
 def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]], default_dim: int, compiled: bool = True) -> Reading:
     """`nodes` in an order that the host would run, `orderings` as the fgraph's other features demand them; `compiled` says whether
     the linker asks for C code."""
-    copying = _copying(nodes)
+    copying = likely_copying(nodes)
     foreseen, cautious = Aliases(nodes, _foreseen(copying)), Aliases(nodes, _cautious(copying))
     roots = tuple(foreseen.roots)
     certain = certain_nodes(fgraph, nodes, orderings)
@@ -76,8 +76,8 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     kinds = [sizes.kind(root) if isinstance(root.type, tensor.TensorType) else str(root.type) for root in roots]
     guessed = [row[GUESS] for row in rows]
 
-    graph = graph_of(nodes, foreseen, demands, guessed, kinds, _is_kept, sizes.sources(), sizes.has_free)
-    careful = graph_of(nodes, cautious, demands, guessed, kinds, _is_kept, sizes.sources(), sizes.has_free) if copying else graph
+    graph = graph_of(nodes, foreseen, demands, guessed, kinds, is_kept, sizes.sources(), sizes.has_free)
+    careful = graph_of(nodes, cautious, demands, guessed, kinds, is_kept, sizes.sources(), sizes.has_free) if copying else graph
     doubtful = frozenset(
         b for b, (one, two) in enumerate(zip(graph.buffers, careful.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
@@ -144,7 +144,7 @@ def certain_nodes(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Seq
 # --- rules of aliases ------------------------------------------------------------------------------------------------
 
 
-def _copying(nodes: Sequence[Any]) -> FrozenSet[Any]:
+def likely_copying(nodes: Sequence[Any]) -> FrozenSet[Any]:
     """Nodes that are declared to make a view and will likely make a copy."""
     scattered = likely_scattered(nodes)
     return frozenset(node for node in nodes if isinstance(node.op, MAY_COPY) and node.inputs[0] in scattered)
@@ -207,18 +207,18 @@ def _loose(aliases: Aliases, nodes: Sequence[Any], certain: FrozenSet[Any]) -> F
     loose: Set[int] = set()
     for node in nodes:
         variables = [*node.inputs, *node.outputs]
-        if node not in certain or is_lazy(node.op) or not is_trusted(node.op) or not all(_is_dense(v.type) for v in variables):
+        if node not in certain or is_lazy(node.op) or not is_trusted(node.op) or not all(is_dense(v.type) for v in variables):
             loose.update(aliases.of(*variables))
     loose.update(b for b, root in enumerate(aliases.roots) if not isinstance(root.type, tensor.TensorType))
     return frozenset(loose)
 
 
-def _is_kept(variable: Any) -> bool:
+def is_kept(variable: Any) -> bool:
     """An output is kept for the caller. A result that nobody reads is kept by Theano: it clears a cell only after a reader."""
     return not variable.clients or any(client == "output" for client, _ in variable.clients)
 
 
-def _is_dense(kind: Any) -> bool:
+def is_dense(kind: Any) -> bool:
     """Types whose values share memory with others only as view_map and destroy_map say."""
     return isinstance(kind, (tensor.TensorType, Scalar, NoneTypeT, SliceType))
 

@@ -18,8 +18,10 @@ from theano.compile.ops import FromFunctionOp
 from theano.gof.utils import MethodNotDefined
 from theano.ifelse import IfElse
 from theano.printing import Print
+from theano.sandbox.rng_mrg import mrg_uniform_base
 from theano.scan_module.scan_op import Scan
 from theano.tensor import elemwise
+from theano.tensor.raw_random import RandomFunction, RandomStateType
 
 
 def declared(op: Any, name: str) -> Mapping[int, Sequence[int]]:
@@ -51,6 +53,24 @@ def is_trusted(op: Any) -> bool:
         return not op.n_shared_outs  # the final value of a shared one can be the very array that came in
     # A function of the user's that prints an array may keep it.
     return not isinstance(op, Print) or getattr(op.global_fn, "__module__", None) == Print.__module__
+
+
+def why_once(node: Any) -> str:
+    """Why this node may not run a second time with the same inputs, in words; empty if it may."""
+    op = node.op
+    if any(isinstance(v.type, RandomStateType) for v in node.inputs) or isinstance(op, (RandomFunction, mrg_uniform_base)):
+        return "it draws random numbers"
+    if is_lazy(op):
+        return "it is lazy"
+    if not is_trusted(op):
+        return "its op may keep an array, or do what it does not declare"
+    if isinstance(op, Print) or type(op).__module__ == "theano.tensor.io":
+        return "it prints, reads or sends"
+    if isinstance(op, Scan):
+        return "it is a loop"
+    if len(node.outputs) > 1:
+        return "it has several results, and Theano keeps to the end of a call what nobody reads"
+    return ""
 
 
 def _from_theano(op: Any) -> bool:

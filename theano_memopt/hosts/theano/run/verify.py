@@ -16,6 +16,8 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 import numpy as np
 from theano import gof
 
+from theano_memopt.hosts.theano.optimize.feature import feature_of
+from theano_memopt.hosts.theano.optimize.repeats import take_out
 from theano_memopt.hosts.theano.read.op_facts import describe
 from theano_memopt.planner.liveness import lives
 
@@ -155,9 +157,12 @@ def copied(value: Any) -> Any:
 
 
 def _without_the_pass(linker: Any) -> Any:
-    """The same function over a clone of the graph that has nothing of ours."""
+    """The same function over a clone of the graph that has nothing of ours, and in which nothing runs twice."""
     fgraph = linker.fgraph
     clone, twin_of = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
+    feature = feature_of(fgraph)
+    if feature is not None and feature.outcome is not None:
+        take_out(clone)
     if any(isinstance(feature, gof.DestroyHandler) for feature in fgraph._features):
         clone.attach_feature(gof.DestroyHandler())
     plain = type(linker)(allow_gc=linker.allow_gc, use_cloop=linker.use_cloop, lazy=linker.lazy, c_thunks=linker.c_thunks)

@@ -1,0 +1,207 @@
+"""The optimization `mem_recompute`: cheap results run again, so that the peak comes below that of any order.
+
+    FunctionGraph --read_program--> Program --plan_recompute--> Recomputed --rewritten, put_in--> FunctionGraph --read, order--> lower, or undone
+
+It comes after the last rewrite that makes anything in place, so that what runs again computes the same bits, and right before
+`mem_reuse`, which orders the larger graph as any other. What it did stays only if
+
+    the plan is what its checker says (check_recomputed), the graph is the one from before but for clones (check_repeats),
+    Theano's destroy handler finds an order for it (fgraph.validate), and
+    the order that `mem_reuse` then finds for it has a lower peak than before.
+
+Else all of it is undone, and the function is as it would be without.
+
+Words
+    goal        a budget (the least extra time within it), or an extra time (the least peak within it); without one nothing is done
+    outcome     what came of it, kept on the function (feature.py) for `explain`
+    inside      a function that another one calls, a loop's body: the goal is of the outer one, and the inner one is left as it is
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+
+import theano
+from theano import gof
+from theano.gof import toolbox
+
+from theano_memopt.hosts.theano.install.flags import Settings
+from theano_memopt.hosts.theano.optimize.annotate import annotate
+from theano_memopt.hosts.theano.optimize.repeats import check_repeats, put_in, rewritten, shape_of_graph, unmark
+from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
+from theano_memopt.hosts.theano.read.host_orders import host_orders
+from theano_memopt.hosts.theano.read.program import ProgramReading, ShapeOf, bytes_of, read_program
+from theano_memopt.planner.budget import Budget, in_words, parse_budget
+from theano_memopt.planner.certificate import Rejected
+from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.recompute import Recomputed, plan_recompute, status_of
+
+_logger = logging.getLogger("theano.mem_reuse")
+
+
+@dataclass(frozen=True)
+class Goal:
+    budget: Optional[Budget]
+    extra_time: float
+    """Counts where there is no budget."""
+
+    def __bool__(self) -> bool:
+        return self.budget is not None or self.extra_time > 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a goal, in bytes and shares; plain data, which a pickle can carry."""
+
+    asked: str
+    """The goal in words."""
+    budget: Optional[int]
+    ordered_peak: int
+    """Of the best order that runs nothing twice."""
+    peak: int
+    """Of the order that was found for the graph as it was left."""
+    floor: int
+    """No schedule is lower, however often it runs things again."""
+    floor_owner: str
+    status: str
+    """`fits`, `over` or `impossible`, as in the planner."""
+    note: str = ""
+    """What else is to be said."""
+
+
+class BudgetNotMet(ValueError):
+    """A budget cannot be met, and on_opt_error=raise asks to be told so by an error."""
+
+
+class Undone(Exception):
+    """The graph was rewritten, and put back."""
+
+
+def goal_of(chosen: Settings) -> Goal:
+    return Goal(parse_budget(chosen.budget) if chosen.budget else None, chosen.extra_time)
+
+
+def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None) -> Optional[Outcome]:
+    """Rewrite the graph for the goal in `chosen`, at these sizes, or at those that are known or assumed while compiling.
+
+    None: nothing was asked for, or the graph is not for the pass.
+    """
+    goal = goal_of(chosen)
+    if not goal or chosen.order == "host" or not 0 < len(fgraph.apply_nodes) <= chosen.max_nodes:
+        return None
+    unmark(fgraph)
+    plan, reading = _plan(fgraph, chosen, goal, shape_of or _assumed(fgraph, chosen))
+    if not plan.again and not plan.opened:
+        return _said(_outcome(goal, plan, plan.ordered_peak, "there is nothing to run again for it" if plan.status == "fits" else ""))
+    try:
+        peak = _rewrite(fgraph, chosen, reading, plan, shape_of)
+    except Undone as why:
+        return _said(_outcome(goal, plan, plan.ordered_peak, str(why)))
+    return _said(_outcome(goal, plan, peak, ""))
+
+
+def _plan(fgraph: Any, chosen: Settings, goal: Goal, shape_of: ShapeOf) -> Tuple[Recomputed, ProgramReading]:
+    nodes = fgraph.toposort()
+    reading = read_program(fgraph, nodes, _demands_of_others(fgraph), shape_of)
+    found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx))
+    index = {node: t for t, node in enumerate(nodes)}
+    orders = [[index[node] for node in found.nodes]]
+    by_host = host_orders(found.reading.graph, found.reading.nodes, fgraph.outputs, fgraph.orderings())
+    orders += [[index[found.reading.nodes[t]] for t in order] for order in by_host.values()]
+    orders = [order for order in orders if reading.program.is_legal(order)]
+    budget = goal.budget
+    if budget is not None:
+        return plan_recompute(reading.program, budget.bytes, budget.share, competing_orders=orders), reading
+    return plan_recompute(reading.program, extra_time=goal.extra_time, competing_orders=orders), reading
+
+
+def _rewrite(fgraph: Any, chosen: Settings, reading: ProgramReading, plan: Recomputed, shape_of: Optional[ShapeOf]) -> int:
+    """Put the repeats in, and answer the peak of the order that is then found; or put everything back, and raise `Undone`."""
+    before, outputs = shape_of_graph(fgraph), tuple(fgraph.outputs)
+    least = _planned_peak(fgraph, chosen, shape_of)
+    fgraph.attach_feature(toolbox.ReplaceValidate())
+    undo = fgraph.checkpoint()
+    try:
+        made = rewritten(fgraph, reading, plan)
+        put_in(fgraph, made)
+        check_repeats(fgraph, before, outputs, made)
+        fgraph.validate()
+        peak = _planned_peak(fgraph, chosen, None if shape_of is None else lambda v: shape_of(made.original(v)))
+        if peak >= least:
+            raise Undone(f"what was found to run again would not lower the peak: {peak:,} bytes, and {least:,} without")
+        return peak
+    except Exception as why:
+        fgraph.revert(undo)
+        unmark(fgraph)
+        if shape_of_graph(fgraph) != before or tuple(fgraph.outputs) != outputs:
+            raise RuntimeError("a rewritten graph could not be put back") from why
+        if isinstance(why, (Undone, gof.InconsistencyError, Rejected)):
+            raise Undone(str(why)) from why
+        raise
+
+
+def _planned_peak(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf]) -> int:
+    """As `mem_reuse` will read and order the graph."""
+    found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx))
+    if shape_of is None:
+        return found.schedule.peak
+    graph = found.reading.graph.resized([bytes_of(root, shape_of) for root in found.reading.roots])
+    return minimise_peak(graph, found.options, [("in force", found.schedule.order)]).peak
+
+
+def _assumed(fgraph: Any, chosen: Settings) -> ShapeOf:
+    sizes = Sizes(fgraph, fgraph.toposort(), chosen.default_dim)
+    return lambda variable: tuple(row[GUESS] for row in sizes.dims(variable))
+
+
+def _demands_of_others(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
+    """What features want to run before what. The destroy handler's demands follow from what is overwritten, and hold for each copy apart."""
+    found: Dict[Any, Sequence[Any]] = {}
+    for feature in fgraph._features:
+        if hasattr(feature, "orderings") and not isinstance(feature, gof.DestroyHandler):
+            for node, before in feature.orderings(fgraph).items():
+                found[node] = [*found.get(node, ()), *before]
+    return found
+
+
+# --- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _outcome(goal: Goal, plan: Recomputed, peak: int, note: str) -> Outcome:
+    owner = plan.floor.owner
+    return Outcome(
+        asked=f"at most {100 * goal.extra_time:g} % more time" if goal.budget is None else f"a budget of {_budget_in_words(goal.budget)}",
+        budget=plan.budget,
+        ordered_peak=plan.ordered_peak,
+        peak=peak,
+        floor=plan.floor.bytes,
+        floor_owner="" if owner is None else plan.given.tasks[owner].label,
+        status=status_of(peak, plan.budget, plan.floor.bytes),
+        note=note,
+    )
+
+
+def _budget_in_words(budget: Budget) -> str:
+    return f"{budget.share:g} of the least peak of any order" if budget.bytes is None else in_words(budget.bytes)
+
+
+def _said(outcome: Outcome) -> Outcome:
+    """One warning for a budget that is not met; an error if on_opt_error says so."""
+    if outcome.status != "fits" and outcome.budget is not None:
+        sentence = not_met(outcome)
+        if theano.config.on_opt_error == "raise":
+            raise BudgetNotMet(sentence)
+        if theano.config.on_opt_error != "ignore":
+            _logger.warning("mem_reuse.budget: %s", sentence)
+    return outcome
+
+
+def not_met(outcome: Outcome) -> str:
+    assert outcome.budget is not None
+    held = f" (task {outcome.floor_owner!r} holds that)" if outcome.floor_owner else " (what is handed out at the end)"
+    return (
+        f"asked {in_words(outcome.budget)}, lowest found {in_words(outcome.peak)}, "
+        f"no schedule at all can go below {in_words(outcome.floor)}{held}" + (f"; {outcome.note}" if outcome.note else "")
+    )

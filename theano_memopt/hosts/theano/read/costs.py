@@ -1,0 +1,139 @@
+"""What a node costs while no times exist: bytes moved, multiply-adds, numbers made, each by a coefficient.
+
+    seconds  =  CALL  +  bytes in and out * BYTE  +  multiply-adds * MULTIPLY_ADD  +  numbers * what each one takes in this kind of op
+
+The coefficients are the same on every machine, so that the same program gets the same plan everywhere. Only their proportions
+count: extra time is a share of the whole. `make bench-recompute` compares them with measured times.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Tuple
+
+import numpy as np
+from theano import scalar, tensor
+from theano.scan_module.scan_op import Scan
+from theano.tensor import blas, elemwise, subtensor
+from theano.tensor.nnet import corr, corr3d, nnet, sigm
+from theano.tensor.nnet.conv import ConvOp
+from theano.tensor.signal import pool
+
+ShapeOf = Callable[[Any], Tuple[int, ...]]
+
+CALL = 1.5e-6
+"""One call of an op, whatever it does."""
+BYTE = 4e-11
+MULTIPLY_ADD = 5e-11
+"""In a product of matrices."""
+FILTER = 1.6e-10
+"""A multiply-add in a convolution: its products are long and narrow, and images are laid out as columns for them."""
+SUMMED = 7e-10
+"""One number that a reduction takes in."""
+POOLED, POOLED_BACK = 1e-9, 1.5e-8
+"""One number that a pooling op looks at, and one of its gradient."""
+INDEXED = 1e-9
+"""One number that is picked or put by an index, or that an op makes of which nothing else is known."""
+PLAIN, SLOW, EXP, TANH = 1e-10, 6e-10, 6e-9, 2.5e-8
+"""One number made by an operation: a sum or a product; a quotient or a root; a function like exp; one like tanh."""
+
+_PLAIN = (
+    *(scalar.Add, scalar.Mul, scalar.Sub, scalar.Neg, scalar.Abs, scalar.Sqr, scalar.Identity, scalar.Second, scalar.Cast, scalar.Switch),
+    *(scalar.Maximum, scalar.Minimum, scalar.Clip, scalar.Sgn),
+    *(scalar.LogicalComparison, scalar.FixedLogicalComparison, scalar.UnaryBitOp, scalar.BinaryBitOp),
+)
+_SLOW = (scalar.TrueDiv, scalar.Inv, scalar.Sqrt, scalar.IntDiv, scalar.Mod)
+_EXP = (scalar.Exp, scalar.Exp2, scalar.Log, scalar.Log2, scalar.Log10, scalar.Log1p, sigm.ScalarSigmoid)
+
+
+def seconds_of(node: Any, shape_of: ShapeOf, makes_a_view: bool) -> float:
+    """The estimate for one node. A view costs its call alone."""
+    if makes_a_view:
+        return CALL
+    moved = sum(_bytes(v, shape_of) for v in [*node.inputs, *node.outputs])
+    for kinds, more in _KINDS:
+        if isinstance(node.op, kinds):
+            return CALL + moved * BYTE + more(node, shape_of)
+    return CALL + moved * BYTE + INDEXED * _numbers(node.outputs[0], shape_of)
+
+
+def _numbers(variable: Any, shape_of: ShapeOf) -> int:
+    if not isinstance(variable.type, tensor.TensorType):
+        return 0
+    return math.prod(max(length, 0) for length in shape_of(variable))
+
+
+def _bytes(variable: Any, shape_of: ShapeOf) -> int:
+    return _numbers(variable, shape_of) * int(np.dtype(variable.type.dtype).itemsize) if isinstance(variable.type, tensor.TensorType) else 0
+
+
+# --- kinds of op -----------------------------------------------------------------------------------------------------
+
+
+def _product(left: int) -> Callable[[Any, ShapeOf], float]:
+    """Of the input `left` and the one after it: numbers of the result, times the length that is summed over."""
+
+    def more(node: Any, shape_of: ShapeOf) -> float:
+        shape = shape_of(node.inputs[left])
+        return MULTIPLY_ADD * _numbers(node.outputs[0], shape_of) * (shape[-1] if shape else 1)
+
+    return more
+
+
+def _convolution(node: Any, shape_of: ShapeOf) -> float:
+    """Each number of the result, or of its gradient, is a sum over one filter."""
+    image, other = node.inputs[:2]
+    if isinstance(node.op, (corr.CorrMM_gradWeights, corr3d.Corr3dMM_gradWeights)):
+        filters, made = shape_of(node.outputs[0]), other
+    elif isinstance(node.op, (corr.CorrMM_gradInputs, corr3d.Corr3dMM_gradInputs)):
+        filters, made = shape_of(image), other
+    else:
+        filters, made = shape_of(other), node.outputs[0]
+    return FILTER * _numbers(made, shape_of) * math.prod(filters[1:])
+
+
+def _of_inputs(each: float) -> Callable[[Any, ShapeOf], float]:
+    return lambda node, shape_of: each * max(_numbers(v, shape_of) for v in node.inputs)
+
+
+def _of_outputs(each: float) -> Callable[[Any, ShapeOf], float]:
+    return lambda node, shape_of: each * max(_numbers(v, shape_of) for v in node.outputs)
+
+
+def _nothing(node: Any, shape_of: ShapeOf) -> float:
+    return 0.0
+
+
+def _elementwise(node: Any, shape_of: ShapeOf) -> float:
+    return _each(node.op.scalar_op) * _numbers(node.outputs[0], shape_of)
+
+
+def _each(operation: Any) -> float:
+    """One number made by an elementwise operation, or by all those in it."""
+    if isinstance(operation, scalar.Composite):
+        return sum(_each(inner.op) for inner in operation.fgraph.apply_nodes)
+    return next((seconds for kinds, seconds in ((_PLAIN, PLAIN), (_SLOW, SLOW), (_EXP, EXP)) if isinstance(operation, kinds)), TANH)
+
+
+def _loop(node: Any, shape_of: ShapeOf) -> float:
+    """A Scan: each step reads what does not change, and calls its nodes; what they compute is not looked into."""
+    op = node.op
+    fixed = sum(_bytes(v, shape_of) for v in op.outer_non_seqs(node))
+    steps = max([1, *(shape_of(v)[0] for v in [*op.outer_seqs(node), *op.outer_sitsot(node)] if v.type.ndim)])
+    return steps * (CALL * (1 + len(op.inputs)) + 10 * fixed * BYTE)
+
+
+_KINDS: Tuple[Tuple[Any, Callable[[Any, ShapeOf], float]], ...] = (
+    (elemwise.Elemwise, _elementwise),
+    ((blas.Dot22, blas.Dot22Scalar, tensor.Dot, blas.BatchedDot), _product(0)),
+    ((blas.Gemm, blas.Gemv), _product(2)),
+    (blas.Ger, _of_outputs(PLAIN)),
+    ((corr.BaseCorrMM, corr3d.BaseCorr3dMM, ConvOp), _convolution),
+    ((elemwise.CAReduce, tensor.MaxAndArgmax, tensor.Argmax), _of_inputs(SUMMED)),
+    (pool.Pool, _of_inputs(POOLED)),
+    ((pool.PoolGrad, pool.DownsampleFactorMaxGradGrad, pool.MaxPoolRop), _of_inputs(POOLED_BACK)),
+    ((nnet.Softmax, nnet.SoftmaxWithBias, nnet.LogSoftmax, nnet.CrossentropySoftmaxArgmax1HotWithBias), _of_inputs(EXP)),
+    ((nnet.SoftmaxGrad, nnet.CrossentropySoftmax1HotWithBiasDx), _of_outputs(SLOW)),
+    ((tensor.Alloc, tensor.AllocEmpty, tensor.Join, tensor.Split, subtensor.Subtensor, subtensor.IncSubtensor), _nothing),
+    (Scan, _loop),
+)

@@ -1,0 +1,160 @@
+"""FunctionGraph -> Program: what Theano would run, as values in memory and tasks with costs, some of which may run again.
+
+    a = dot(x, w)        a                       a value with memory of its own
+    b = a.T              (view_map)              a value that is a view of a
+    c = tanh(b) in place (destroy_map)           a value that overwrites b
+    d = a user's op (c)  d                       not trusted: its task runs once, and whoever reads d holds c as well
+
+Beside `graph.py`, which folds all names of one buffer, this reading keeps every variable apart: which copy of it a task reads is what
+recomputation decides. Tasks are numbered as the nodes are, so an order is an order of both.
+
+What this reading does not know can only make a plan worse. A plan is carried out on the FunctionGraph, Theano's destroy handler
+looks at the result, and it is read again by `graph.py` before it is kept (optimize/recompute.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+
+import numpy as np
+from theano import tensor
+
+from theano_memopt.hosts.theano.read.aliases import viewed
+from theano_memopt.hosts.theano.read.costs import seconds_of
+from theano_memopt.hosts.theano.read.graph import certain_nodes, is_dense, is_kept, label_of, likely_copying
+from theano_memopt.hosts.theano.read.op_facts import declared, is_trusted, op_name, why_once
+from theano_memopt.planner.program import CostedTask, Program, Value
+
+ShapeOf = Callable[[Any], Tuple[int, ...]]
+"""Variable -> its shape; asked for dense arrays alone."""
+
+
+@dataclass(frozen=True)
+class ProgramReading:
+    """A FunctionGraph as recomputation sees it, and the way back."""
+
+    program: Program
+    nodes: Tuple[Any, ...]
+    """Task index -> node."""
+    variables: Tuple[Any, ...]
+    """Value index -> variable."""
+    why_once: Tuple[str, ...]
+    """Task index -> why it may not run again; empty if it may."""
+
+    @cached_property
+    def number(self) -> Dict[Any, int]:
+        """Variable -> value index."""
+        return {v: i for i, v in enumerate(self.variables)}
+
+
+def read_program(
+    fgraph: Any,
+    nodes: Sequence[Any],
+    demands: Mapping[Any, Sequence[Any]],
+    shape_of: ShapeOf,
+    measured: Optional[Mapping[Any, float]] = None,
+) -> ProgramReading:
+    """`nodes` in an order that the host would run; `demands`: node -> nodes that features want to run before it, but for the destroy
+    handler's, which follow from what is overwritten. `measured`: node -> seconds, where they are known."""
+    index = {node: t for t, node in enumerate(nodes)}
+    variables = list(dict.fromkeys(v for node in nodes for v in [*node.inputs, *node.outputs]))
+    number = {v: i for i, v in enumerate(variables)}
+    lies_in = _Memory(nodes)
+    reasons = _why_once(fgraph, nodes, demands)
+    readers: List[List[int]] = [[] for _ in variables]
+    tasks = []
+    for t, node in enumerate(nodes):
+        reads = sorted({number[held] for v in node.inputs for held in (v, *lies_in.held_with.get(v, ()))})
+        for v in reads:
+            readers[v].append(t)
+        after = sorted({index[before] for before in demands.get(node, ()) if before in index} - {t})
+        seconds = (measured or {}).get(node)
+        if seconds is None:
+            seconds = seconds_of(node, shape_of, all(v in lies_in.view_of for v in node.outputs))
+        tasks.append(
+            CostedTask(tuple(reads), tuple(number[v] for v in node.outputs), tuple(after), seconds, not reasons[t], f"{t} {op_name(node.op)}")
+        )
+    values = []
+    for i, v in enumerate(variables):
+        producer = index.get(v.owner)
+        view, overwrites = lies_in.view_of.get(v), lies_in.overwrites.get(v)
+        values.append(
+            Value(
+                bytes_of(v, shape_of),
+                producer,
+                tuple(readers[i]),
+                producer is not None and is_kept(v) and lies_in.content(v) not in lies_in.destroyed,
+                None if view is None else number[view],
+                None if overwrites is None else number[overwrites],
+                f"given {i}" if producer is None else label_of(producer, v),
+            )
+        )
+    return ProgramReading(Program(tuple(values), tuple(tasks)), tuple(nodes), tuple(variables), tuple(reasons))
+
+
+class _Memory:
+    """For every result, in whose memory it lies."""
+
+    def __init__(self, nodes: Sequence[Any]) -> None:
+        self.view_of: Dict[Any, Any] = {}
+        self.overwrites: Dict[Any, Any] = {}
+        self.held_with: Dict[Any, Tuple[Any, ...]] = {}
+        """Variable -> others that must be there as long as it is read: an op that is not trusted may have handed out any of them."""
+        self.destroyed: Set[Any] = set()
+        """The contents that some node overwrites."""
+        for node in nodes:
+            for result in node.outputs:
+                self._enter(result)
+        for node in nodes:
+            for sources in declared(node.op, "destroy_map").values():
+                self.destroyed.update(self.content(node.inputs[j]) for j in sources)
+        for node in likely_copying(nodes):
+            # Where nobody overwrites anything of it, it is what it will likely be: a copy.
+            if self.content(node.inputs[0]) not in self.destroyed:
+                self.view_of.pop(node.outputs[0], None)
+
+    def content(self, v: Any) -> Any:
+        while v in self.view_of:
+            v = self.view_of[v]
+        return v
+
+    def _enter(self, result: Any) -> None:
+        node = result.owner
+        trusted = is_trusted(node.op)
+        held = [h for v in node.inputs for h in (*self.held_with.get(v, ()), *(() if trusted else (v,)))]
+        if held:
+            self.held_with[result] = tuple(dict.fromkeys(held))
+        if not trusted:
+            return
+        destroyed = [node.inputs[j] for j in declared(node.op, "destroy_map").get(result.index, ())]
+        if destroyed:
+            self.overwrites[result] = destroyed[0]
+        elif viewed(result):
+            self.view_of[result] = viewed(result)[0]
+
+
+def _why_once(fgraph: Any, nodes: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> List[str]:
+    certain = certain_nodes(fgraph, nodes, demands)
+    untrusted: FrozenSet[Any] = frozenset(v.owner for node in nodes if not is_trusted(node.op) for v in node.inputs if v.owner)
+    reasons = []
+    for node in nodes:
+        reason = why_once(node)
+        if not reason and node not in certain:
+            reason = "it runs only if a lazy op asks for it"
+        if not reason and node in untrusted:
+            reason = "an op that may keep its result reads it"
+        if not reason and not all(is_dense(v.type) for v in [*node.inputs, *node.outputs]):
+            reason = "it reads or makes something else than dense arrays"
+        reasons.append(reason)
+    return reasons
+
+
+def bytes_of(variable: Any, shape_of: ShapeOf) -> int:
+    if not isinstance(variable.type, tensor.TensorType):
+        return 0
+    size = int(np.dtype(variable.type.dtype).itemsize)
+    for length in shape_of(variable):
+        size *= max(length, 0)
+    return size
