@@ -141,6 +141,10 @@ def test_a_script_without_theano_is_run_all_the_same(tmp_path: Path) -> None:
         (["--html", "/no/such/folder/r.html", __file__], "there is no directory /no/such/folder"),
         (["--json", "/", __file__], "it is a directory"),
         (["--order", "best", __file__], "invalid choice"),
+        (["--budget", "0", __file__], "'0' is no budget: nothing runs in 0 bytes"),
+        (["--budget=-5", __file__], "'-5' is no budget"),
+        (["--budget", "5 parsecs", __file__], "'5 parsecs' is no budget; write a share like 0.5"),
+        (["--extra-time", "half", __file__], "'half' is not a share of the time"),
         ([], "required"),
     ],
 )

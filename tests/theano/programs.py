@@ -15,7 +15,7 @@ Words
 Every operation can be replaced by an input of its dtype and shape, so a failing program stays a program while it is made
 smaller. Run this file for more seeds than the test-suite has:
 
-    python -m tests.theano.programs FIRST LAST [all] [narrow] [python]
+    python -m tests.theano.programs FIRST LAST [all] [narrow] [python | budgets]
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Setup(NamedTuple):
     verify: bool = False
     world: str = "c"
     """"c" as described; "python" without a compiler; "float16" with every float in float16. The oracle is compiled in the same."""
+    budget: str = ""
+    """As the flag: a share of the least peak of any order, for which results run again."""
 
 
 LINKERS = ("cvm", "vm", "cvm_nogc", "vm_nogc", "c|py")
@@ -59,6 +61,8 @@ IN_PYTHON = [
     for verify in (False, True)
 ]
 """Where Theano runs `perform` of most ops."""
+WITHIN_BUDGETS = [setup._replace(budget=budget) for budget in ("0.7", "0.4") for setup in SETUPS if setup.storage != "off"]
+"""Where results run again."""
 
 
 def setups_of(seed: int, count: int = 3, among: Sequence[Setup] = SETUPS) -> List[Setup]:
@@ -989,7 +993,7 @@ def stock_mode(program: Program, linker: str = "cvm") -> Any:
 def mode_of(program: Program, setup: Setup) -> Any:
     import theano_memopt
 
-    return theano_memopt.mode(_mode(program, setup.linker), storage=setup.storage, verify=setup.verify)
+    return theano_memopt.mode(_mode(program, setup.linker), storage=setup.storage, verify=setup.verify, budget=setup.budget)
 
 
 def _mode(program: Program, linker: str) -> Any:
@@ -1235,4 +1239,5 @@ def _judge(seed: int, every_setup: bool, wide: bool, among: Sequence[Setup]) -> 
 if __name__ == "__main__":
     gc.freeze()
     words = sys.argv[3:]
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "all" in words, "narrow" not in words, IN_PYTHON if "python" in words else SETUPS))
+    among = IN_PYTHON if "python" in words else WITHIN_BUDGETS if "budgets" in words else SETUPS
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "all" in words, "narrow" not in words, among))

@@ -8,6 +8,7 @@ import sys
 from typing import Optional
 
 from theano_memopt.hosts.theano.install import blas, environment, import_hook
+from theano_memopt.planner.budget import Budget, parse_budget
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
 """The exit status: done or accepted, rejected, bad input, stopped by Ctrl-C, the reader of our output went away."""
@@ -76,3 +77,28 @@ def seconds(text: str) -> float:
     if not (math.isfinite(number) and number > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return number
+
+
+def budget(text: str) -> Budget:
+    """The type of an argument that is a budget: a share, or bytes."""
+    try:
+        return parse_budget(text)
+    except ValueError as no:
+        raise argparse.ArgumentTypeError(str(no)) from None
+
+
+def budget_as_written(text: str) -> str:
+    """The same, for a flag of Theano's, which reads it itself."""
+    budget(text)
+    return text
+
+
+def share_of_time(text: str) -> float:
+    """The type of an argument that is a share of a time."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not (math.isfinite(share) and share >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the time, 0 or more")
+    return share

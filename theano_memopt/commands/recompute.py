@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 
-from theano_memopt.commands.base import DONE, Verb, seconds, whole
+from theano_memopt.commands.base import DONE, Verb, budget, seconds, share_of_time, whole
 from theano_memopt.commands.inputs import place_to_write, read_program, write_out
 from theano_memopt.options import RecomputeOptions
-from theano_memopt.planner.budget import Budget, parse_budget
+from theano_memopt.planner.budget import Budget
 from theano_memopt.progress import progress_of
 
 
@@ -22,9 +21,9 @@ class RecomputeVerb(Verb):
         parser.add_argument("program", metavar="PROGRAM.json")
         goal = parser.add_mutually_exclusive_group(required=True)
         goal.add_argument(
-            "--budget", type=_budget, metavar="SHARE|BYTES", help="least extra time within 0.5 of the least peak of any order, or 500MB, or 800000"
+            "--budget", type=budget, metavar="SHARE|BYTES", help="least extra time within 0.5 of the least peak of any order, or 500MB, or 800000"
         )
-        goal.add_argument("--extra-time", type=_share_of_time, metavar="SHARE", help="least peak within so much extra time: 0.02 is 2 %%")
+        goal.add_argument("--extra-time", type=share_of_time, metavar="SHARE", help="least peak within so much extra time: 0.02 is 2 %%")
         parser.add_argument("--effort", type=whole, metavar="N", help="simulations that the search may make (default: by the size of the program)")
         parser.add_argument(
             "--time", type=seconds, metavar="SECONDS", help="end the search after so long; the answer may then differ from run to run"
@@ -38,10 +37,10 @@ class RecomputeVerb(Verb):
         from theano_memopt.planner.recompute_result import result_to_json
 
         program = read_program(parsed.program)
-        budget: Budget = parsed.budget or Budget(None, None)
+        wanted: Budget = parsed.budget or Budget(None, None)
         with progress_of(f"planning {len(program.tasks)} tasks") as progress:
             options = RecomputeOptions(simulations=parsed.effort, seconds=parsed.time, progress=progress)
-            plan = plan_recompute(program, budget.bytes, budget.share, parsed.extra_time, options)
+            plan = plan_recompute(program, wanted.bytes, wanted.share, parsed.extra_time, options)
         text = json.dumps(result_to_json(plan), allow_nan=False) + "\n"
         if out is not None:
             write_out(out, text)
@@ -52,20 +51,3 @@ class RecomputeVerb(Verb):
 
             print_recomputed(parsed.program, plan)
         return DONE
-
-
-def _budget(text: str) -> Budget:
-    try:
-        return parse_budget(text)
-    except ValueError as no:
-        raise argparse.ArgumentTypeError(str(no)) from None
-
-
-def _share_of_time(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not (math.isfinite(share) and share >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the time, 0 or more")
-    return share

@@ -13,11 +13,11 @@ import sys
 from typing import Any, List, Optional, Sequence
 
 from theano_memopt import files, program
-from theano_memopt.commands.base import BadInput, Verb, declare_blas, require_theano, whole
+from theano_memopt.commands.base import BadInput, Verb, budget_as_written, declare_blas, require_theano, share_of_time, whole
 from theano_memopt.commands.inputs import place_to_write
 from theano_memopt.progress import complain
 
-FLAGS = ("order", "storage", "effort")
+FLAGS = ("order", "storage", "effort", "budget", "extra_time")
 """Flags of the pass that have an option here."""
 
 
@@ -32,6 +32,8 @@ class RunVerb(Verb):
         parser.add_argument("--order", choices=("auto", "host"), help="host: keep the order that Theano would run anyway")
         parser.add_argument("--storage", choices=("auto", "share", "arena", "off"), help="off: no variable shares storage with another")
         parser.add_argument("--effort", metavar="STATES", type=whole, help="how long to search for an order (2000)")
+        parser.add_argument("--budget", metavar="SHARE|BYTES", type=budget_as_written, help="run results again: 0.5 of the least peak, or 500MB")
+        parser.add_argument("--extra-time", metavar="SHARE", type=share_of_time, help="the lowest peak for so much more time: 0.1 is 10 %%")
         declare_blas(parser)
         parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module, as for `python -m`")
         parser.add_argument("program", metavar="PROGRAM", help="a Python file, a folder with a __main__.py, or - for standard input")

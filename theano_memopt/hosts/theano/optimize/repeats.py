@@ -89,6 +89,10 @@ def rewritten(fgraph: Any, reading: ProgramReading, plan: Recomputed) -> Rewritt
 
 def put_in(fgraph: Any, made: Rewritten) -> None:
     """Carry it out. The caller can take it back by the graph's own history, and `validate` is left to the caller."""
+    read = {v for inputs in [*made.inputs.values(), *(clone.inputs for clone in made.clones), made.outputs] for v in inputs}
+    for clone in made.clones:
+        if read.isdisjoint(clone.outputs):
+            raise Rejected("unread", f"nobody reads what {clone.op} makes again")
     for clone in made.clones:  # first all of these, so that no node is without readers meanwhile: Theano would throw it away
         fgraph.__import_r__(clone.outputs[0], REASON)
     for node, inputs in made.inputs.items():
@@ -104,12 +108,12 @@ def put_in(fgraph: Any, made: Rewritten) -> None:
         setattr(copy.owner.tag, OPENED, True)
 
 
-def take_out(fgraph: Any) -> None:
-    """Put the first run in the place of every other one. The graph is the caller's own; nothing is validated."""
+def take_out(fgraph: Any) -> Dict[Any, Any]:
+    """Put the first run in the place of every other one; answers what stands for which variable now. Nothing is validated."""
     runs = {mark_of(node): node for node in fgraph.toposort() if mark_of(node) is not None}
-    for (task, number), node in runs.items():
-        if number:
-            fgraph.replace_all(list(zip(node.outputs, runs[task, 0].outputs)), reason=REASON)
+    pairs = [pair for (task, number), node in runs.items() if number for pair in zip(node.outputs, runs[task, 0].outputs)]
+    fgraph.replace_all(pairs, reason=REASON)
+    return dict(pairs)
 
 
 def mark_of(node: Any) -> Optional[Tuple[int, int]]:

@@ -161,12 +161,11 @@ def _without_the_pass(linker: Any) -> Any:
     fgraph = linker.fgraph
     clone, twin_of = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
     feature = feature_of(fgraph)
-    if feature is not None and feature.outcome is not None:
-        take_out(clone)
+    first_of = take_out(clone) if feature is not None and feature.outcome is not None else {}
     if any(isinstance(feature, gof.DestroyHandler) for feature in fgraph._features):
         clone.attach_feature(gof.DestroyHandler())
     plain = type(linker)(allow_gc=linker.allow_gc, use_cloop=linker.use_cloop, lazy=linker.lazy, c_thunks=linker.c_thunks)
-    accepted = plain.accept(clone, no_recycling=[twin_of[v] for v in linker.no_recycling])
+    accepted = plain.accept(clone, no_recycling=[first_of.get(twin_of[v], twin_of[v]) for v in linker.no_recycling])
     return accepted.make_all(input_storage=[[None] for _ in clone.inputs])[:3]
 
 

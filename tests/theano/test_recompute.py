@@ -1,0 +1,316 @@
+"""Results that run again on Theano's machines: the same bits, the lower peak, and what must not run again does not.
+
+The net below keeps every layer for the gradient; half of that is made again where a budget says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import replace
+from typing import Any, List, Tuple
+
+import numpy as np
+import pytest
+import theano
+import theano.tensor as tt
+from theano import gof
+from theano.compile.mode import Mode
+from theano.sandbox.rng_mrg import MRG_RandomStreams
+
+import theano_memopt
+from tests.theano.programs import WITHIN_BUDGETS, Invalid, differences, generate, setups_of
+from theano_memopt.hosts.theano.optimize import recompute as host
+from theano_memopt.hosts.theano.optimize import repeats
+from theano_memopt.hosts.theano.optimize.feature import feature_of
+from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet
+from theano_memopt.hosts.theano.read.program import read_program
+from theano_memopt.hosts.theano.run.verify import Corrupted
+from theano_memopt.planner.certificate import Rejected
+from theano_memopt.planner.recompute import plan_recompute
+
+STEPS = 4
+SETTINGS = host.Settings("auto", "auto", 2000, 128, 20000, False)
+BATCH = np.random.RandomState(0).normal(size=(256, 16)).astype("float32")
+
+
+def net(mode: Any, draws: bool = False) -> Tuple[Any, List[Any]]:
+    """A training step of six layers, and the weights that it trains."""
+    random, noise = np.random.RandomState(1), MRG_RandomStreams(5)
+    x = theano_memopt.hint(tt.fmatrix("x"), BATCH.shape)
+    weights, h = [], x
+    for i in range(6):
+        weights.append(theano.shared(random.normal(0, 0.3, (16, 16)).astype("float32"), name=f"w{i}"))
+        h = tt.tanh(tt.dot(h, weights[-1]))
+        h.name = f"layer {i}"
+        if draws and i == 2:
+            h = h * noise.binomial(h.shape, p=0.5, dtype="float32")
+    loss = (h**2).sum()
+    updates = [(w, w - np.float32(0.001) * g) for w, g in zip(weights, tt.grad(loss, weights))]
+    return theano.function([x], loss, updates=updates, mode=mode), weights
+
+
+def story(function: Any, weights: List[Any]) -> List[bytes]:
+    """All that can be seen of some steps."""
+    told = [function(BATCH).tobytes() for _ in range(STEPS)]
+    return told + [w.get_value().tobytes() for w in weights]
+
+
+def base(linker: str = "cvm") -> Any:
+    return Mode(linker, "fast_run")
+
+
+def within(budget: Any, linker: str = "cvm", **overrides: Any) -> Any:
+    return theano_memopt.mode(base(linker), budget=budget, **overrides)
+
+
+def clones(function: Any) -> List[Any]:
+    return [node for node in function.maker.fgraph.toposort() if (repeats.mark_of(node) or (0, 0))[1]]
+
+
+@pytest.fixture(scope="module")
+def stock() -> List[bytes]:
+    return story(*net(base().excluding("mem_reuse", "mem_recompute")))
+
+
+@pytest.fixture(scope="module")
+def ordered_peak() -> int:
+    return theano_memopt.plan_of(net(theano_memopt.mode(base()))[0]).schedule.peak
+
+
+# --- what is promised ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("linker", "storage"),
+    [("cvm", "share"), ("cvm_nogc", "arena"), ("cvm", "arena"), ("vm", "share"), ("vm_nogc", "share"), ("vm_nogc", "arena"), ("c|py", "share")],
+)
+def test_the_same_bits_in_less_memory(linker: str, storage: str, stock: List[bytes], ordered_peak: int) -> None:
+    function, weights = net(within("0.7", linker, storage=storage))
+    assert clones(function)
+    assert theano_memopt.plan_of(function).schedule.peak <= 0.7 * ordered_peak
+    assert story(function, weights) == stock
+    if storage == "arena":
+        assert theano_memopt.plan_of(function).reserved_bytes <= 0.75 * ordered_peak
+
+
+def test_a_call_holds_no_more_than_the_plan() -> None:
+    comparison = theano_memopt.profile(net(within("0.7"))[0], BATCH)
+    assert comparison.profile.peak <= comparison.explained_peak + 8192
+
+
+def test_the_lowest_peak_within_an_extra_time(stock: List[bytes], ordered_peak: int) -> None:
+    function, weights = net(theano_memopt.mode(base(), extra_time=0.2))
+    assert clones(function) and theano_memopt.plan_of(function).schedule.peak < ordered_peak
+    assert story(function, weights) == stock
+
+
+def test_copies_and_pickles_run_again_what_the_function_does(stock: List[bytes]) -> None:
+    function, weights = net(within("0.7"))
+    peak, outcome = theano_memopt.plan_of(function).schedule.peak, feature_of(function.maker.fgraph).outcome  # type: ignore[union-attr]
+    copied, loaded = function.copy(), pickle.loads(pickle.dumps(function))
+    for other in (copied, loaded):
+        assert theano_memopt.plan_of(other).schedule.peak == peak
+        assert len(clones(other)) == len(clones(function))
+        assert feature_of(other.maker.fgraph).outcome == outcome  # type: ignore[union-attr]
+    assert [loaded(BATCH).tobytes() for _ in range(STEPS)] == stock[:STEPS]
+    told = [function(BATCH).tobytes(), np.asarray(copied(BATCH)).tobytes()]  # a copy answers a list, in stock Theano too
+    function.free()
+    assert [*told, np.asarray(copied(BATCH)).tobytes(), function(BATCH).tobytes()] == stock[:STEPS]
+    assert [w.get_value().tobytes() for w in weights] == stock[STEPS:]
+
+
+def test_verify_compares_with_a_run_in_which_nothing_runs_again(stock: List[bytes]) -> None:
+    assert story(*net(within("0.7", verify=True))) == stock
+
+
+def test_names_and_lines_go_along() -> None:
+    function, _ = net(within("0.5"))
+    for clone in clones(function):
+        original = next(n for n in function.maker.fgraph.apply_nodes if repeats.mark_of(n) == (repeats.mark_of(clone)[0], 0))  # type: ignore[index]
+        assert [v.name for v in clone.outputs] == [v.name for v in original.outputs]
+        assert [v.tag.trace for v in clone.outputs] == [v.tag.trace for v in original.outputs]
+
+
+def test_a_chain_into_a_parameter_is_opened() -> None:
+    """The gradient of a weight that is used in each step is summed up in the weight itself, from the first backward step on."""
+
+    def chain(mode: Any) -> Tuple[Any, List[Any]]:
+        w = theano.shared(np.random.RandomState(3).normal(0, 0.3, (16, 16)).astype("float32"), name="w")
+        x = theano_memopt.hint(tt.fmatrix("x"), BATCH.shape)
+        h = x
+        for _ in range(6):
+            h = tt.tanh(tt.dot(h, w))
+        loss = (h**2).sum()
+        return theano.function([x], loss, updates=[(w, w - np.float32(0.001) * tt.grad(loss, w))], mode=mode), [w]
+
+    function, weights = chain(within("0.6"))
+    assert any(hasattr(node.tag, repeats.OPENED) for node in function.maker.fgraph.apply_nodes) and clones(function)
+    assert story(function, weights) == story(*chain(base().excluding("mem_reuse", "mem_recompute")))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_random_program_within_a_budget(seed: int) -> None:
+    try:
+        found = differences(generate(seed, wide=False), setups_of(seed, count=1, among=WITHIN_BUDGETS))
+    except Invalid as why:
+        pytest.skip(f"Theano itself does not take it: {why}")
+    assert not found
+
+
+# --- when it does nothing --------------------------------------------------------------------------------------------
+
+
+def _must_not_be_asked(*rest: Any, **more: Any) -> Any:
+    raise AssertionError("nothing was asked for")
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        lambda: theano_memopt.mode(base()),
+        lambda: within("0.5").excluding("mem_recompute"),
+        lambda: within("0.5").excluding("mem_reuse"),
+        lambda: within("0.5", order="host"),
+    ],
+)
+def test_where_nothing_is_asked_for_nothing_is_done(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "read_program", _must_not_be_asked)
+    function, _ = net(mode())
+    assert not clones(function)
+
+
+def test_a_budget_above_the_ordered_peak(ordered_peak: int, caplog: pytest.LogCaptureFixture) -> None:
+    function, _ = net(within(f"{ordered_peak + 1}"))
+    assert not clones(function) and not caplog.records
+    outcome = feature_of(function.maker.fgraph).outcome  # type: ignore[union-attr]
+    assert outcome is not None and outcome.status == "fits" and "nothing to run again" in outcome.note
+
+
+def test_the_body_of_a_loop_is_left_as_it_is() -> None:
+    x = theano_memopt.hint(tt.fmatrix("x"), (20, 8))
+    states, _ = theano.scan(lambda row, h: tt.tanh(tt.tanh(row + h) * h), sequences=[x], outputs_info=[tt.zeros((8,), "float32")])
+    function = theano.function([x], states[-1].sum(), mode=within("0.5"))
+    (scan,) = [node for node in function.maker.fgraph.apply_nodes if isinstance(node.op, theano.scan_module.scan_op.Scan)]
+    assert feature_of(scan.op.fn.maker.fgraph).outcome is None  # type: ignore[union-attr]
+
+
+def test_random_numbers_are_drawn_once() -> None:
+    function, weights = net(within("0.5"), draws=True)
+    assert clones(function) and not any(repeats.why_once(node) for node in clones(function))
+    assert story(function, weights) == story(*net(base().excluding("mem_reuse", "mem_recompute"), draws=True))
+
+
+# --- budgets that cannot be met --------------------------------------------------------------------------------------
+
+
+def test_one_warning_says_what_is_possible(caplog: pytest.LogCaptureFixture, stock: List[bytes]) -> None:
+    with caplog.at_level(logging.WARNING, "theano.mem_reuse"):
+        function, weights = net(within("1KiB"))
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert said.startswith("mem_reuse.budget: asked 1.0 KiB, lowest found ") and "no schedule at all can go below" in said and "holds that" in said
+    assert clones(function) and story(function, weights) == stock
+
+
+def test_an_error_if_theano_is_told_to_raise() -> None:
+    with theano.configparser.change_flags(on_opt_error="raise"), pytest.raises(BudgetNotMet, match="asked 1.0 KiB, lowest found"):
+        net(within("1KiB"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("budget", "half"), ("budget", "0"), ("budget", "-1"), ("budget", "5 parsecs"), ("extra_time", "-0.1")])
+def test_a_bad_value_is_theanos_own_error(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f'configuration variable "mem_reuse.{name}"'):
+        theano_memopt.mode(base(), **{name: value})
+    with pytest.raises(ValueError, match=f'configuration variable "mem_reuse.{name}"'):
+        setattr(theano.config.mem_reuse, name, value)
+
+
+def test_flags_hold_for_whatever_is_compiled(ordered_peak: int) -> None:
+    with theano.configparser.change_flags({"mem_reuse.budget": "0.7"}):
+        function, _ = net(base())
+    assert theano_memopt.plan_of(function).schedule.peak <= 0.7 * ordered_peak
+
+
+# --- the checks are checked ------------------------------------------------------------------------------------------
+
+
+def _planned(draws: bool = False) -> Tuple[Any, Any, Any]:
+    """A graph without the pass, as the optimization would find it, its reading, and a plan for half of its peak."""
+    function, _ = net(base().excluding("mem_reuse", "mem_recompute"), draws=draws)
+    fgraph = function.maker.fgraph
+    fgraph.attach_feature(gof.toolbox.ReplaceValidate())
+    reading = read_program(fgraph, fgraph.toposort(), {}, host._assumed(fgraph, SETTINGS))
+    return fgraph, reading, plan_recompute(reading.program, budget_share=0.5)
+
+
+def test_a_clone_of_a_random_op_is_refused() -> None:
+    fgraph, reading, plan = _planned(draws=True)
+    drawn = next(t for t, reason in enumerate(reading.why_once) if "random" in reason)
+    forged = replace(plan, sequence=(*plan.sequence, drawn))
+    with pytest.raises(Rejected, match="not-again: task .*mrg_uniform"):
+        repeats.rewritten(fgraph, reading, forged)
+    # Were the planner told that it may: the check of the graph knows better.
+    before, outputs = repeats.shape_of_graph(fgraph), tuple(fgraph.outputs)
+    node = reading.nodes[drawn]
+    clone = node.clone_with_new_inputs(list(node.inputs))
+    made = repeats.Rewritten(outputs=list(fgraph.outputs), clones={clone: node})
+    (reader, i), *_ = next(v.clients for v in node.outputs if v.clients and v.clients[0][0] != "output")
+    made.inputs[reader] = [*reader.inputs[:i], clone.outputs[reader.inputs[i].index], *reader.inputs[i + 1 :]]
+    repeats.put_in(fgraph, made)
+    with pytest.raises(Rejected, match="not-again: mrg_uniform.*random numbers"):
+        repeats.check_repeats(fgraph, before, outputs, made)
+
+
+def test_a_sequence_that_leaves_out_a_rerun_is_refused() -> None:
+    fgraph, reading, plan = _planned()
+    again = next(step for step, task in enumerate(plan.sequence) if task in plan.sequence[:step])
+    forged = replace(plan, sequence=plan.sequence[:again] + plan.sequence[again + 1 :])
+    with pytest.raises(Rejected, match="overwritten|wrong-peak|not-there"):
+        repeats.rewritten(fgraph, reading, forged)
+
+
+def test_a_clone_that_reads_what_was_overwritten_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second run of a tanh in place is made to read what the first run has overwritten, not the product that was made again."""
+    fgraph, reading, plan = _planned()
+    sequence, sources = plan.sequence, [dict(read) for read in plan.instances.sources]
+    run, v = next(
+        (run, v)
+        for run, task in enumerate(sequence)
+        for v in sources[run]
+        if task in sequence[:run] and plan.program.overwriter[v] == task and sources[sequence.index(task)][v] != sources[run][v]
+    )
+    sources[run][v] = sources[sequence.index(sequence[run])][v]
+    forged = replace(plan, instances=replace(plan.instances, sources=tuple(tuple(read.items()) for read in sources)))
+    with pytest.raises(Rejected, match="another-graph"):
+        repeats.rewritten(fgraph, reading, forged)
+    # Were that not looked at: Theano's destroy handler knows better, and the graph is put back.
+    before = repeats.shape_of_graph(fgraph)
+    monkeypatch.setattr(repeats, "check_recomputed", lambda plan: None)
+    with pytest.raises(host.Undone, match="Multiple destroyers"):
+        host._rewrite(fgraph, SETTINGS, reading, forged, None)
+    assert repeats.shape_of_graph(fgraph) == before
+
+
+def test_a_rewrite_that_gains_nothing_is_undone(monkeypatch: pytest.MonkeyPatch, stock: List[bytes]) -> None:
+    monkeypatch.setattr(host, "_planned_peak", lambda *rest: 1)
+    function, weights = net(within("0.7"))
+    assert not clones(function) and "would not lower the peak" in feature_of(function.maker.fgraph).outcome.note  # type: ignore[union-attr]
+    assert story(function, weights) == stock
+
+
+def test_verify_finds_a_clone_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = repeats.rewritten
+
+    def wrong(fgraph: Any, reading: Any, plan: Any) -> Any:
+        made = original(fgraph, reading, plan)
+        for clone in made.clones:
+            if clone.inputs[-1] in fgraph.inputs[1:]:  # the weights of a product
+                clone.inputs[-1] = next(v for v in fgraph.inputs[1:] if v is not clone.inputs[-1])
+        return made
+
+    monkeypatch.setattr(host, "rewritten", wrong)
+    monkeypatch.setattr(host, "check_repeats", lambda *rest: None)
+    function, _ = net(within("0.7", verify=True))
+    with pytest.raises(Corrupted, match="differs from the one without the pass"):
+        function(BATCH)
