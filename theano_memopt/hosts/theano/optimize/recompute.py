@@ -105,7 +105,7 @@ def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None)
 def _plan(fgraph: Any, chosen: Settings, goal: Goal, shape_of: ShapeOf) -> Tuple[Recomputed, ProgramReading]:
     nodes = fgraph.toposort()
     reading = read_program(fgraph, nodes, _demands_of_others(fgraph), shape_of)
-    found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx))
+    found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx), replans=True)
     index = {node: t for t, node in enumerate(nodes)}
     orders = [[index[node] for node in found.nodes]]
     by_host = host_orders(found.reading.graph, found.reading.nodes, fgraph.outputs, fgraph.orderings())
@@ -144,7 +144,7 @@ def _rewrite(fgraph: Any, chosen: Settings, reading: ProgramReading, plan: Recom
 
 def _planned_peak(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf]) -> int:
     """As `mem_reuse` will read and order the graph."""
-    found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx))
+    found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx), replans=True)
     if shape_of is None:
         return found.schedule.peak
     graph = found.reading.graph.resized([bytes_of(root, shape_of) for root in found.reading.roots])
