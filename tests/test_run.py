@@ -44,9 +44,9 @@ def run(folder: Path, script: str, options: Sequence[str] = (), arguments: Seque
 
 
 def rows(text: str) -> Any:
-    """Name -> the cells of its line."""
+    """Name -> the cells of its line in the first table that has it."""
     lines = [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
-    return {cells[0]: cells[1:] for cells in lines}
+    return {cells[0]: cells[1:] for cells in reversed(lines)}
 
 
 @needs_theano
@@ -64,14 +64,14 @@ def test_a_script_runs_as_it_would_and_every_function_is_reported(tmp_path: Path
     assert done.returncode == plain.returncode == 7
     assert done.stdout == plain.stdout and "['script.py', 'a', '--html', 'b'] __main__" in done.stdout
     found = rows(done.stderr)
-    assert found["train"][5] == "3" and found["script.py:11"][5] == "1"
-    assert found["total: 2 functions"][5] == "4"
+    assert found["train"][0] == "3" and found["script.py:11"][0] == "1" and found["in all"][0] == "4"
+    assert found["train"][2] == found["script.py:11"][2] == "true"
     data = {row["name"]: row for row in json.loads((tmp_path / "json").read_text())}
     for name, row in data.items():
         report = row["report"]
         plan = plan_from_json(report["plan"])
         check_plan(plan)
-        assert found[name][:3] == [f"{n:,}" for n in (report["host_peaks"][0]["peak_bytes"], plan.schedule.peak, plan.schedule.floor)]
+        assert found[name][3:6] == [f"{n:,}" for n in (report["host_peaks"][0]["peak_bytes"], plan.schedule.peak, plan.schedule.floor)]
     assert "x.shape[0] = 50 (given)" in data["train"]["report"]["plan"]["graph"]["sizes_from"]  # of the first call
     assert data["script.py:11"]["report"]["peak_bytes"] == 7 * 20 * 4
     assert "uPlot" in (tmp_path / "html").read_text()
@@ -83,7 +83,7 @@ def test_a_script_that_fails_still_gets_its_report(tmp_path: Path) -> None:
     done = run(tmp_path, SCRIPT + "train(np.ones((2, 3), 'float32'))\n", ["--json", str(tmp_path / "r.json")])
     assert done.returncode == 1
     assert "ValueError" in done.stderr and "Traceback" in done.stderr
-    assert rows(done.stderr)["train"][5] == "4"
+    assert rows(done.stderr)["train"][0] == "4"
     assert (tmp_path / "r.json").exists()
 
 
@@ -106,7 +106,7 @@ def test_a_script_may_set_its_own_flags_before_it_imports_theano(tmp_path: Path)
 
 
 @needs_theano
-def test_scan_and_functions_that_are_gone_have_their_lines(tmp_path: Path) -> None:
+def test_scans_names_that_come_twice_and_functions_without_the_pass(tmp_path: Path) -> None:
     script = """
 import numpy as np, theano, theano.tensor as tt
 x = tt.fvector("x")
@@ -117,11 +117,50 @@ def forgotten():
     theano.function([x], x + 1, name="forgotten")
 forgotten()
 import gc; gc.collect()
+each = [theano.function([x], x + n, name=name) for n, name in enumerate([None, None, "loop"])]
+each[0](np.ones(4, "float32"))
+for mode in (theano.compile.get_default_mode().excluding("mem_reuse"), theano.Mode("py", "fast_compile")):
+    for n in range(2):
+        theano.function([x], x * n, mode=mode, name=f"without {n}")(np.ones(2, "float32"))
+print(float((x + 1).eval({x: np.ones(2, "float32")}).sum()))
 """
-    found = rows(run(tmp_path, script).stderr)
-    assert found["loop"][5] == "1"
-    assert any(name.endswith("(inside a Scan)") for name in found)
-    assert found["forgotten"][5] == "0"
+    done = run(tmp_path, script, ["--json", "r.json", "--measure"])
+    found = rows(done.stderr)
+    assert found["loop"][0] == "1" and "loop (2)" in found and "script.py:11" in found and "script.py:11 (2)" in found
+    inner = next(cells for cells in found.values() if cells[0] == "by a Scan")
+    assert inner[2] == "true" and found["script.py:11 (2)"][2] == "assumed" and found["script.py:11"][2] == "true"
+    assert found["script.py:16"][0] == "1"  # x.eval: the line of the program
+    assert not any("scan.py" in name for name in found)
+    names = [row["name"] for row in json.loads((tmp_path / "r.json").read_text())]
+    assert len(names) == len(set(names))
+    assert "never called, and no longer there" in found["forgotten"][2]
+    assert "as asked" in found["without 0, without 1"][2] and "excludes mem_reuse" in found["without 0, without 1"][2]
+    assert "its mode does not include it" in found["without 0 (2), without 1 (2)"][2]
+    assert "import theano_memopt" not in done.stderr and found["without 0, without 1"][0] == "2"
+    measured = int(found["loop"][-2].replace(",", ""))
+    assert measured >= 5 * 9 * 4 and found["loop (2)"][-2:] == ["no", "no"]
+    assert done.stdout == "4.0\n"
+
+
+@needs_theano
+def test_measuring_leaves_the_program_as_it_is(tmp_path: Path) -> None:
+    mutable = """
+y = tt.fvector("y")
+spoil = theano.function([theano.In(y, mutable=True)], y * 2 + 1, name="spoil")
+data = np.ones(5, "float32")
+spoil(data)
+print(W.get_value().sum(), data)
+import tracemalloc
+tracemalloc.start()
+late = theano.function([y], tt.exp(y), name="late")
+late(data)
+print(tracemalloc.is_tracing())
+"""
+    plain, measured = run(tmp_path, SCRIPT + mutable), run(tmp_path, SCRIPT + mutable, ["--measure"])
+    assert measured.stdout == plain.stdout and measured.stdout.endswith("True\n") and measured.returncode == 0
+    found = rows(measured.stderr)
+    assert found["train"][0] == "3" and int(found["train"][-2].replace(",", "")) >= int(found["train"][4].replace(",", ""))
+    assert found["late"][-2:] == ["no", "no"] and "late: Not measured: the program uses tracemalloc itself." in measured.stderr
 
 
 @needs_theano

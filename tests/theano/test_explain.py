@@ -198,11 +198,11 @@ def test_the_function_inside_a_scan_is_sized_from_outside() -> None:
     function = theano.function([x], states.sum(), mode=with_pass())
     small, large = (theano_memopt.explain(function, (5, n)) for n in (100, 200))
     inside = [max(work.own_peak for work in report.work) for report in (small, large)]
-    assert inside[1] >= 200 * 200 * theano.config.floatX.count("4") or inside[1] > 3.5 * inside[0] > 0
+    assert inside[1] > 3.5 * inside[0] > 0
     (node,) = [n for n in function.maker.fgraph.apply_nodes if hasattr(n.op, "fn") and "Scan" in type(n.op).__name__]
     assert theano_memopt.explain(node).name and theano_memopt.plan_of(node)
     measured = max(probe.workspaces(function, floats(5, 200).astype("float32")).values())
-    assert measured >= 0.9 * inside[1]
+    assert 0.9 * inside[1] <= measured <= 1.1 * inside[1] + PYTHON_OBJECTS
 
 
 # --- what to do ------------------------------------------------------------------------------------------------------
@@ -423,21 +423,22 @@ def _of_two_products(x: Any, **flags: Any) -> Any:
 
 def _claims(report: Any) -> List[str]:
     """All places where a report says how low a peak can go."""
-    table = run_table.of_rows([SimpleNamespace(name="f", inside="", calls=1, seconds=0.0, report=report, why="")])
-    lines = [
-        line
-        for line in f"{report}\n{table}".splitlines()
-        if re.search("proven|at the floor|no order needs less", line) and "host: " not in line and "in force: " not in line
-    ]
-    assert len(lines) >= 4, lines  # verdict, minimum, row and total
-    return [report.verdict, report.gap, page_data(report)["verdict"], *lines]
+    lines = [line for line in str(report).splitlines() if re.search("proven|no order needs less", line)]
+    assert len(lines) == 2, lines  # the floor and the verdict
+    return [report.verdict, report.gap, page_data(report)["verdict"], *lines, _row_of_run(report)]
+
+
+def _row_of_run(report: Any) -> str:
+    table = run_table.of_rows([SimpleNamespace(name="f", inside=False, calls=1, seconds=0.0, report=report, why="")])
+    (line,) = [line for line in table.splitlines() if re.match(r"f +│ +1 │", line)]
+    return line
 
 
 @pytest.mark.quick
 def test_what_is_planned_at_assumed_sizes_says_so_beside_each_claim() -> None:
     report = theano_memopt.explain(_of_two_products(tt.matrix("x")))
     assert report.least is not None and "mem_reuse.default_dim" in report.graph.sizes_from
-    assert all("at assumed sizes" in claim for claim in _claims(report))
+    assert all(re.search("at assumed sizes|│ assumed ", claim) for claim in _claims(report))
     assert page_data(report)["atSizes"] == " at assumed sizes" and "sizes, some of them assumed: " in str(report)
     data = report_to_json(report)
     assert (data["sizes"], data["plan"]["sizes"]) == ("assumed", "assumed")
@@ -464,7 +465,7 @@ def test_at_known_sizes_a_proof_is_just_a_proof(how: str) -> None:
 def test_one_unknown_length_is_enough() -> None:
     x = theano_memopt.hint(tt.matrix("x"), (7, None))
     report = theano_memopt.explain(theano.function([x], tt.exp(tt.dot(x.T, x)).sum(), mode=with_pass()))
-    assert all("at assumed sizes" in claim for claim in _claims(report))
+    assert all(re.search("at assumed sizes|│ assumed ", claim) for claim in _claims(report))
 
 
 def test_after_a_call_with_an_arena_the_plan_is_at_true_sizes() -> None:

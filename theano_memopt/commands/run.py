@@ -34,6 +34,7 @@ class RunVerb(Verb):
         parser.add_argument("--effort", metavar="STATES", type=whole, help="how long to search for an order (2000)")
         parser.add_argument("--budget", metavar="SHARE|BYTES", type=budget_as_written, help="run results again: 0.5 of the least peak, or 500MB")
         parser.add_argument("--extra-time", metavar="SHARE", type=share_of_time, help="the lowest peak for so much more time: 0.1 is 10 %%")
+        parser.add_argument("--measure", action="store_true", help="measure one more call of each function on copies: the first call takes longer")
         declare_blas(parser)
         parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module, as for `python -m`")
         parser.add_argument("program", metavar="PROGRAM", help="a Python file, a folder with a __main__.py, or - for standard input")
@@ -51,7 +52,7 @@ class RunVerb(Verb):
         for path in (parsed.html, parsed.json, parsed.trace):
             place_to_write(path)
         flags = {name: getattr(parsed, name) for name in FLAGS if getattr(parsed, name) is not None}
-        family, watched = children.Children(), _Watched()
+        family, watched = children.Children(), _Watched(parsed.measure)
 
         def tell() -> None:
             if not family.is_child:
@@ -71,13 +72,14 @@ class RunVerb(Verb):
 class _Watched:
     """The observer, once Theano is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, measured: bool) -> None:
+        self._measured = measured
         self._observer: Optional[Any] = None
 
     def begin(self) -> None:
         from theano_memopt.hosts.theano.measure import observer
 
-        self._observer = observer.Observer()
+        self._observer = observer.Observer(self._measured)
         self._observer.start()
 
     def rows(self) -> List[Any]:

@@ -96,6 +96,8 @@ class Advice:
     """Bytes; None where that is known only when it is done."""
     paste: Tuple[str, ...] = ()
     """Lines of code, ready to paste."""
+    kept: bool = False
+    """Does it save bytes that are kept from call to call, and not of the peak?"""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ class Reserved:
     """Nothing is given back between steps."""
     after_call: bool = False
     """Do these bytes stay after a call?"""
+    block: Optional[int] = None
+    """With an arena that stays: which block. Functions with the same number lie in one."""
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,41 @@
-"""One line per compiled function of a whole program, and a total; the same as JSON."""
+"""What a whole program needs: one line per compiled function, stock's figures beside ours, and what to do; the same as JSON.
+
+    rows -> of_rows -> what to do | functions with a plan | their largest lines of code | functions that took no part, and why
+
+Every figure is planned, at the shapes of the first call ("true" sizes) or, for a function that was never called, at assumed ones; what is
+measured stands in columns of its own. Peaks are bytes live at once, kept are bytes of storage that stay after a call.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Protocol, Sequence
+from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from theano_memopt.report import json_form
-from theano_memopt.report.model import Report
-from theano_memopt.report.text import rendered
+from theano_memopt.report.model import Advice, Line, Report
+from theano_memopt.report.text import ACTIONS, advice_in_words, lines_table, rendered
+from theano_memopt.report.words import against_floor
+
+WIDTH = 160
+TELLING = 0.1
+"""The lines of a function are listed if its peak is at least this share of the largest."""
+LINES = 3
+"""Lines of code that are listed of a function."""
 
 
 class Row(Protocol):
     """One compiled function, as a host has watched it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """No two rows have the same."""
 
     @property
-    def inside(self) -> str:
-        """Where it runs, if the program does not call it itself."""
+    def inside(self) -> bool:
+        """Does a loop of another function run it, and not the program itself?"""
 
     @property
     def calls(self) -> int: ...
@@ -33,52 +48,150 @@ class Row(Protocol):
 
     @property
     def why(self) -> str:
-        """Why there is no report."""
+        """Why there is no report; the same for all functions of which the same is true."""
 
 
 def of_rows(rows: Sequence[Row], children: int = 0) -> str:
-    """Peaks are bytes live at once, at the shapes of the first call; reserved are bytes of storage. `children`: processes that the
-    program started, which compile and call functions of their own."""
-    left_out = f"{children} child processes were started; what they compiled and called is not counted here." if children else ""
-    if not rows:
-        return "theano_memopt: no function was compiled\n" + (f"{left_out}\n" if left_out else "")
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("function", no_wrap=True, overflow="ellipsis", max_width=34)
-    for head in ("stock peak", "peak", "floor", "", "reserved", "calls", "time"):
-        table.add_column(head, justify="left" if not head else "right", no_wrap=True)
-    for row in rows:
-        name = Text(row.name + (f" ({row.inside})" if row.inside else ""))
-        not_here = row.inside or (children and not row.calls)
-        calls = "not here" if not_here else f"{row.calls:,}"
-        seconds = "not here" if not_here else f"{row.seconds:.2f} s"
-        r = row.report
-        if r is None:
-            table.add_row(name, "", "", "", Text(row.why[:40]), "", calls, seconds)
-        else:
-            reserved = f"{r.reserved[0].bytes:,}" if r.reserved else ""
-            table.add_row(name, f"{r.host_peak:,}", f"{r.peak:,}", f"{r.floor:,}", Text(r.gap), reserved, calls, seconds)
-    table.add_section()
-    table.add_row(Text(f"total: {len(rows)} functions"), *_total(rows))
-    told = [f"{row.name}: {row.why}" for row in rows if row.why and len(row.why) > 40]
-    return rendered(
-        [
-            Text("theano_memopt: bytes live at once (peak) and of storage (reserved); in the total the largest of each"),
-            table,
-            *map(Text, told),
-            *([Text(left_out)] if left_out else []),
-        ]
-    )
-
-
-def _total(rows: Sequence[Row]) -> List[str]:
+    """`children`: processes that the program started, which compile and call functions of their own."""
+    count = f"{len(rows)} functions were compiled" if rows else "no function was compiled"
+    parts: List[RenderableType] = [Text(f"theano_memopt: {count}{' in this process' if children else ''}")]
     reports = [row.report for row in rows if row.report is not None]
-    peaks = [max((getattr(r, name) for r in reports), default=0) for name in ("host_peak", "peak", "floor")]
-    reached = [r for r in reports if r.peak <= r.floor]
-    reserved = max((r.reserved[0].bytes for r in reports if r.reserved), default=0)
-    outer = [row for row in rows if not row.inside]
-    assumed = sum(r.graph.sizes_assumed for r in reached)
-    words = f"{len(reached)} of {len(reports)} at the floor" + (f", {assumed} at assumed sizes" if assumed else "")
-    return [*(f"{peak:,}" for peak in peaks), words, f"{reserved:,}", f"{sum(r.calls for r in outer):,}", f"{sum(r.seconds for r in outer):.2f} s"]
+    if reports:
+        reached = all(report.peak <= report.floor for report in reports)
+        said = f"; {'all peaks are' if reached else 'not all peaks are'} at the floor"
+        parts += [*map(Text, advice_in_words(advice_of(rows), said)), Text(TITLE), _planned(rows, children)]
+        lines = _largest_lines(rows)
+        if lines:
+            parts += [Text("\nThe largest lines of code: bytes that are live at the peak"), lines_table(lines, named=True)]
+    if any(row.report is None for row in rows):
+        parts += [Text("\nTook no part, and run as in stock"), _without(rows, children)]
+    parts += [Text(note) for note in dict.fromkeys(f"{r.name}: {note}" for r in reports for note in r.notes if note.startswith("Not measured"))]
+    if children:
+        parts.append(Text(f"{children} child processes were started. What they compile and call is not counted here."))
+    return rendered(parts, WIDTH, whole=True)
+
+
+TITLE = (
+    "\nPlanned bytes. peak: live at once in a call; kept: storage that stays after it; stock: without the pass; floor: no order needs less.\n"
+    "sizes: true are those of the first call, assumed where a length is not known. In all: the largest peak, and everything that is kept."
+)
+
+
+def advice_of(rows: Sequence[Row]) -> List[Advice]:
+    """What would help the program, the action that saves most first. Hints for sizes that no call has shown help nobody here.
+
+    The largest peak counts, for functions run one after the other: to lower it helps down to the next one. All that is kept counts.
+    """
+    outer = sorted((row for row in rows if row.report is not None and not row.inside), key=lambda row: -_peak(row))
+    found = []
+    for row in outer:
+        lowest = _peak(row) - max((_peak(rival) for rival in outer if rival is not row), default=0)
+        for advice in row.report.advice if row.report is not None else ():
+            saves = (advice.saves or 0) if advice.kept else min(advice.saves or 0, lowest)
+            if saves > 0:
+                found.append(Advice(f"{row.name}: {advice.text}", saves, advice.paste, advice.kept))
+    return sorted([*found, *_one_block(rows)], key=lambda advice: -(advice.saves or 0))[:ACTIONS]
+
+
+def _peak(row: Row) -> int:
+    return 0 if row.report is None else row.report.peak
+
+
+def _one_block(rows: Sequence[Row]) -> List[Advice]:
+    """Functions that each keep a block of their own could lie in one."""
+    blocks = _blocks(rows)
+    if len(blocks) < 2:
+        return []
+    heights = [max(report.kept for _, report in tenants) for tenants in blocks.values()]
+    names = ", ".join(name for tenants in blocks.values() for name, _ in tenants)
+    words = f"functions that do not run at the same time can lie in one block: compile {names} inside `with theano_memopt.shared_arena():`, which"
+    return [Advice(words, sum(heights) - max(heights), kept=True)]
+
+
+def _blocks(rows: Sequence[Row]) -> Dict[int, List[Tuple[str, Report]]]:
+    """Block -> the functions that lie in it."""
+    found: Dict[int, List[Tuple[str, Report]]] = {}
+    for row in rows:
+        if row.report is not None and row.report.reserved and row.report.reserved[0].block is not None:
+            found.setdefault(row.report.reserved[0].block, []).append((row.name, row.report))
+    return found
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _planned(rows: Sequence[Row], children: int) -> Table:
+    measured = any(row.report is not None and row.report.measured is not None for row in rows)
+    heads = ["function", "calls", "seconds", "sizes", "peak: stock", "ours", "floor", "ours is", "kept: stock", "ours"]
+    heads += ["measured: peak", "kept"] if measured else []
+    lines = [_cells(row, row.report, measured, children) for row in rows if row.report is not None]
+    lines.append(_total(rows, measured, children))
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column(heads[0], overflow="fold", min_width=16)
+    for head, column in list(zip(heads, zip(heads, *lines)))[1:]:
+        side = "left" if head in ("sizes", "ours is") else "right"
+        table.add_column(head, justify=side, no_wrap=True, min_width=max(map(len, column)))  # type: ignore[arg-type]
+    for line in lines[:-1]:
+        table.add_row(*map(Text, line))
+    table.add_section()
+    table.add_row(*map(Text, lines[-1]))
+    return table
+
+
+def _cells(row: Row, report: Report, measured: bool, children: int) -> List[str]:
+    sizes = "assumed" if report.graph.sizes_assumed else "true"
+    figures = [f"{n:,}" for n in (report.host_peak, report.peak, report.floor)]
+    kept = [f"{report.host_kept:,}", f"{report.kept:,}"]
+    seen = [] if not measured else ["no", "no"] if report.measured is None else [f"{report.measured.peak:,}", f"{report.measured.kept:,}"]
+    return [row.name, *_times(row, children), sizes, *figures, against_floor(report.peak, report.floor), *kept, *seen]
+
+
+def _times(row: Row, children: int) -> List[str]:
+    if row.inside:
+        return ["by a Scan", "in its"]
+    return ["not here"] * 2 if children and not row.calls else [f"{row.calls:,}", f"{row.seconds:.3g}"]
+
+
+def _total(rows: Sequence[Row], measured: bool, children: int) -> List[str]:
+    """Of peaks the largest, for functions run one after the other; of what is kept the sum, for all is there at once."""
+    reports = [row.report for row in rows if row.report is not None]
+    peaks = [f"{max(getattr(report, name) for report in reports):,}" for name in ("host_peak", "peak", "floor")]
+    reached = sum(report.peak <= report.floor for report in reports)
+    in_blocks = [[report.kept for _, report in tenants] for tenants in _blocks(rows).values()]
+    shared = sum(sum(kept) - max(kept) for kept in in_blocks)
+    kept = [f"{sum(report.host_kept for report in reports):,}", f"{sum(report.kept for report in reports) - shared:,}"]
+    profiles = [report.measured for report in reports if report.measured is not None]
+    seen = [f"{max(p.peak for p in profiles):,}", f"{sum(p.kept for p in profiles):,}"] if measured else []
+    outer = [row for row in rows if row.report is not None and not row.inside]
+    calls, seconds = sum(row.calls for row in outer), sum(row.seconds for row in outer)
+    times = ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
+    assumed = sum(report.graph.sizes_assumed for report in reports)
+    sizes = f"{len(reports) - assumed} true" if assumed else "true"
+    return ["in all", *times, sizes, *peaks, f"{reached} of {len(reports)} at the floor", *kept, *seen]
+
+
+def _largest_lines(rows: Sequence[Row]) -> List[Tuple[str, int, Sequence[Line]]]:
+    """Of functions whose peak is large: the name, the peak, and the lines that hold most of it."""
+    largest = max(map(_peak, rows))
+    telling = sorted((row for row in rows if _peak(row) and _peak(row) >= TELLING * largest), key=lambda row: -_peak(row))
+    by_line = {row.name: [line for line in row.report.by_line() if line.where][:LINES] for row in telling if row.report is not None}
+    return [(row.name, _peak(row), by_line[row.name]) for row in telling if by_line[row.name]]
+
+
+def _without(rows: Sequence[Row], children: int) -> Table:
+    """One line per reason."""
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("functions", overflow="fold", min_width=16)
+    table.add_column("calls", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for why in dict.fromkeys(row.why for row in rows if row.report is None):
+        those = [row for row in rows if row.report is None and row.why == why]
+        outer = [row for row in those if not row.inside]
+        calls, seconds = sum(row.calls for row in outer), sum(row.seconds for row in outer)
+        times = ["by a Scan", "in its"] if not outer else ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
+        table.add_row(Text(", ".join(row.name for row in those)), *times, Text(why))
+    return table
 
 
 def rows_to_json(rows: Sequence[Row]) -> List[Dict[str, Any]]:

@@ -6,11 +6,12 @@ import io
 from typing import List, Optional, Sequence, Set, Tuple
 
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from theano_memopt.report.comparison import Comparison
-from theano_memopt.report.model import Line, Report, saved, total
+from theano_memopt.report.model import Advice, Line, Report, saved, total
 from theano_memopt.report.words import against_floor, in_bytes, percent
 
 ALIVE = 12
@@ -32,7 +33,7 @@ def of_report(report: Report) -> str:
     parts: List[RenderableType] = [
         Text(f"{report.name}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables of {in_bytes(total(graph))} in all"),
         Text(""),
-        *map(Text, advice_in_words(report)),
+        *map(Text, advice_in_words(report.advice[:ACTIONS], f"; the peak is {report.gap}")),
         Text(""),
         _peaks(report),
         Text(f"\n{_sentence(report.verdict)}"),
@@ -44,7 +45,7 @@ def of_report(report: Report) -> str:
     if report.order:
         parts += [Text(""), _alive(report)]
     if any(line.where for line in report.by_line()):
-        parts += [Text(""), _titled("By the line of code that made it", lines_table([(report, report.by_line()[:LINES])]))]
+        parts += [Text(""), _titled("By the line of code that made it", lines_table([(report.name, report.peak, report.by_line()[:LINES])]))]
     sharing = _sharing(report)
     if sharing is not None:
         parts += [Text(""), sharing]
@@ -85,11 +86,10 @@ def _reserved(report: Report) -> Table:
     return table
 
 
-def advice_in_words(report: Report) -> List[str]:
-    """What to do, one line each: the actions that help most, and what they save."""
-    found = report.advice[:ACTIONS]
+def advice_in_words(found: Sequence[Advice], why_none: str = "") -> List[str]:
+    """What to do, one line each with what it saves, and the lines to paste; `why_none` is said where there is nothing to do."""
     if not found:
-        return [f"What to do: nothing that is known here would help; the peak is {report.gap}."]
+        return [f"What to do: nothing that is known here would help{why_none}."]
     said = []
     for i, advice in enumerate(found):
         saves = "" if advice.saves is None else f" saves {in_bytes(advice.saves)}, {advice.saves:,} bytes"
@@ -118,19 +118,19 @@ def _needs(report: Report) -> Group:
     return Group(table, Text(words + unknown))
 
 
-def lines_table(found: Sequence[Tuple[Report, Sequence[Line]]]) -> Table:
-    """Lines of code with what they hold at the peak; with the names of the functions if there are several."""
+def lines_table(found: Sequence[Tuple[str, int, Sequence[Line]]], named: bool = False) -> Table:
+    """Of each function its name, its peak, and its lines of code with what they hold then; `named`: the names are shown."""
     table = _table()
-    if len(found) > 1:
-        table.add_column("function")
+    if named:
+        table.add_column("function", overflow="fold")
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("of the peak", justify="right", no_wrap=True)
     table.add_column("line", overflow="fold")
-    for report, lines in found:
-        for line in [line for line in lines if line.bytes >= TELLING * report.peak]:
-            name = [Text(report.name)] if len(found) > 1 else []
+    for function, peak, lines in found:
+        for line in [line for line in lines if line.bytes >= TELLING * peak]:
+            name = [Text(function)] if named else []
             where = line.where or f"no line is known ({line.variables} variables)"
-            table.add_row(*name, f"{line.bytes:,}", percent(line.bytes, report.peak), Text(where))
+            table.add_row(*name, f"{line.bytes:,}", percent(line.bytes, peak), Text(where))
     return table
 
 
@@ -233,7 +233,7 @@ def of_comparison(comparison: Comparison) -> str:
         parts.append(Text(f"What is kept differs from the plan by {by}."))
     if any(line.where for line in comparison.by_line()):
         parts.append(Text("\nLive at the measured peak, by the line of code that made it"))
-        parts.append(lines_table([(comparison.report, comparison.by_line()[:LINES])]))
+        parts.append(lines_table([(comparison.report.name, comparison.report.peak, comparison.by_line()[:LINES])]))
     if comparison.report.given:
         parts += [Text(""), _needs(comparison.report)]
     if not comparison.differences:
@@ -270,9 +270,12 @@ def _table() -> Table:
 WIDTH = 140
 
 
-def rendered(parts: List[RenderableType], width: int = WIDTH) -> str:
-    """What rich would print, as plain text of one width on every machine."""
+def rendered(parts: List[RenderableType], width: int = WIDTH, whole: bool = False) -> str:
+    """What rich would print, as plain text of one width on every machine; `whole`: wider than that where text would be cut otherwise."""
     stream = io.StringIO()
+    if whole:
+        measure = Console(file=stream, width=1000)
+        width = max(width, *(Measurement.get(measure, measure.options, part).minimum for part in parts))
     console = Console(file=stream, width=width, highlight=False, soft_wrap=False, force_terminal=False, color_system=None)
     for part in parts:
         console.print(part)

@@ -83,10 +83,14 @@ def _storage(facts: Facts) -> List[Advice]:
     found = []
     if facts.settings.storage == "off" and facts.packed < kept:
         found.append(
-            Advice("the flag mem_reuse.storage=off lets no variable share; mem_reuse.storage=auto, by a cautious count,", kept - facts.packed)
+            Advice(
+                "the flag mem_reuse.storage=off lets no variable share; mem_reuse.storage=auto, by a cautious count,", kept - facts.packed, kept=True
+            )
         )
     if kept:
-        found.append(Advice("allow_gc=True gives all storage back after each call, at the price of allocating it again, and between calls", kept))
+        found.append(
+            Advice("allow_gc=True gives all storage back after each call, at the price of allocating it again, and between calls", kept, kept=True)
+        )
     return found
 
 

@@ -11,30 +11,31 @@ Words
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import tensor
 from theano.gof import Constant
 from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
-from theano.scan_module.scan_utils import scan_args
 
 from theano_memopt.hosts.theano.advice import Facts, Obstacle, advice_of
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, others_demands
-from theano_memopt.hosts.theano.optimize.optimizer import planned_by
+from theano_memopt.hosts.theano.optimize.optimizer import planned_by, why_without_the_pass
 from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
 from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import describe, op_name
+from theano_memopt.hosts.theano.read.scan_shapes import inner_shapes
 from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena.variables import candidates
@@ -83,6 +84,14 @@ class BadUse(ValueError):
     """What was given cannot be explained; the message is one line."""
 
 
+class NoPlan(BadUse):
+    """There is no plan to explain, and `reason` says why. It is the same for all functions of which the same is true."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}".replace("\n", " "))
+        self.reason = reason
+
+
 def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None) -> PrintableReport:
     """Where the memory of a function that was compiled with the pass goes.
 
@@ -104,6 +113,18 @@ def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None)
         return subject.report(subject.sized(arguments), shown)
 
 
+def with_scans(function: Any, *arguments: Any) -> Iterator[Tuple[Any, PrintableReport]]:
+    """The report of a function, and those of the functions inside its Scans and inside theirs, at the shapes that come from outside."""
+    subject = _Subject(compiled(function))
+    waiting = [(subject, subject.sized(arguments))]
+    for subject, sized in waiting:
+        yield subject.function, subject.report(sized, None)
+        for node in subject.reading.nodes:
+            if isinstance(node.op, Scan):
+                with contextlib.suppress(NoPlan):
+                    waiting.append(subject.inside(node, sized))
+
+
 def compiled(function: Any) -> Any:
     """The function itself, or the one inside a Scan (its op or node)."""
     op = getattr(function, "op", function)
@@ -123,15 +144,12 @@ class _Subject:
         self.name = name_of(function)
         feature = feature_of(self.fgraph)
         if feature is None:
-            raise BadUse(
-                f"{self.name} was compiled without the pass: compile it after `import theano_memopt` in a mode that includes mem_reuse (FAST_RUN "
-                "does), or with mode=theano_memopt.mode()"
-            )
+            raise NoPlan(self.name, why_without_the_pass(function))
         annotation = feature.annotation(self.fgraph)
         if annotation is None:
             why = feature.aside
             said = "nothing is planned for it" if why is None else why.reason + (f" ({why.detail})" if why.detail else "")
-            raise BadUse(f"the pass left {self.name} as it was: {said}".replace("\n", " "))
+            raise NoPlan(self.name, f"the pass left it as it was: {said}")
         self.feature: MemReuse = feature
         self.annotation: Annotation = annotation
         self.reading: Reading = annotation.reading
@@ -164,7 +182,8 @@ class _Subject:
                     variable.tag.test_value = value
             sizes = Sizes(self.fgraph, self.reading.nodes, self.feature.settings.default_dim)
             _refuse_contradictions(sizes, given)
-            for variable in (*self.reading.roots, *self.fgraph.inputs):  # what is given must be in place while rows are computed
+            outside = [v for node in self.reading.nodes if isinstance(node.op, Scan) for v in node.inputs]
+            for variable in (*self.reading.roots, *self.fgraph.inputs, *outside):  # what is given must be in place while rows are computed
                 sizes.bytes(variable)
             return sizes
         finally:
@@ -212,7 +231,7 @@ class _Subject:
             self.host_orders(),
             reserved,
             self.known(sized, storage, spans),
-            tuple(self.work(t) for t in range(len(self.reading.nodes))),
+            tuple(self.work(t, sized) for t in range(len(self.reading.nodes))),
             self.notes(),
             best=best,
             given=sized.given,
@@ -344,7 +363,8 @@ class _Subject:
                 why = self.function.fn.aside or "until the first call has shown whether an arena saves more than it takes"
                 words = f"every variable in storage of its own, kept from call to call, as without the pass: {why}"
                 return Reserved("allow_gc=False", None, total(graph), without, words, kept=True, after_call=True)
-            return self._with_a_block(sized, schedule, gc, without)
+            found = self._with_a_block(sized, schedule, gc, without)
+            return replace(found, block=id(getattr(self.function.fn, "lender", None))) if in_force and not gc else found
         storage = self._cells_in_force(graph, schedule.order) if in_force else self._cells(sized, schedule, gc)
         if gc:
             held = storage.reserved_bytes if isinstance(storage, Slots) else schedule.peak
@@ -443,10 +463,10 @@ class _Subject:
     def _returned(self) -> Set[Any]:
         return {*getattr(self.linker, "no_recycling", ()), *self.fgraph.outputs}
 
-    def work(self, task: int) -> Work:
+    def work(self, task: int, sized: Sized) -> Work:
         node = self.reading.nodes[task]
         if isinstance(node.op, Scan):
-            return Work(str(node), f"It is a Scan, and keeps what every step hands out. {SCAN_RELIEF}", self._peak_inside(node))
+            return Work(str(node), f"It is a Scan, and keeps what every step hands out. {SCAN_RELIEF}", self._peak_inside(node, sized))
         for b in self.reading.graph.tasks[task].writes:
             scan = next((v.owner for v in self.reading.names[b] if v.owner is not None and isinstance(v.owner.op, Scan)), None)
             if scan is not None:
@@ -454,20 +474,21 @@ class _Subject:
                 return Work(str(node), f"The Scan {label!r} writes what every step hands out into what it makes. {SCAN_RELIEF}")
         return Work(str(node))
 
-    def _peak_inside(self, node: Any) -> int:
+    def _peak_inside(self, node: Any, sized: Sized) -> int:
         """The peak of a Scan's inner function, at the shapes that come from outside."""
-        inner = getattr(node.op, "fn", None)
-        feature = None if inner is None else feature_of(inner.maker.fgraph)
-        annotation = None if feature is None else feature.annotation(inner.maker.fgraph)
-        if annotation is None:
-            return 0
-        sizes = Sizes(self.fgraph, self.reading.nodes, self.feature.settings.default_dim)
-        shapes = _inner_shapes(node, lambda v: tuple(row[GUESS] for row in sizes.dims(v)))
         try:
-            graph = _Subject(inner).sized([shapes[v] for v in node.op.inputs]).graph
-        except (BadUse, KeyError):
-            return annotation.schedule.peak  # at the sizes assumed when it was compiled
-        return timeline(graph, annotation.schedule.order).peak
+            subject, inner = self.inside(node, sized)
+        except NoPlan:
+            return 0
+        return timeline(inner.graph, subject.annotation.schedule.order).peak
+
+    def inside(self, node: Any, sized: Sized) -> Tuple[_Subject, Sized]:
+        """A Scan's inner function, at the shapes that come from outside; where these are not known, at those assumed at compile time."""
+        subject = _Subject(compiled(node.op))
+        try:
+            return subject, subject.sized(inner_shapes(node, lambda v: tuple(row[GUESS] for row in sized.lengths.dims(v))))
+        except BadUse:
+            return subject, subject.sized(())
 
 
 def name_of(function: Any) -> str:
@@ -551,18 +572,3 @@ def _refuse_contradictions(sizes: Sizes, given: Mapping[Any, Any]) -> None:
                         f"the shapes do not fit: dimension {axis} of {describe(variable)} is {length}, "
                         f"and dimension {other_axis} of {describe(other)}, which must be equal, is {other_length}"
                     )
-
-
-def _inner_shapes(node: Any, dims: Callable[[Any], Tuple[int, ...]]) -> Dict[Any, Tuple[int, ...]]:
-    """Shapes of a Scan's inner inputs: what is sliced loses its first dimension."""
-    op = node.op
-    args = scan_args(node.inputs, node.outputs, op.inputs, op.outputs, op.info)
-    shapes = {}
-    for outer, inner in [*zip(args.outer_in_seqs, args.inner_in_seqs), *zip(args.outer_in_sit_sot, args.inner_in_sit_sot)]:
-        shapes[inner] = dims(outer)[1:]
-    for groups, inners in ((args.outer_in_mit_mot, args.inner_in_mit_mot), (args.outer_in_mit_sot, args.inner_in_mit_sot)):
-        for outer, taps in zip(groups, inners):
-            shapes.update((inner, dims(outer)[1:]) for inner in taps)
-    for outer, inner in [*zip(args.outer_in_shared, args.inner_in_shared), *zip(args.outer_in_non_seqs, args.inner_in_non_seqs)]:
-        shapes[inner] = dims(outer) if isinstance(outer.type, tensor.TensorType) else ()
-    return shapes

@@ -1,31 +1,37 @@
 """Notes the functions that a program compiles and calls: one row per compiled function, for the report at the end of a run.
 
     FunctionMaker.create   ->  a row
-    Function.__call__      ->  calls, time; at the first call the shapes, and with them the report
+    Function.__call__      ->  calls, time; at the first call the shapes, and with them the report, of the function and of those in its Scans
 
 The program runs as without it: arguments, results and errors pass through, and a row keeps no function alive. An error in the making
-of a report is written into its row.
+of a report is written into its row. A function that Theano compiles for itself has none: to build a Scan it makes one that nobody calls.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
+import threading
 import time
+import tracemalloc
 import weakref
-from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
 import theano_memopt
-from theano_memopt.hosts.theano.explain import explain, name_of
+from theano_memopt.hosts.theano.explain import NoPlan, name_of, with_scans
 from theano_memopt.hosts.theano.install import patches
+from theano_memopt.hosts.theano.measure.one_call import measure
 from theano_memopt.hosts.theano.optimize import making
-from theano_memopt.hosts.theano.read.source_lines import THEANO
+from theano_memopt.hosts.theano.read.source_lines import THEANO, short
 from theano_memopt.report.model import Report
 
 OURS = os.path.dirname(os.path.abspath(theano_memopt.__file__))
+BUILDS_SCANS = os.path.join(THEANO, "scan_module", "scan.py")
 
 
 @dataclass
@@ -33,8 +39,10 @@ class Row:
     name: str
     function: Any
     """A weak reference."""
-    inside: str = ""
-    """Where it runs, if the program does not call it itself."""
+    inside: bool = False
+    """Does a Scan run it, and not the program itself?"""
+    measured: bool = False
+    """Is the first call to be measured?"""
     calls: int = 0
     seconds: float = 0.0
     report: Optional[Report] = None
@@ -51,16 +59,34 @@ class Row:
             return
         self.looked = True
         try:
-            self.report = explain(function, *arguments)
+            for found, report in with_scans(function, *arguments):
+                row = row_of(found)
+                if row is not None and (row is self or not row.looked):
+                    row.report, row.looked = replace(report, name=row.name), True
+            if self.measured and self.report is not None and self.calls:
+                self.report = _measured(self.report, function, arguments)
+        except NoPlan as none:
+            self.why = none.reason
         except Exception as trouble:  # noted in the row: a report must not end the program that it describes
             self.why = f"{trouble}" if isinstance(trouble, ValueError) else f"{type(trouble).__name__}: {trouble}"
+
+
+class _Measuring(threading.local):
+    """Does this thread make and call twins, which are no functions of the program?"""
+
+    now = False
+
+
+_measuring = _Measuring()
 
 
 class Observer:
     """All rows of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, measured: bool = False) -> None:
         self.rows: List[Row] = []
+        self.measured = measured
+        self._named: Counter[str] = Counter()
 
     def start(self) -> None:
         """From now on every function that is made gets a row, and its calls are counted there."""
@@ -75,22 +101,31 @@ class Observer:
             row.left = True
 
     def note(self, function: Any) -> None:
-        where, inside = _where()
-        name = name_of(function) if getattr(function, "name", None) else where
-        row = Row(name, weakref.ref(function), inside)
+        frames = list(_frames())
+        if _measuring.now or next(iter(frames), ("", 0))[0] == BUILDS_SCANS:
+            return
+        row = Row(self._unique(_name(function, frames)), weakref.ref(function), _is_inside(frames), self.measured)
         function.mem_reuse_row = row
         self.rows.append(row)
 
+    def _unique(self, name: str) -> str:
+        self._named[name] += 1
+        return name if self._named[name] == 1 else f"{name} ({self._named[name]})"
+
     def finish(self) -> List[Row]:
-        for row in self.rows:
+        for row in sorted(self.rows, key=lambda row: row.inside):  # a function tells of those in its Scans, at the sizes that come from it
             row.look(())
             if not row.looked:
-                row.why = "never called, and no longer there"
+                row.why = "never called, and no longer there when the program ended"
         return self.rows
 
 
+def row_of(function: Any) -> Optional[Row]:
+    return function.__dict__.get("mem_reuse_row")
+
+
 def function_call(original: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-    row = function.__dict__.get("mem_reuse_row")
+    row = row_of(function)
     if row is None or row.left:
         return original(function, *args, **kwargs)
     start = time.perf_counter()
@@ -113,15 +148,38 @@ def given(function: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple
     return tuple(np.asarray(value) if isinstance(value, (tuple, list)) else value for value in values)
 
 
-def _where() -> Tuple[str, str]:
-    """File and line in the program that compile a function, and whether Theano compiles it for a Scan."""
+def _measured(report: Report, function: Any, arguments: Tuple[Any, ...]) -> Report:
+    """The report with one more call measured, of a twin on copies; where it cannot be, with a note that says why."""
+    if tracemalloc.is_tracing():
+        return replace(report, notes=(*report.notes, "Not measured: the program uses tracemalloc itself."))
+    _measuring.now = True
+    try:
+        return replace(report, measured=measure(function, *copy.deepcopy(arguments)))
+    except Exception as trouble:
+        return replace(report, notes=(*report.notes, f"Not measured: {type(trouble).__name__}: {trouble}"))
+    finally:
+        _measuring.now = False
+
+
+def _name(function: Any, frames: List[Tuple[str, int]]) -> str:
+    """The user's name, or the line of the program that compiles it: Theano puts its own line there where it compiles for a caller."""
+    name = str(getattr(function, "name", None) or "")
+    if name and not os.path.isabs(name):
+        return name
+    if name and not name.startswith(THEANO + os.sep):
+        return name_of(function)
+    return next((f"{short(file)}:{line}" for file, line in frames if not file.startswith(THEANO + os.sep)), "function")
+
+
+def _is_inside(frames: List[Tuple[str, int]]) -> bool:
+    return any(os.path.basename(file) == "scan_op.py" for file, _ in frames)
+
+
+def _frames() -> Iterator[Tuple[str, int]]:
+    """File and line, from the innermost frame outwards, without this package's and without those that every function is made by."""
     frame = sys._getframe(2)
-    inside = ""
     while frame is not None:
         file = os.path.abspath(frame.f_code.co_filename)
-        if os.path.basename(file) == "scan_op.py":
-            inside = "inside a Scan"
-        if not file.startswith((THEANO + os.sep, OURS + os.sep)):
-            return f"{os.path.basename(file)}:{frame.f_lineno}", inside
+        if not file.startswith((OURS + os.sep, os.path.join(THEANO, "compile") + os.sep)):
+            yield file, frame.f_lineno
         frame = frame.f_back
-    return "function", inside

@@ -24,6 +24,8 @@ from theano_memopt.hosts.theano.optimize.recompute import Outcome, recompute
 from theano_memopt.planner.plan import Plan
 
 NAME = "mem_reuse"
+TAGS = (NAME, "fast_run", "memory")
+"""By which a mode includes or excludes it."""
 POSITION = 1000.0
 """After every rewrite that changes the graph; Theano's own end at 100."""
 AGAIN, AGAIN_POSITION = "mem_recompute", 999.5
@@ -86,12 +88,27 @@ def mode(base: Any = None, **overrides: Any) -> Any:
     return found.clone(optimizer=query.including(NAME).register(*configured))
 
 
+def why_without_the_pass(function: Any) -> str:
+    """Why a function was compiled without the pass: it was excluded, not included, or not there yet."""
+    query = _query_of(function.maker.mode)
+    if not isinstance(query, gof.Query):
+        return "compiled without the pass, in a mode with an optimizer of its own; to have it, compile with mode=theano_memopt.mode(...)"
+    excluded = [tag for tag in TAGS if tag in query.exclude]
+    if excluded:
+        return f"compiled without the pass, as asked: its mode, or the flag optimizer_excluding, excludes {excluded[0]}"
+    if not any(tag in query.include for tag in TAGS):
+        return (
+            "compiled without the pass: its mode does not include it; FAST_RUN does, the flag optimizer_including=mem_reuse, or theano_memopt.mode()"
+        )
+    return "compiled without the pass: `import theano_memopt` came later; compile after it"
+
+
 def register() -> None:
     """Declare the flags and put the optimization into Theano's database, once."""
     declare()
     if NAME not in modes.optdb._names:
-        modes.optdb.register(NAME, MemReuseOptimizer(), POSITION, "fast_run", "memory")
-        modes.optdb.register(AGAIN, MemRecomputeOptimizer(), AGAIN_POSITION, "fast_run", "memory")
+        modes.optdb.register(NAME, MemReuseOptimizer(), POSITION, *TAGS[1:])
+        modes.optdb.register(AGAIN, MemRecomputeOptimizer(), AGAIN_POSITION, *TAGS[1:])
 
 
 class _Making(threading.local):
