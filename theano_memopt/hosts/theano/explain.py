@@ -286,10 +286,10 @@ class _Subject:
         ours = self.annotation.schedule
         plan = self.machine_plan(graph)
         if plan is not None and plan.schedule.proven:
-            return plan.schedule, None
+            return replace(plan.schedule, method=self._method(plan.schedule.order)), None
         if graph is not self.reading.graph:
             order = self.order_at(graph)
-            ours = along(ours, graph, order, ours.method if order == ours.order else "planned for these sizes", "")
+            ours = along(ours, graph, order, self._method(order), "")
         if graph is self.reading.graph and ours.proven:
             return ours, None
         options = replace(self.annotation.options, effort=max(EFFORT, self.annotation.options.effort), progress=progress)
@@ -298,6 +298,11 @@ class _Subject:
             return along(best, graph, ours.order, ours.method, ""), None
         reason = f"an order with {best.peak:,} bytes is known ({best.method})"
         return along(best, graph, ours.order, ours.method, reason), best
+
+    def _method(self, order: Tuple[int, ...]) -> str:
+        """How this order was found."""
+        compiled = self.annotation.schedule
+        return compiled.method if order == compiled.order else "planned for these sizes"
 
     def notes(self) -> Tuple[str, ...]:
         notes = []
