@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 
 from setuptools import Extension, find_packages, setup
 
@@ -66,7 +67,7 @@ def read(name):
 
 setup(
     name="theano-memopt",
-    version="0.1.0",
+    version=re.search(r'__version__ = "(.+)"', read("theano_memopt/__init__.py")).group(1),
     description="Less memory for compiled Theano functions, with a proof or a floor for how low the peak could go",
     long_description=read("README.md"),
     long_description_content_type="text/markdown",

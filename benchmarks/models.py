@@ -109,7 +109,7 @@ def _minimum_of(name: str, size: int) -> Row:
     for who in ("upstream", "ours"):
         command = [sys.executable, "-m", "benchmarks.models", "--search", name, who, "--size", str(size)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        row[f"{who}, KB"], row[f"{who}, s"] = json.loads(done.stdout)
+        row[f"{who}, KiB"], row[f"{who}, s"] = json.loads(done.stdout)
     return row
 
 

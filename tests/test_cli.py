@@ -6,6 +6,8 @@ import csv
 import errno
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +17,8 @@ from typing import Any, Callable, Dict, List, Set, Tuple
 
 import pytest
 
+import theano_memopt
+from theano_memopt.commands import menu
 from theano_memopt.commands.menu import VERBS, main
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.certificate import Schedule
@@ -631,3 +635,23 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert (running.returncode, printed) == (130, "")
     assert complaint == "theano_memopt: stopped; nothing was written\n"
     assert os.listdir(str(tmp_path)) == ["graph.json"]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_the_help_of_a_verb_has_examples_that_it_takes(verb: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb.name, "--help"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 0 and verb.examples
+    for example in verb.examples:
+        assert f"  python -m theano_memopt {example}\n" in told
+        parsed = menu._parser().parse_args(shlex.split(example.split(" <")[0]))
+        assert parsed.verb is verb
+
+
+def test_the_version_is_told_and_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"theano_memopt {theano_memopt.__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", theano_memopt.__version__)
+    assert "__version__" in (ROOT / "setup.py").read_text() and theano_memopt.__version__ not in (ROOT / "setup.py").read_text()

@@ -26,6 +26,8 @@ import sys
 from types import FrameType
 from typing import Any, List, Optional
 
+__version__ = "0.1.0"
+
 _PUBLIC = {
     "mode": "theano_memopt.hosts.theano.optimize.optimizer",
     "plan_of": "theano_memopt.hosts.theano.optimize.optimizer",

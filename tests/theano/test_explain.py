@@ -328,10 +328,33 @@ def test_shapes_that_do_not_fit_are_one_clear_line(arguments: Any, words: str) -
     theano_memopt.explain(function, (4, 30), (4,))  # what does fit is taken
 
 
+@pytest.mark.quick
+def test_arrays_are_called_by_the_names_of_the_inputs() -> None:
+    x, y = tt.fmatrix("x"), tt.fvector()
+    function = theano.function([x, theano.In(y, name="bias")], tt.dot(x, x) + y, mode=with_pass())
+    named = theano_memopt.explain(function, x=(4, 4), bias=(4,))
+    assert named == theano_memopt.explain(function, (4, 4), bias=np.ones(4, "float32")) == theano_memopt.explain(function, (4, 4), (4,))
+    assert "(given)" in named.graph.sizes_from and "hint" not in named.graph.sizes_from
+    data = np.ones((4, 4), "float32")
+    assert theano_memopt.profile(function, bias=data[0], x=data).floor == named.floor
+    for arguments, by_name, words in (
+        (((4, 4),), {"x": (4, 4)}, "x is given twice; the inputs are x, bias"),
+        ((), {"bias": (4,)}, "bias is given without those before it"),
+        (((4, 4),), {"b": (4,)}, "b is no input"),
+        (((4, 4),), {"bias": (4, 4)}, "bias: has 1 dimensions"),
+        (((4, 4),), {}, r"takes 2 arguments \(x, bias\), 1 were given"),
+    ):
+        with pytest.raises(BadUse, match=words):
+            theano_memopt.explain(function, *arguments, **by_name)
+    unnamed = theano.function([tt.fmatrix(), tt.fvector()], [], on_unused_input="ignore", mode=with_pass())
+    with pytest.raises(BadUse, match=r"\(input 1, input 2\)"):
+        theano_memopt.explain(unnamed, (4, 4))
+
+
 def test_a_function_without_the_pass_is_told_so() -> None:
     x = tt.fvector("x")
-    for mode in (without_pass(), Mode("py", "fast_compile")):
-        with pytest.raises(BadUse, match="compiled without the pass") as caught:
+    for mode, why in ((without_pass(), "as asked: .* excludes mem_reuse"), (Mode("py", "fast_compile"), "its mode does not include it")):
+        with pytest.raises(BadUse, match=f"compiled without the pass.*{why}") as caught:
             theano_memopt.explain(theano.function([x], x + 1, mode=mode))
         assert "\n" not in str(caught.value)
     with pytest.raises(BadUse, match="only a function that Theano compiled"):

@@ -87,3 +87,16 @@ def test_plan_of_scans_inner_function() -> None:
     plan = theano_memopt.plan_of(node)
     assert plan == theano_memopt.plan_of(node.op) == theano_memopt.plan_of(node.op.fn)
     assert len(plan.graph.tasks) == len(feature_of(node.op.fn.maker.fgraph).annotation(node.op.fn.maker.fgraph).nodes)
+
+
+@pytest.mark.quick
+def test_a_misspelt_flag_is_refused_when_it_is_set() -> None:
+    with pytest.raises(AttributeError, match="there is no flag mem_reuse.storge; there are mem_reuse.order, mem_reuse.storage"):
+        theano.config.mem_reuse.storge = "off"
+    assert not hasattr(theano.config.mem_reuse, "storge")
+    before = theano.config.mem_reuse.effort
+    theano.config.mem_reuse.effort = before + 1  # what is a flag is set as ever
+    try:
+        assert theano.config.mem_reuse.effort == before + 1
+    finally:
+        theano.config.mem_reuse.effort = before

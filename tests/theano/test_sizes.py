@@ -206,3 +206,20 @@ def test_at_no_plausible_sizes_is_the_order_worse_than_what_the_linker_would_run
 def test_hints_that_cannot_be(shape: Any) -> None:
     with pytest.raises(ValueError):
         theano_memopt.hint(tt.matrix("x"), shape)
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        (np.ones((300, 300)), "takes a symbolic input, .* not ndarray"),
+        ([1, 2], "not list"),
+        (theano.shared(np.ones((300, 300)), name="W"), "W is a shared variable, whose shape is known"),
+        (tt.constant(np.ones((300, 300))), "is a constant, whose shape is known"),
+        (theano.gof.generic("thing"), "dense tensor; thing is of type"),
+    ],
+)
+@pytest.mark.quick
+def test_a_hint_of_what_is_no_input_is_one_line_without_the_array(thing: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words) as caught:
+        theano_memopt.hint(thing, (3, 3))
+    assert "\n" not in str(caught.value) and "1." not in str(caught.value) and len(str(caught.value)) < 140

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import Optional
+from typing import Optional, Tuple
 
 from theano_memopt.hosts.theano.install import blas, environment, import_hook
 from theano_memopt.planner.budget import Budget, parse_budget
@@ -23,6 +23,8 @@ class Verb:
 
     name = ""
     says = ""
+    examples: Tuple[str, ...] = ()
+    """What the user types after `python -m theano_memopt`."""
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         raise NotImplementedError

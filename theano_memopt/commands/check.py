@@ -21,6 +21,7 @@ from theano_memopt.progress import complain, progress_of
 class CheckVerb(Verb):
     name = "check"
     says = "check a result of `order` or `recompute`, or a placed file of `pack`, without trusting who made it"
+    examples = ("check graph.json result.json", "check program.json result.json", "check --placed placed.csv")
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("graph", metavar="GRAPH.json", nargs="?")

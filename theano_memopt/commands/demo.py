@@ -25,6 +25,7 @@ DIFFERENT = 1
 class DemoVerb(Verb):
     name = "demo"
     says = "train real models with and without the pass, side by side, and draw where the memory goes"
+    examples = ("demo", "demo --models mlp,lenet --steps 50")
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--steps", type=_steps, default=STEPS, metavar="N", help="training steps of each model (default %(default)s)")

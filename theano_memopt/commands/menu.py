@@ -26,6 +26,7 @@ import os
 import sys
 from typing import NoReturn, Optional, Sequence, Tuple
 
+from theano_memopt import __version__
 from theano_memopt.commands.base import BAD_INPUT, NO_READER, STOPPED, BadInput, Verb
 from theano_memopt.commands.check import CheckVerb
 from theano_memopt.commands.demo import DemoVerb
@@ -68,9 +69,17 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m theano_memopt", description="Run Theano functions in less memory, and plan the memory of task graphs.")
+    parser.epilog = "Examples of a verb: python -m theano_memopt VERB --help"
+    parser.add_argument("--version", action="version", version=f"theano_memopt {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
     for verb in VERBS:
-        one = verbs.add_parser(verb.name, help=verb.says, description=verb.says[0].upper() + verb.says[1:] + ".")
+        one = verbs.add_parser(
+            verb.name,
+            help=verb.says,
+            description=verb.says[0].upper() + verb.says[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  python -m theano_memopt {example}" for example in verb.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         verb.declare(one)
         one.set_defaults(verb=verb)
     return parser

@@ -17,6 +17,7 @@ from theano_memopt.progress import progress_of
 class OrderVerb(Verb):
     name = "order"
     says = "find the order of a task graph that needs the least memory, and prove how low it can go"
+    examples = ("order graph.json", "order --effort 100000 --out result.json graph.json")
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("graph", metavar="GRAPH.json")

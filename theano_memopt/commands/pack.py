@@ -19,6 +19,7 @@ PACK_EFFORT = 10_000_000  # some tens of seconds on the hardest files; whoever p
 class PackVerb(Verb):
     name = "pack"
     says = "lay buffers with given lives into one arena, as low as possible"
+    examples = ("pack lives.csv", "pack --json lives.csv")
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("lives", metavar="LIVES.csv", help="columns id, lower, upper, size; a life is half-open")

@@ -16,6 +16,7 @@ from theano_memopt.progress import progress_of
 class RecomputeVerb(Verb):
     name = "recompute"
     says = "run cheap tasks of a program again, for less memory than any order needs"
+    examples = ("recompute program.json --budget 0.5", "recompute program.json --extra-time 0.02 --out result.json")
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("program", metavar="PROGRAM.json")

@@ -24,6 +24,7 @@ FLAGS = ("order", "storage", "effort", "budget", "extra_time")
 class RunVerb(Verb):
     name = "run"
     says = "run a Python program with the pass on, and report what each compiled function needs"
+    examples = ("run train.py --epochs 3", "run --html memory.html --measure train.py", "run -m package.train", "run --storage off - < train.py")
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--html", metavar="FILE", help="draw the memory of every function into this page")

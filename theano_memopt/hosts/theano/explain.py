@@ -92,10 +92,11 @@ class NoPlan(BadUse):
         self.reason = reason
 
 
-def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None) -> PrintableReport:
+def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None, **named: Any) -> PrintableReport:
     """Where the memory of a function that was compiled with the pass goes.
 
-    `arguments`: for each input an array, a number, or a shape (a tuple); or nothing, for the sizes known at compile time.
+    `arguments`: for each input an array, a number, or a shape (a tuple), by position or by the input's name; or nothing, for the sizes of the
+    last call, and before the first one for those known at compile time.
     `progress` is called with a sentence now and then; without it, what takes longer than a second is told on standard error.
 
     >>> import theano_memopt, theano, theano.tensor as tt
@@ -107,6 +108,7 @@ def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None)
     (1600, 1600, 1600)
     """
     subject = _Subject(compiled(function))
+    arguments = subject.by_position(arguments, named)
     if progress is not None:
         return subject.report(subject.sized(arguments), progress)
     with progress_of(f"explaining {subject.name}, {len(subject.reading.nodes)} tasks") as shown:
@@ -123,6 +125,11 @@ def with_scans(function: Any, *arguments: Any) -> Iterator[Tuple[Any, PrintableR
             if isinstance(node.op, Scan):
                 with contextlib.suppress(NoPlan):
                     waiting.append(subject.inside(node, sized))
+
+
+def arguments_by_position(function: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> Tuple[Any, ...]:
+    """Of a function with a plan; `BadUse` if they do not fit."""
+    return _Subject(compiled(function)).by_position(arguments, named)
 
 
 def compiled(function: Any) -> Any:
@@ -202,6 +209,20 @@ class _Subject:
             Need("inputs", sum(inputs), len(inputs)),
             Need("constants", sum(constants.values()), len(constants)),
         )
+
+    def by_position(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Tuple[Any, ...]:
+        """Arguments as a call takes them: some by position, the others by the names of the inputs."""
+        names = [name for name, _ in self.inputs()]
+        found = list(arguments)
+        for name in names[len(found) :]:
+            if name not in named:
+                break
+            found.append(named[name])
+        left = [name for name in named if name not in names[len(arguments) : len(found)]]
+        if left:
+            why = "given twice" if left[0] in names[: len(arguments)] else "no input" if left[0] not in names else "given without those before it"
+            raise BadUse(f"{self.name}: {left[0]} is {why}; the inputs are {', '.join(names)}")
+        return tuple(found)
 
     def match(self, arguments: Sequence[Any]) -> Given:
         """Input variable -> (shape, value of a single whole number), or `BadUse`."""

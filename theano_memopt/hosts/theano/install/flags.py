@@ -11,13 +11,13 @@ _PARAMETERS: Dict[str, Any] = {}
 
 # Why `auto` is what it is (benchmarks/arena.py; processor time of a call, held bytes after it):
 #
-#                                 30 operations on 64 MB        MLP trained by Adam
-#     stock, allow_gc=False       146 ms, 2013 MB               136.3 ms, 33.3 MB
-#     share, allow_gc=False       143 ms,  201 MB               128.1 ms, 11.7 MB
-#     arena, allow_gc=False       139 ms,  201 MB               132.9 ms,  8.4 MB, its planned peak
-#     stock, allow_gc=True        322 ms, at most 134 MB        147.9 ms, at most 15.8 MB
-#     share, allow_gc=True        158 ms, at most 134 MB        136.1 ms, at most  8.4 MB
-#     arena, allow_gc=True        154 ms, at most 201 MB        132.8 ms, at most  8.4 MB
+#                                 30 operations on 64 MiB       MLP trained by Adam
+#     stock, allow_gc=False       146 ms, 1920 MiB              136.3 ms, 32 MiB
+#     share, allow_gc=False       143 ms,  192 MiB              128.1 ms, 11 MiB
+#     arena, allow_gc=False       139 ms,  192 MiB              132.9 ms,  8 MiB, its planned peak
+#     stock, allow_gc=True        322 ms, at most 128 MiB       147.9 ms, at most 15 MiB
+#     share, allow_gc=True        158 ms, at most 128 MiB       136.1 ms, at most  8 MiB
+#     arena, allow_gc=True        154 ms, at most 192 MiB       132.8 ms, at most  8 MiB
 #
 # With allow_gc=False the arena is as fast as stock and holds the least. With allow_gc=True it is faster where blocks are large,
 # but a block made for each call costs some 15 microseconds, which small functions feel, and what is returned comes on
@@ -100,9 +100,27 @@ def declare() -> None:
         if name not in _PARAMETERS:
             _PARAMETERS[name] = parameter
             AddConfigVar(f"mem_reuse.{name}", doc, parameter, in_c_key=False)
+    _refuse_other_names()
     for name in THEANO_FLAGS_DICT:  # Theano takes out those that are declared
         if name.startswith("mem_reuse."):
-            warnings.warn(f"there is no flag {name}; there are {', '.join(f'mem_reuse.{known}' for known in _PARAMETERS)}", stacklevel=2)
+            warnings.warn(_no_flag(name), stacklevel=2)
+
+
+def _refuse_other_names() -> None:
+    """Theano takes `theano.config.mem_reuse.storge = "off"` without a word, for each of its groups of flags is a class like any other.
+    This one, which is ours, refuses what is no flag."""
+    from theano import config
+
+    def set_flag(group: Any, name: str, value: Any) -> None:
+        if name not in _PARAMETERS:
+            raise AttributeError(_no_flag(f"mem_reuse.{name}"))
+        object.__setattr__(group, name, value)
+
+    type(config.mem_reuse).__setattr__ = set_flag
+
+
+def _no_flag(name: str) -> str:
+    return f"there is no flag {name}; there are {', '.join(f'mem_reuse.{known}' for known in _PARAMETERS)}"
 
 
 def _budget(value: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from theano_memopt.hosts.theano.explain import BadUse, compiled, explain
+from theano_memopt.hosts.theano.explain import BadUse, arguments_by_position, compiled, explain
 from theano_memopt.hosts.theano.measure.memory import kept_bytes, shared_values
 from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize.feature import feature_of
@@ -29,8 +29,9 @@ WARM = 3
 """Calls before the one that is measured: caches fill in the first, and an arena is laid out in the second and third."""
 
 
-def profile(function: Any, *arguments: Any) -> PrintableComparison:
-    """Measure one call with these arguments, and put it beside the plan. The function's own state is left alone.
+def profile(function: Any, *arguments: Any, **named: Any) -> PrintableComparison:
+    """Measure one call with these arguments, arrays by position or by the names of the inputs, and put it beside the plan. The function's
+    own state is left alone.
 
     >>> import theano_memopt, theano, theano.tensor as tt, numpy as np
     >>> x = tt.dmatrix("x")
@@ -40,6 +41,7 @@ def profile(function: Any, *arguments: Any) -> PrintableComparison:
     (320008, True)
     """
     function = compiled(function)
+    arguments = arguments_by_position(function, arguments, named)
     if any(isinstance(argument, tuple) for argument in arguments):
         raise BadUse("profile measures a real call: it needs arrays, not shapes")
     report = explain(function, *arguments)

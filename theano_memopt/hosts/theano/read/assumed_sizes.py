@@ -45,7 +45,7 @@ _IDENTITY = slice(len(SCENARIOS) - 2, len(SCENARIOS))
 
 
 def hint(variable: Any, shape: Sequence[Optional[int]]) -> Any:
-    """Say how long the dimensions of `variable` will likely be; None where you do not know. Returns the variable.
+    """Say how long the dimensions of an input will likely be; None where you do not know. Returns the input.
 
     >>> import theano_memopt, theano.tensor as tt
     >>> batch = theano_memopt.hint(tt.dmatrix("batch"), (256, None))
@@ -54,6 +54,13 @@ def hint(variable: Any, shape: Sequence[Optional[int]]) -> Any:
     ...
     ValueError: weights has 1 dimensions, the hint (3, 4) has 2
     """
+    if not isinstance(variable, gof.Variable):
+        raise TypeError(f"hint takes a symbolic input, as tt.matrix('x') makes one, not {type(variable).__name__}")
+    if getattr(variable, "container", None) is not None or isinstance(variable, gof.Constant):
+        kind = "constant" if isinstance(variable, gof.Constant) else "shared variable"
+        raise TypeError(f"hint takes a symbolic input; {variable.name or 'this'} is a {kind}, whose shape is known from its value")
+    if not isinstance(variable.type, tensor.TensorType):
+        raise TypeError(f"hint takes a dense tensor; {variable} is of type {variable.type}")
     lengths = tuple(None if length is None else int(length) for length in shape)
     if len(lengths) != variable.ndim:
         raise ValueError(f"{variable} has {variable.ndim} dimensions, the hint {lengths} has {len(lengths)}")
