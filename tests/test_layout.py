@@ -3,8 +3,8 @@
     options, files, progress, program              know nothing of the package
     planner    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan
                model <- program <- replay, which shares nothing with recompute and what lies below that
-    report     words <- model <- comparison <- text, json_form <- page, trace, run_table <- printable
-    hosts      planner and report; in hosts/theano  install <- read <- optimize <- run <- advice <- explain <- measure
+    report     words <- repeats <- model <- comparison <- text, json_form <- page, trace, run_table <- printable
+    hosts      planner and report; in hosts/theano  install <- read <- optimize <- run <- advice <- explain_repeats <- explain <- measure
     commands   all of these; base <- inputs <- one file per verb <- menu, and nobody else imports them
 
 `report` never imports `hosts`, nothing in the planner or in `report` imports Theano, and there is no circle inside any of these folders.
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "theano_memopt"
 PLANNER, REPORT, COMMANDS = "theano_memopt.planner", "theano_memopt.report", "theano_memopt.commands"
 HOST = "theano_memopt.hosts.theano"
-LAYERS = ("", "install", "read", "optimize", "run", "advice", "explain", "measure")
+LAYERS = ("", "install", "read", "optimize", "run", "advice", "explain_repeats", "explain", "measure")
 """Of the host: each imports itself and what stands before it. The first is the package's own file."""
 SHARED = ("base", "inputs")
 """Of `commands`: what the verbs share. A verb imports these, a module of its own tables (run, run_tables), and no other verb."""
@@ -80,7 +80,9 @@ def allowed(importer: str, imported: str) -> bool:
     if importer in ALONE:
         return imported.split(".")[0] not in FRAMEWORKS and not imported.startswith("theano_memopt.")
     if importer.startswith(REPORT):
-        return imported.split(".")[0] not in FRAMEWORKS and (not imported.startswith("theano_memopt.") or _is_in(imported, PLANNER, REPORT, ALONE[1]))
+        return imported.split(".")[0] not in FRAMEWORKS and (
+            not imported.startswith("theano_memopt.") or _is_in(imported, PLANNER, REPORT, *ALONE[:2])
+        )
     if importer.startswith(COMMANDS + "."):
         shared = imported == COMMANDS or _is_in(imported, importer + "_tables", *(f"{COMMANDS}.{name}" for name in SHARED))
         return shared or importer == f"{COMMANDS}.menu" or not _is_in(imported, COMMANDS)

@@ -5,9 +5,11 @@ The net below keeps every layer for the gradient; half of that is made again whe
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, List, Tuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from theano_memopt.hosts.theano.optimize import recompute as host
 from theano_memopt.hosts.theano.optimize import repeats
 from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet
+from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
 from theano_memopt.hosts.theano.read.program import read_program
 from theano_memopt.hosts.theano.run.verify import Corrupted
 from theano_memopt.planner.certificate import Rejected
@@ -184,7 +187,7 @@ def test_a_budget_above_the_ordered_peak(ordered_peak: int, caplog: pytest.LogCa
     function, _ = net(within(f"{ordered_peak + 1}"))
     assert not clones(function) and not caplog.records
     outcome = feature_of(function.maker.fgraph).outcome  # type: ignore[union-attr]
-    assert outcome is not None and outcome.status == "fits" and "nothing to run again" in outcome.note
+    assert outcome is not None and outcome.status == "fits" and "nothing has to run again" in outcome.note
 
 
 def test_the_body_of_a_loop_is_left_as_it_is() -> None:
@@ -232,6 +235,59 @@ def test_flags_hold_for_whatever_is_compiled(ordered_peak: int) -> None:
     assert theano_memopt.plan_of(function).schedule.peak <= 0.7 * ordered_peak
 
 
+# --- what is said about it ---------------------------------------------------------------------------------------------
+
+
+def test_explain_says_what_runs_again_and_what_it_would_be_without(tmp_path: Any, ordered_peak: int) -> None:
+    function, _ = net(within("0.7"))
+    stock = theano_memopt.explain(net(theano_memopt.mode(base()))[0], BATCH)
+    report = theano_memopt.explain(function, BATCH)
+    assert stock.repeats is None and report.repeats is not None
+    assert (report.host_peak, report.peak_of("toposort")) == (stock.host_peak, stock.peak_of("toposort"))  # of the graph without repeats
+    assert report.repeats.ordered_peak == ordered_peak >= report.peak >= report.repeats.floor
+    assert sum(row.times for row in report.repeats.again) == len(clones(function))
+    assert report.repeats.extra_seconds == pytest.approx(sum(report.repeats.program.tasks[t].seconds for t in _tasks_again(function)))
+    told = str(report)
+    assert "a budget of 0.7 of the least peak of any order" in told and "planned at the sizes that were known while compiling" in told
+    assert all(row.operation in told for row in report.repeats.again[:3]) and "test_recompute.py" in told.split("runs again")[1]
+    data = json.loads(Path(report.to_json(str(tmp_path / "r.json"))).read_text())["repeats"]
+    assert data["ordered_peak_bytes"] == ordered_peak and len(data["again"]) == len(report.repeats.again) and len(data["curve"]) >= 2
+    page = Path(report.to_html(str(tmp_path / "r.html"))).read_text()
+    assert "Results that run again" in page and "peak against extra time" in page
+
+
+def _tasks_again(function: Any) -> List[int]:
+    """For each clone its original, as a task of the graph without clones, whose order is that of the originals."""
+    from theano_memopt.hosts.theano.explain_repeats import Once
+
+    once = Once(function.maker.fgraph, feature_of(function.maker.fgraph))  # type: ignore[arg-type]
+    task = {repeats.mark_of(node): t for t, node in enumerate(once.nodes)}
+    return [task[repeats.mark_of(node)[0], 0] for node in clones(function)]  # type: ignore[index]
+
+
+def test_a_measured_call_says_what_running_again_took() -> None:
+    comparison = theano_memopt.profile(net(within("0.7"))[0], BATCH)
+    assert 0 < comparison.report.measured_extra < 1  # type: ignore[operator]
+    assert "in the measured call" in str(comparison.report)
+
+
+def test_assumed_sizes_are_called_so() -> None:
+    x = tt.fmatrix("x")
+    h = x
+    for _ in range(5):
+        h = tt.tanh(h * 2)
+    function = theano.function([x], tt.grad((h**2).sum(), x), mode=within("0.8"))
+    assert "planned at assumed sizes" in str(theano_memopt.explain(function))
+
+
+def test_a_failure_leaves_the_function_as_it_is(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stock: List[bytes]) -> None:
+    monkeypatch.setattr(host, "read_program", _must_not_be_asked)
+    with caplog.at_level(logging.WARNING, "theano.mem_reuse"):
+        function, weights = net(within("0.7"))
+    (record,) = caplog.records
+    assert "nothing runs again in it" in record.getMessage() and story(function, weights) == stock
+
+
 # --- the checks are checked ------------------------------------------------------------------------------------------
 
 
@@ -240,7 +296,8 @@ def _planned(draws: bool = False) -> Tuple[Any, Any, Any]:
     function, _ = net(base().excluding("mem_reuse", "mem_recompute"), draws=draws)
     fgraph = function.maker.fgraph
     fgraph.attach_feature(gof.toolbox.ReplaceValidate())
-    reading = read_program(fgraph, fgraph.toposort(), {}, host._assumed(fgraph, SETTINGS))
+    sizes = Sizes(fgraph, fgraph.toposort(), 128)
+    reading = read_program(fgraph, fgraph.toposort(), {}, lambda v: tuple(row[GUESS] for row in sizes.dims(v)))
     return fgraph, reading, plan_recompute(reading.program, budget_share=0.5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Sequence
 
 from theano_memopt.planner.plan import plan_to_json
+from theano_memopt.report import repeats
 from theano_memopt.report.comparison import Comparison
 from theano_memopt.report.model import Line, Profile, Report
 
@@ -31,6 +32,7 @@ def report_to_json(report: Report) -> Dict[str, Any]:
         "peak_task": graph.tasks[report.order[report.peak_step]].label if report.order else None,
         "alive_at_peak": [_variable(report, b) for b in report.alive_at_peak],
         "largest": [{**_variable(report, b), "shares_with": [graph.buffers[o].label for o in report.companions(b, 50)]} for b in report.largest[:20]],
+        "repeats": repeats.to_json(report.repeats, report.measured_extra),
         "owners": list(report.owners),
         "notes": list(report.notes),
         "measured": None if report.measured is None else profile_to_json(report.measured),

@@ -37,6 +37,7 @@ from theano_memopt.planner.liveness import Timeline, lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan, Storage
 from theano_memopt.planner.slots import Slots
+from theano_memopt.report.repeats import Repeats
 from theano_memopt.report.words import against_floor, percent
 
 Order = Tuple[int, ...]
@@ -147,6 +148,10 @@ class Report:
     """What is there before a call begins: parameters, inputs, constants."""
     advised: Tuple[Advice, ...] = ()
     """What the host advises."""
+    stock: Optional[Graph] = None
+    """What the host orders are orders of, where that is another graph: the one in which nothing runs again."""
+    repeats: Optional[Repeats] = None
+    """What runs again; None if that was not asked for."""
 
     # --- figures -------------------------------------------------------------------------------------------------
 
@@ -214,7 +219,14 @@ class Report:
 
     @cached_property
     def host_timelines(self) -> Tuple[Tuple[str, Timeline], ...]:
-        return tuple((name, timeline(self.graph, order)) for name, order in self.host_orders)
+        return tuple((name, timeline(self.stock or self.graph, order)) for name, order in self.host_orders)
+
+    @property
+    def measured_extra(self) -> Optional[float]:
+        """What running again took in the measured call, as a share of the rest."""
+        if self.repeats is None or self.measured is None:
+            return None
+        return self.repeats.measured_share({step.task: step.seconds for step in self.measured.steps})
 
     # --- the peak ------------------------------------------------------------------------------------------------
 
@@ -379,6 +391,7 @@ class Step:
     """The most while it ran."""
     made: int
     """Bytes of the arrays that it newly handed out: those that did not lie anywhere before."""
+    seconds: float = 0.0
 
     @property
     def allocated(self) -> int:

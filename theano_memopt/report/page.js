@@ -211,6 +211,7 @@
   }
 
   function drawWords() {
+    at("repeats").innerHTML = report.repeats; // made by repeats_page.py, names escaped
     const said = [...report.owners, ...report.notes, `Sizes${report.atSizes ? ", some of them assumed" : ""}: ${report.sizesFrom}.`, `In force: ${report.verdict}.`];
     at("words").replaceChildren(...said.map((sentence) => make("p", sentence)));
   }

@@ -13,6 +13,7 @@ from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.plan import Storage
 from theano_memopt.planner.slots import Slots
+from theano_memopt.report import repeats_page
 from theano_memopt.report.model import Order, Report
 
 HERE = Path(__file__).parent
@@ -40,7 +41,8 @@ def page(reports: Sequence[Report], summary: str = "") -> str:
 def page_data(report: Report) -> Dict[str, Any]:
     """What the page needs: like the JSON, flat and short, with the lives under every order."""
     graph = report.graph
-    host_name, host_order = report.host_orders[0] if report.host_orders else ("given order", graph.natural_order)
+    given = ("given order", graph.natural_order)
+    host_name, host_order = report.host_orders[0] if report.host_orders and report.stock is None else given
     return {
         "name": report.name,
         "tasks": [task.label for task in graph.tasks],
@@ -57,6 +59,7 @@ def page_data(report: Report) -> Dict[str, Any]:
         "atSizes": report.at_sizes,
         "verdict": report.verdict,
         "sizesFrom": graph.sizes_from,
+        "repeats": repeats_page.of_repeats(report.repeats, report.peak),
         "owners": list(report.owners),
         "notes": list(report.notes),
         "measured": None

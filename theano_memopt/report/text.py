@@ -12,6 +12,7 @@ from rich.text import Text
 
 from theano_memopt.report.comparison import Comparison
 from theano_memopt.report.model import Advice, Line, Report, saved, total
+from theano_memopt.report.repeats_text import of_repeats
 from theano_memopt.report.words import against_floor, in_bytes, percent
 
 ALIVE = 12
@@ -38,6 +39,8 @@ def of_report(report: Report) -> str:
         _peaks(report),
         Text(f"\n{_sentence(report.verdict)}"),
     ]
+    if report.repeats is not None:
+        parts += [Text(""), *of_repeats(report.repeats, report.peak, report.at_sizes, report.measured_extra)]
     if report.reserved:
         parts += [Text(""), _reserved(report)]
     if report.given:
@@ -70,7 +73,8 @@ def _peaks(report: Report) -> Table:
     if report.best is not None:
         best = report.best.peak
         table.add_row(Text(f"best order known: {report.best.method}"), f"{best:,}", in_bytes(best), against_floor(best, report.floor))
-    table.add_row(f"floor: no order needs less{report.at_sizes}", f"{report.floor:,}", in_bytes(report.floor), "")
+    what = "order of these runs" if report.repeats is not None and report.repeats.again else "order"
+    table.add_row(f"floor: no {what} needs less{report.at_sizes}", f"{report.floor:,}", in_bytes(report.floor), "")
     return table
 
 

@@ -22,12 +22,15 @@ def less(ours: int, stock: int) -> str:
 def against_floor(peak: int, floor: int) -> str:
     """How a peak stands to a floor; every reader of a report says it so.
 
-    >>> against_floor(8, 8), against_floor(13, 8), against_floor(13, 0)
-    ('at the floor', '62 % above the floor', 'above the floor, which is 0 bytes')
+    >>> against_floor(8, 8), against_floor(13, 8), against_floor(20, 8), against_floor(13, 0)
+    ('at the floor', '62 % above the floor', '150 % above the floor', 'above the floor, which is 0 bytes')
     """
     if peak <= floor:
         return "at the floor"
-    return f"{100 * (peak - floor) / floor:.2g} % above the floor" if floor else "above the floor, which is 0 bytes"
+    if not floor:
+        return "above the floor, which is 0 bytes"
+    above = 100 * (peak - floor) / floor
+    return f"{above:.2g} % above the floor" if above < 99.5 else f"{above:,.0f} % above the floor"
 
 
 def in_bytes(size: int) -> str:

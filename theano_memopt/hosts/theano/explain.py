@@ -25,6 +25,7 @@ from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 
 from theano_memopt.hosts.theano.advice import Facts, Obstacle, advice_of
+from theano_memopt.hosts.theano.explain_repeats import Once, named
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
@@ -51,6 +52,7 @@ from theano_memopt.progress import progress_of
 from theano_memopt.report.comparison import occupied
 from theano_memopt.report.model import Advice, Known, Need, Reserved, Work, total
 from theano_memopt.report.printable import PrintableReport
+from theano_memopt.report.repeats import Repeats
 
 Progress = Callable[[str], None]
 Given = Dict[Any, Tuple[Tuple[Optional[int], ...], Any]]
@@ -249,13 +251,15 @@ class _Subject:
         return PrintableReport(
             self.name,
             plan,
-            self.host_orders(),
+            self.host_orders() if self.once is None else self.once.named(self.feature.runs),
             reserved,
             self.known(sized, storage, spans),
             tuple(self.work(t, sized) for t in range(len(self.reading.nodes))),
             self.notes(),
             best=best,
             given=sized.given,
+            stock=None if self.once is None else self.once.graph_at(sized.lengths),
+            repeats=self.repeats(sized),
             advised=self.advised(sized, schedule, reserved[0], best),
         )
 
@@ -289,6 +293,16 @@ class _Subject:
         slots = zip(named, self.fgraph.inputs, self.function.input_storage)
         return [(name or v.name or f"input {i + 1}", v) for i, (name, v, c) in enumerate(slots) if not c.implicit]
 
+    @cached_property
+    def once(self) -> Optional[Once]:
+        """The function with nothing run twice; None if no goal was set that could make results run again."""
+        return None if self.feature.outcome is None else Once(self.fgraph, self.feature)
+
+    def repeats(self, sized: Sized) -> Optional[Repeats]:
+        if self.once is None:
+            return None
+        return self.once.repeats(sized.lengths, self.reading)
+
     def order_at(self, graph: Graph) -> Tuple[int, ...]:
         """What runs at these sizes."""
         asked = getattr(self.function.fn, "order_at", None)
@@ -297,10 +311,7 @@ class _Subject:
 
     def host_orders(self) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
         """The one that this function would run comes first."""
-        orders = host_orders(self.reading.graph, self.reading.nodes, self.fgraph.outputs, others_demands(self.fgraph))
-        names = {"toposort": "toposort", "cvm": "order that the CVM really runs"}
-        first = (names.pop(self.feature.runs), orders.pop(self.feature.runs))
-        return (first, *((names[name], order) for name, order in orders.items()))
+        return named(host_orders(self.reading.graph, self.reading.nodes, self.fgraph.outputs, others_demands(self.fgraph)), self.feature.runs)
 
     def schedules(self, graph: Graph, progress: Optional[Progress]) -> Tuple[Schedule, Optional[Schedule]]:
         """The order in force, with what is known of the least peak at these sizes; and a better order, if one is known."""
@@ -383,7 +394,8 @@ class _Subject:
 
     def _reserved(self, sized: Sized, schedule: Schedule, gc: bool, in_force: bool) -> Reserved:
         graph = sized.graph
-        without = timeline(graph, self.host_orders()[0][1]).peak if gc else total(graph)
+        stock, orders = (graph, self.host_orders()) if self.once is None else (self.once.graph_at(sized.lengths), self.once.named(self.feature.runs))
+        without = timeline(stock, orders[0][1]).peak if gc else total(stock)
         if isinstance(self.linker, host.VM_Linker) and storage_for(self.feature.settings, gc) == "arena":
             if in_force and getattr(self.function.fn, "planner", self) is None:  # a small function runs as stock does
                 why = self.function.fn.aside or "until the first call has shown whether an arena saves more than it takes"

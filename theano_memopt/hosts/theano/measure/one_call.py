@@ -24,7 +24,7 @@ from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.report.model import Profile, Step
 from theano_memopt.report.printable import PrintableComparison
 
-FIELDS = 5
+FIELDS = 6
 WARM = 3
 """Calls before the one that is measured: caches fill in the first, and an arena is laid out in the second and third."""
 
@@ -80,7 +80,7 @@ def measure(function: Any, *arguments: Any) -> Profile:
 
 
 class _Recorder:
-    """Notes five numbers per thunk in an array that exists before the call: the noting allocates nothing that is measured."""
+    """Notes six numbers per thunk in an array that exists before the call: the noting allocates nothing that is measured."""
 
     def __init__(self, index: Dict[Any, int]) -> None:
         self.index = index
@@ -98,13 +98,15 @@ class _Recorder:
         places = [_place(cell[0]) for cell in thunk.outputs]
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
+        began = time.perf_counter_ns()
         asked_for = thunk()
+        spent = time.perf_counter_ns() - began
         after, highest = tracemalloc.get_traced_memory()
         if not asked_for and self.count < len(self.index):
             at = FIELDS * self.count
             self.rows[at] = self.index[node]
             self.rows[at + 1], self.rows[at + 2], self.rows[at + 3] = before, after, highest
-            self.rows[at + 4] = _made(places, thunk)
+            self.rows[at + 4], self.rows[at + 5] = _made(places, thunk), spent
             self.count += 1
         return asked_for
 
@@ -113,8 +115,9 @@ class _Recorder:
         rows = [tuple(self.rows[FIELDS * i : FIELDS * (i + 1)]) for i in range(self.count)]
         rests = [row[1] for row in rows[1:]] + [last]
         found: List[Step] = []
-        for (task, before, after, highest, made), rest in zip(rows, rests):
-            found.append(Step(task, before - self.start, after - self.start, rest - self.start, highest - self.start, made))
+        for (task, before, after, highest, made, spent), rest in zip(rows, rests):
+            live = (before - self.start, after - self.start, rest - self.start, highest - self.start)
+            found.append(Step(task, *live, made, spent / 1e9))
         return tuple(found)
 
 

@@ -20,7 +20,7 @@ from theano.gof import toolbox
 from theano_memopt.hosts.theano.install.flags import Settings, check, declare, settings, storage_for
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain, feature_of, shows_values
 from theano_memopt.hosts.theano.optimize.preallocated import use_preallocated, use_preallocated_products
-from theano_memopt.hosts.theano.optimize.recompute import Outcome, recompute
+from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Outcome, recompute
 from theano_memopt.planner.plan import Plan
 
 NAME = "mem_reuse"
@@ -158,7 +158,12 @@ class MemRecomputeOptimizer(gof.Optimizer):
     def apply(self, fgraph: Any) -> None:
         excluded = _making.excluded[-1] if _making.excluded else ()
         if feature_of(fgraph) is None and not _making.linked and NAME not in excluded and AGAIN not in excluded:
-            fgraph.mem_recompute = recompute(fgraph, settings(self.overrides))
+            try:
+                fgraph.mem_recompute = recompute(fgraph, settings(self.overrides))
+            except BudgetNotMet:
+                raise
+            except Exception as trouble:
+                complain(StoodAside("nothing runs again in it", repr(trouble)), trouble)
 
 
 class MemReuseOptimizer(gof.Optimizer):

@@ -67,6 +67,8 @@ class Outcome:
     floor_owner: str
     status: str
     """`fits`, `over` or `impossible`, as in the planner."""
+    at_assumed_sizes: bool
+    """Was some length assumed when this was decided?"""
     note: str = ""
     """What else is to be said."""
 
@@ -92,14 +94,17 @@ def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None)
     if not goal or chosen.order == "host" or not 0 < len(fgraph.apply_nodes) <= chosen.max_nodes:
         return None
     unmark(fgraph)
-    plan, reading = _plan(fgraph, chosen, goal, shape_of or _assumed(fgraph, chosen))
-    if not plan.again and not plan.opened:
-        return _said(_outcome(goal, plan, plan.ordered_peak, "there is nothing to run again for it" if plan.status == "fits" else ""))
-    try:
-        peak = _rewrite(fgraph, chosen, reading, plan, shape_of)
-    except Undone as why:
-        return _said(_outcome(goal, plan, plan.ordered_peak, str(why)))
-    return _said(_outcome(goal, plan, peak, ""))
+    sizes = Sizes(fgraph, fgraph.toposort(), chosen.default_dim)
+    plan, reading = _plan(fgraph, chosen, goal, shape_of or (lambda v: tuple(row[GUESS] for row in sizes.dims(v))))
+    peak, note = plan.ordered_peak, ""
+    if plan.again or plan.opened:
+        try:
+            peak = _rewrite(fgraph, chosen, reading, plan, shape_of)
+        except Undone as why:
+            note = str(why)
+    elif plan.status == "fits":
+        note = "nothing has to run again for it" if goal.budget is not None else "nothing can run again in so little time that lowers the peak"
+    return _said(_outcome(goal, plan, peak, shape_of is None and sizes.has_free, note))
 
 
 def _plan(fgraph: Any, chosen: Settings, goal: Goal, shape_of: ShapeOf) -> Tuple[Recomputed, ProgramReading]:
@@ -151,11 +156,6 @@ def _planned_peak(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf]) ->
     return minimise_peak(graph, found.options, [("in force", found.schedule.order)]).peak
 
 
-def _assumed(fgraph: Any, chosen: Settings) -> ShapeOf:
-    sizes = Sizes(fgraph, fgraph.toposort(), chosen.default_dim)
-    return lambda variable: tuple(row[GUESS] for row in sizes.dims(variable))
-
-
 def _demands_of_others(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
     """What features want to run before what. The destroy handler's demands follow from what is overwritten, and hold for each copy apart."""
     found: Dict[Any, Sequence[Any]] = {}
@@ -169,7 +169,7 @@ def _demands_of_others(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
 # --- what is said ----------------------------------------------------------------------------------------------------
 
 
-def _outcome(goal: Goal, plan: Recomputed, peak: int, note: str) -> Outcome:
+def _outcome(goal: Goal, plan: Recomputed, peak: int, at_assumed_sizes: bool, note: str) -> Outcome:
     owner = plan.floor.owner
     return Outcome(
         asked=f"at most {100 * goal.extra_time:g} % more time" if goal.budget is None else f"a budget of {_budget_in_words(goal.budget)}",
@@ -179,6 +179,7 @@ def _outcome(goal: Goal, plan: Recomputed, peak: int, note: str) -> Outcome:
         floor=plan.floor.bytes,
         floor_owner="" if owner is None else plan.given.tasks[owner].label,
         status=status_of(peak, plan.budget, plan.floor.bytes),
+        at_assumed_sizes=at_assumed_sizes,
         note=note,
     )
 

@@ -104,7 +104,7 @@ class _Memory:
         """Variable -> others that must be there as long as it is read: an op that is not trusted may have handed out any of them."""
         self.destroyed: Set[Any] = set()
         """The contents that some node overwrites."""
-        for node in nodes:
+        for node in filter(lambda node: is_trusted(node.op), nodes):
             for result in node.outputs:
                 self._enter(result)
         for node in nodes:
@@ -114,6 +114,8 @@ class _Memory:
             # Where nobody overwrites anything of it, it is what it will likely be: a copy.
             if self.content(node.inputs[0]) not in self.destroyed:
                 self.view_of.pop(node.outputs[0], None)
+        for node in nodes:
+            self._hold(node)
 
     def content(self, v: Any) -> Any:
         while v in self.view_of:
@@ -122,17 +124,19 @@ class _Memory:
 
     def _enter(self, result: Any) -> None:
         node = result.owner
-        trusted = is_trusted(node.op)
-        held = [h for v in node.inputs for h in (*self.held_with.get(v, ()), *(() if trusted else (v,)))]
-        if held:
-            self.held_with[result] = tuple(dict.fromkeys(held))
-        if not trusted:
-            return
         destroyed = [node.inputs[j] for j in declared(node.op, "destroy_map").get(result.index, ())]
         if destroyed:
             self.overwrites[result] = destroyed[0]
         elif viewed(result):
             self.view_of[result] = viewed(result)[0]
+
+    def _hold(self, node: Any) -> None:
+        """What an op that is not trusted was given is held with its results; but for what Theano lets others overwrite meanwhile."""
+        held = [h for v in node.inputs for h in self.held_with.get(v, ())]
+        if not is_trusted(node.op):
+            held += [v for v in node.inputs if self.content(v) not in self.destroyed]
+        if held:
+            self.held_with.update((result, tuple(dict.fromkeys(held))) for result in node.outputs)
 
 
 def _why_once(fgraph: Any, nodes: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> List[str]:
