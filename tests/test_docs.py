@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
+import theano_memopt
 from tools import api
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,3 +46,19 @@ def test_readme_is_short() -> None:
 def test_the_examples_of_the_planner_s_page_run() -> None:
     failed, tried = doctest.testfile(str(ROOT / "docs" / "planner.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert (failed, tried > 5) == (0, True)
+
+
+@pytest.mark.parametrize("word", ["CVM", "toposort", "cell", "floor", "held open", "kept", "peak", "hint", "shared arena"])
+def test_the_words_of_a_report_are_explained_in_a_line_each(word: str) -> None:
+    _, words = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("## Words")
+    (line,) = [line for line in words.split("## One function")[0].splitlines() if line.startswith(f"| {word} |")]
+    assert len(line) > len(word) + 40
+    assert "docs/design.md#words" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("theano") is None, reason="Theano is not installed")
+def test_the_calls_of_readme_are_those_that_there_are() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"theano_memopt\.([a-z_]+)\(", readme))
+    assert {"hint", "shared_arena", "explain", "profile", "mode"} <= named
+    assert sorted(name for name in named if not callable(getattr(theano_memopt, name, None))) == []
