@@ -37,7 +37,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-planner bench-recompute-planner results readme-tables api theano-tests fresh clean clean-all
+.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-planner bench-recompute bench-recompute-planner results readme-tables api theano-tests fresh clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -151,6 +151,9 @@ api: $(STAMP)  ## make docs/api.md from the docstrings
 
 bench-recompute-planner: ext  ## plans with repeats: real, small, harder programs; tables and out/recompute/*.csv (ARGS=--quick; --cpsat PYTHON for a solver beside it)
 	"$(RUN)" -m benchmarks.recompute $(ARGS)
+
+bench-recompute: ext $(HEADERS)/Python.h  ## results that run again on Theano: peaks, times, bits, and how well costs are estimated; tables and out/repeats/*.csv
+	"$(RUN)" -m benchmarks.repeats $(ARGS)
 
 theano-tests: ext $(HEADERS)/Python.h  ## Theano's own tests, stock and with the pass on, and the difference
 	"$(RUN)" -m tests.theano.upstream $(ARGS)

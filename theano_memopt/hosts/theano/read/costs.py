@@ -24,17 +24,17 @@ ShapeOf = Callable[[Any], Tuple[int, ...]]
 CALL = 1.5e-6
 """One call of an op, whatever it does."""
 BYTE = 4e-11
-MULTIPLY_ADD = 5e-11
+MULTIPLY_ADD = 2.4e-11
 """In a product of matrices."""
-FILTER = 1.6e-10
+FILTER = 5.5e-11
 """A multiply-add in a convolution: its products are long and narrow, and images are laid out as columns for them."""
-SUMMED = 7e-10
+SUMMED = 1.1e-9
 """One number that a reduction takes in."""
-POOLED, POOLED_BACK = 1e-9, 1.5e-8
+POOLED, POOLED_BACK = 9e-10, 6e-9
 """One number that a pooling op looks at, and one of its gradient."""
 INDEXED = 1e-9
 """One number that is picked or put by an index, or that an op makes of which nothing else is known."""
-PLAIN, SLOW, EXP, TANH = 1e-10, 6e-10, 6e-9, 2.5e-8
+PLAIN, SLOW, EXP, TANH = 3e-11, 5e-10, 3.5e-9, 1.6e-8
 """One number made by an operation: a sum or a product; a quotient or a root; a function like exp; one like tanh."""
 
 _PLAIN = (

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import gof
+from theano.compile.function_module import infer_reuse_pattern
 
 from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.hosts.theano.optimize.repeats import take_out
@@ -159,13 +160,15 @@ def copied(value: Any) -> Any:
 def _without_the_pass(linker: Any) -> Any:
     """The same function over a clone of the graph that has nothing of ours, and in which nothing runs twice."""
     fgraph = linker.fgraph
-    clone, twin_of = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
+    clone, _ = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
     feature = feature_of(fgraph)
-    first_of = take_out(clone) if feature is not None and feature.outcome is not None else {}
+    if feature is not None and feature.outcome is not None:
+        take_out(clone)
     if any(isinstance(feature, gof.DestroyHandler) for feature in fgraph._features):
         clone.attach_feature(gof.DestroyHandler())
     plain = type(linker)(allow_gc=linker.allow_gc, use_cloop=linker.use_cloop, lazy=linker.lazy, c_thunks=linker.c_thunks)
-    accepted = plain.accept(clone, no_recycling=[first_of.get(twin_of[v], twin_of[v]) for v in linker.no_recycling])
+    handed_out = [clone.outputs[i] for i, v in enumerate(fgraph.outputs) if v in linker.no_recycling]
+    accepted = plain.accept(clone, no_recycling=infer_reuse_pattern(clone, handed_out))
     return accepted.make_all(input_storage=[[None] for _ in clone.inputs])[:3]
 
 
