@@ -2,7 +2,9 @@
 
 Theano runs these ops in Python where it found no BLAS to link with, and for types that its C code does not know. Its own
 versions call `numpy.dot`, which allocates a new array in each call. The versions here differ in one thing only: they hand
-the array in the cell to `numpy.dot` as its `out`, if that array is what `numpy.dot` would have allocated.
+the array in the cell to `numpy.dot` as its `out`. NumPy takes only an array like the one that it would have allocated, and
+refuses any other before it writes; then Theano's own version runs. An empty cell is no `out`: NumPy allocates. Small products
+take a microsecond or two, so what is asked here is asked of NumPy alone.
 
     cell before    [place]          what stock does    cell after   [another array]
                                     what is done here  cell after   [place]
@@ -26,38 +28,42 @@ def _fits(array: Any, shape: Tuple[int, ...], dtype: Any) -> bool:
     return usable and bool(array.flags.c_contiguous and array.flags.behaved)
 
 
-def _write_product(x: Any, y: Any, place: Any) -> bool:
-    """Write dot(x, y) into `place`; answers whether it fits. NumPy takes only an array like the one that it would have
-    allocated, and refuses any other before it writes: to ask NumPy costs least, which small products feel."""
-    if place is None:
-        return False
-    try:
-        np.dot(x, y, out=place)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-class DotInPlace(tensor.Dot):
+class _Product:
     def perform(self, node: Any, inputs: Any, outputs: Any) -> None:
-        if not _write_product(*inputs, outputs[0][0]):
-            super().perform(node, inputs, outputs)
+        x, y = inputs
+        cell = outputs[0]
+        place = cell[0]
+        try:
+            product = np.dot(x, y, place)
+        except (TypeError, ValueError):
+            super().perform(node, inputs, outputs)  # type: ignore[misc]
+        else:
+            if place is None:
+                cell[0] = np.asarray(product)
 
 
-class Dot22InPlace(blas.Dot22):
-    def perform(self, node: Any, inputs: Any, outputs: Any) -> None:
-        if not _write_product(*inputs, outputs[0][0]):
-            super().perform(node, inputs, outputs)
+class DotInPlace(_Product, tensor.Dot):
+    pass
+
+
+class Dot22InPlace(_Product, blas.Dot22):
+    pass
 
 
 class Dot22ScalarInPlace(blas.Dot22Scalar):
     def perform(self, node: Any, inputs: Any, outputs: Any) -> None:
         x, y, scalar = inputs
-        place = outputs[0][0]
-        if _write_product(x, y, place):
-            np.multiply(scalar, place, out=place)
-        else:
+        cell = outputs[0]
+        place = cell[0]
+        try:
+            product = np.dot(x, y, place)
+        except (TypeError, ValueError):
             super().perform(node, inputs, outputs)
+        else:
+            if place is None:
+                cell[0] = np.asarray(scalar * product)
+            else:
+                np.multiply(scalar, place, place)
 
 
 class BatchedDotInPlace(blas.BatchedDot):
@@ -80,7 +86,9 @@ class GemmInPlace(blas.Gemm):
         if not params.inplace:
             z = _copied(z, outputs[0][0])
         if b == 0.0:
-            if not _write_product(x, y, z):
+            try:
+                np.dot(x, y, z)
+            except (TypeError, ValueError):
                 z[:] = np.dot(x, y)
             _scale(z, a)
         elif b == 1.0 and a == -1.0:
