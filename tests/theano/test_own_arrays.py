@@ -15,6 +15,7 @@ from theano.tensor.nnet import conv
 import theano_memopt
 from tests.theano.both import annotation, floats, same, with_pass, without_pass
 from theano_memopt.hosts.theano.measure import memory
+from theano_memopt.hosts.theano.run.arena import call
 from theano_memopt.hosts.theano.run.arena.fitting import ArenaPlanner
 from theano_memopt.hosts.theano.run.arena.states import New, Small
 
@@ -181,3 +182,18 @@ def test_a_small_function_holds_what_stock_holds_until_it_has_grown() -> None:
     _, held, by_stock = calls(200)
     assert not isinstance(ours.fn.state, (Small, New)) and not ours.fn.aside
     assert held < 0.6 * by_stock
+
+
+def test_a_small_function_is_asked_again_only_when_an_input_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def too_little(planner: Any) -> str:
+        asked.append(x.nbytes)
+        return "never worthwhile"
+
+    monkeypatch.setattr(call, "too_little", too_little)
+    function = _chain(theano_memopt.mode(Mode("cvm_nogc", "fast_run")))
+    for size in (10, 12, 3, 14, 15, 10, 22, 4, 15, 21):  # twice as many bytes from 15 on, and once more from 22 on
+        x = floats(size, size).astype("float64")
+        function(x)
+    assert asked == [8 * size * size for size in (10, 15, 22)]

@@ -46,7 +46,7 @@ FAMILIAR = 3
 TRIALS = 3
 """Calls in which arrays outside the block are looked at; an op that has not run by then may keep the array that it has."""
 GROWTH = 2
-"""Inputs so many times as large make it worth asking again whether an arena is worthwhile."""
+"""An input so many times as large makes it worth asking again whether an arena is worthwhile."""
 SPARE = 8
 """Calls with a block more than twice too large after which it is made smaller."""
 
@@ -70,6 +70,8 @@ class ArenaVM(StandIn):
         self.state: State = Small()
         self._make_planner = make_planner
         self._inputs = tuple(storage_map[v] for v in linker.fgraph.inputs if isinstance(v.type, tensor.TensorType))
+        self._most: Tuple[Tuple[Cell, int], ...] = (([None], -1),)
+        """In the state Small, cells of inputs and the most bytes that they may have. The first one is no input: nothing was asked yet."""
         self.lender = shared_lender() or Lender()
         self.without_block = False
         """Is a call under way that allocates as Theano does, because another has the block?"""
@@ -99,8 +101,14 @@ class ArenaVM(StandIn):
     # --- a call ------------------------------------------------------------------------------------------------------
 
     def __call__(self, output_subset: Any = None) -> Any:
-        if self.planner is None and (output_subset is not None or not self._has_become_worthwhile()):
-            return self._run(output_subset)
+        if self.planner is None:
+            for cell, most in self._most:  # written out here: the calls of a small function are so short that they feel a call more
+                if getattr(cell[0], "nbytes", 0) > most:
+                    break
+            else:
+                return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
+            if output_subset is not None or not self._has_become_worthwhile():
+                return self._run(output_subset)
         lender = self.lender
         if lender.lock._is_owned() or (lender.running and lender.user is not self):
             return self._run_without_block(output_subset)
@@ -179,23 +187,20 @@ class ArenaVM(StandIn):
     # --- from one state to the next ------------------------------------------------------------------------------------
 
     def _has_become_worthwhile(self) -> bool:
-        """Small -> New, if an arena is worthwhile for the inputs of this call. It is asked again when they have grown."""
-        state = self.state
-        if not isinstance(state, Small):
-            return False
-        try:
-            size = sum(cell[0].nbytes for cell in self._inputs)
-        except AttributeError:  # one was not given: Theano says so better
-            return False
-        if size <= GROWTH * state.asked_at:
+        """Small -> New, if an arena is worthwhile for the inputs of this call. It is asked again when one of them has grown."""
+        if any(cell[0] is None for cell in self._inputs):  # one was not given: Theano says so better
             return False
         try:
             planner = self._make_planner()
-            self.state = Small(size, too_little(planner))
+            reason = too_little(planner)
         except Exception as trouble:
+            self._most = ()
             self._stand_aside("the formulas of the shapes could not be read", trouble)
             return False
-        if self.state.reason:
+        if reason:
+            before = {id(cell): most for cell, most in self._most}
+            self._most = tuple((cell, max(GROWTH * cell[0].nbytes, before.get(id(cell), 0))) for cell in self._inputs)
+            self.state = Small(reason)
             return False
         self._begin(planner)
         return True

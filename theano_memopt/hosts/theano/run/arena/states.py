@@ -2,7 +2,7 @@
 
     state      what a call does                                                        the state after it
     -------    --------------------------------------------------------------------    --------------------------------------------
-    Small      Theano's machine runs: an arena would take more than it saves           New, once the inputs have grown enough
+    Small      Theano's machine runs: an arena would take more than it saves           New, once an input has grown enough
     New        Theano's machine runs with gc, and each result is looked at             Recorded; Aside if the shapes have no formulas
     Recorded   looks for places for the shapes of the call; if there are some,         Fitted; Recorded if there are none for this call
                as Fitted
@@ -27,9 +27,8 @@ from theano_memopt.hosts.theano.run.machines import ComesAgain
 
 @dataclass(frozen=True)
 class Small:
-    asked_at: float = -1
-    """Bytes of the inputs when it was last asked whether an arena is worthwhile."""
     reason: str = ""
+    """Empty before the first call: nothing was asked yet."""
 
 
 @dataclass(frozen=True)
