@@ -1,6 +1,7 @@
-"""`python measured.py [--stock] FILE SCRIPT [ARGS]`: runs a script, and writes what its functions really held to FILE.
+"""`python measured.py [--stock | --pass] FILE SCRIPT [ARGS]`: runs a script, and writes what its functions really held to FILE.
 
     with the pass   python -m theano_memopt run measured.py FILE SCRIPT
+                    python measured.py --pass FILE SCRIPT       `import theano_memopt` and no more: no call is counted and timed
     stock           python measured.py --stock FILE SCRIPT      only the repairs that Theano needs to run on this Python at
                                                                 all; the package is never imported, and that is checked
 
@@ -30,10 +31,12 @@ MEASURED = 5
 
 def main():
     stock = sys.argv[1] == "--stock"
-    file, script, *arguments = sys.argv[1 + stock :]
+    file, script, *arguments = sys.argv[1 + sys.argv[1].startswith("--") :]
     if stock:
         environment, patches = _repairs()
         environment.prepare()
+    else:
+        importlib.import_module(PACKAGE)
     import theano
 
     if stock:

@@ -2,7 +2,8 @@
 
 Words
     client     a script and Theano flags
-    side       one run of it: stock, or with the pass by `python -m theano_memopt run`
+    side       one run of it: stock, or with the pass, by `python -m theano_memopt run` or by `import theano_memopt` alone
+    in all     processor time of all steps with the pass to that of stock; of each step the quickest of several runs counts
     measured   of the fifth call of each function, by tracemalloc; the largest function counts
     planned    by the accounting of the plan, at the shapes of the first call
     peak       most bytes held at once during a call; kept: bytes of intermediates that stay after it (allow_gc=False)
@@ -35,8 +36,8 @@ NEEDED = {
     "pymc3": ("theano", "theano_memopt", "pymc3", "numpy", "scipy", "rich"),
 }
 """Environment -> what is in it. Keras and PyMC3 want different NumPys."""
-TURNS = {"keras": 1, "pymc3": 3}
-"""How often each side is run, stock and ours in turns; of each step the quickest counts."""
+TURNS = {"keras": 0, "pymc3": 3}
+"""How often each side is run once more for its time, stock and ours in turns, without `run`, which takes a microsecond of each call."""
 FLOAT = {"keras": "float32", "pymc3": "float64"}
 UNTIMED = 5
 """Steps that are not timed: the first ones prepare, the fifth is measured."""
@@ -76,8 +77,12 @@ class Side:
     kept: int
 
     @property
+    def timed(self) -> Tuple[float, ...]:
+        return self.seconds[UNTIMED:] or self.seconds
+
+    @property
     def milliseconds(self) -> float:
-        return 1000 * statistics.median(self.seconds[UNTIMED:] or self.seconds)
+        return 1000 * statistics.median(self.timed)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class Row:
     declined: int
     ms_stock: float
     ms_ours: float
+    in_all: Optional[float]
+    """None where each side was run once."""
     loss_differs: float
     verdict: str
     """Empty where every bit is the same."""
@@ -204,15 +211,17 @@ def _run_all(chosen: Sequence[Client], steps: Optional[int], out: str, environme
 
 
 def _compare(client: Client, steps: Optional[int], out: str, where: str) -> Row:
-    turns = [(_run(client, "stock", steps, out, where)[0], *_run(client, "pass", steps, out, where)) for _ in range(TURNS[client.environment])]
-    stock, ours, planned = turns[0]
-    assert planned is not None
-    differ = sorted({what for _, other, _ in turns for what in differences(stock, other)})
+    stock, ours = _run(client, "stock", steps, out, where), _run(client, "run", steps, out, where)
+    planned = _planned(client, out)
+    again = [[_run(client, side, steps, out, where) for side in ("stock", "pass")] for _ in range(TURNS[client.environment])]
+    differ = sorted({what for other in (ours, *(side for turn in again for side in turn)) for what in differences(stock, other)})
     verdict = " and ".join(differ) + " differ" if differ else ""
     if differ:
-        again, _ = _run(client, "stock", steps, out, where)
-        verdict += ", and stock differs from itself" if differences(stock, again) else ""
-    stock, ours = quickest([turn[0] for turn in turns]), quickest([turn[1] for turn in turns])
+        verdict += ", and stock differs from itself" if differences(stock, _run(client, "stock", steps, out, where)) else ""
+    in_all = None
+    if again:
+        stock, ours = quickest([turn[0] for turn in again]), replace(quickest([turn[1] for turn in again]), peak=ours.peak, kept=ours.kept)
+        in_all = sum(ours.timed) / sum(stock.timed)
     return Row(
         client.name,
         len(stock.losses),
@@ -228,21 +237,25 @@ def _compare(client: Client, steps: Optional[int], out: str, where: str) -> Row:
         planned.declined,
         stock.milliseconds,
         ours.milliseconds,
+        in_all,
         loss_differs(stock, ours),
         verdict,
     )
 
 
-def _run(client: Client, side: str, steps: Optional[int], out: str, where: str) -> Tuple[Side, Optional[Planned]]:
-    stem = os.path.join(out, f"{client.name.replace(' ', '_')}.{side}")
+STARTERS = {"stock": ["--stock"], "pass": ["--pass"], "run": []}
+
+
+def _run(client: Client, side: str, steps: Optional[int], out: str, where: str) -> Side:
+    stem = _stem(client, side, out)
     measured, report = stem + ".measured.json", stem + ".report.json"
     for stale in (measured, report):
         if os.path.exists(stale):
             os.remove(stale)
-    starter = os.path.join(HERE, "measured.py")
-    first = [starter, "--stock"] if side == "stock" else ["-m", "theano_memopt", "run", "--json", report, starter]
+    first = ["-m", "theano_memopt", "run", "--json", report] if side == "run" else []
     more = [] if steps is None else [str(steps)]
-    command = [sys.executable, *first, measured, os.path.join(SCRIPTS, client.script + ".py"), *more]
+    script = os.path.join(SCRIPTS, client.script + ".py")
+    command = [sys.executable, *first, os.path.join(HERE, "measured.py"), *STARTERS[side], measured, script, *more]
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(client, out))
     with open(stem + ".log", "w", encoding="utf-8") as log:
@@ -254,8 +267,16 @@ def _run(client: Client, side: str, steps: Optional[int], out: str, where: str) 
     calls = _read(measured)
     losses = tuple(tuple(map(float.fromhex, step)) for step in said["losses"])
     peak, kept = (max((call[name] for call in calls), default=0) for name in ("peak", "kept"))
-    found = Side(losses, tuple(said["seconds"]), said["digest"], peak, kept)
-    return found, planned_of(_read(report)) if side == "pass" else None
+    return Side(losses, tuple(said["seconds"]), said["digest"], peak, kept)
+
+
+def _stem(client: Client, side: str, out: str) -> str:
+    """Of the files that this side leaves."""
+    return os.path.join(out, f"{client.name.replace(' ', '_')}.{side}")
+
+
+def _planned(client: Client, out: str) -> Planned:
+    return planned_of(_read(_stem(client, "run", out) + ".report.json"))
 
 
 def planned_of(rows: Sequence[Dict[str, Any]]) -> Planned:
@@ -290,7 +311,22 @@ def _table(rows: Sequence[Row]) -> str:
 
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("client", no_wrap=True)
-    heads = ("steps", "peak: stock", "ours", "", "kept: stock", "ours", "plan's peak: stock", "ours", "least", "", "ms: stock", "ours", "differs")
+    heads = (
+        "steps",
+        "peak: stock",
+        "ours",
+        "",
+        "kept: stock",
+        "ours",
+        "plan's peak: stock",
+        "ours",
+        "least",
+        "",
+        "ms: stock",
+        "ours",
+        "in all",
+        "differs",
+    )
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for r in rows:
@@ -308,12 +344,14 @@ def _table(rows: Sequence[Row]) -> str:
             "proven" if r.proven else "or less: a floor",
             f"{r.ms_stock:.1f}",
             f"{r.ms_ours:.1f}",
+            "" if r.in_all is None else f"{r.in_all:.3f}",
             Text(f"{r.loss_differs:g}" + (f" ({r.verdict})" if r.verdict else "")),
         )
     words = [
         "kB = 1000 bytes. peak, kept: measured in the fifth call of the largest function.",
         "plan's peak, least: by the plan's accounting at the sizes of the first call, which were not all known when the order was planned.",
         "ms: the median step; of Keras and the tutorials one run of each side, of PyMC3 the processor time of three runs in turns.",
+        "in all: the processor time of all steps, ours to stock.",
         "differs: the largest difference of a loss; the weights, or samples, too are compared, bit by bit.",
     ]
     return rendered([table, *map(Text, words)], width=240)

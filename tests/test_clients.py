@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import math
@@ -91,12 +92,12 @@ def test_what_is_missing_or_unknown_is_one_line_and_a_status(monkeypatch: pytest
 def test_a_client_that_differs_or_breaks_ends_with_a_status(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    planned = table.Planned(10, 8, 8, True, 1, 0)
-    sides = {"stock": ONE, "pass": ONE}
-    monkeypatch.setattr(table, "_run", lambda client, side, *rest: (sides[side], planned))
+    sides = {"stock": ONE, "run": ONE}
+    monkeypatch.setattr(table, "_run", lambda client, side, *rest: sides[side])
+    monkeypatch.setattr(table, "_planned", lambda *rest: table.Planned(10, 8, 8, True, 1, 0))
     monkeypatch.setattr(table, "missing", lambda environment: "")
     assert table.main(["mlp", "--out", str(tmp_path)]) == table.SAME
-    sides["pass"] = replace(ONE, digest="ac")
+    sides["run"] = replace(ONE, digest="ac")
     assert table.main(["mlp", "--out", str(tmp_path)]) == table.DIFFERENT
     assert "weights differ" in capsys.readouterr().out
 
@@ -119,14 +120,18 @@ def test_each_environment_runs_its_own_clients_in_turns(monkeypatch: pytest.Monk
 
     def run(client: table.Client, side: str, *rest: Any) -> Any:
         runs.append((client.script, side))
-        return replace(ONE, seconds=(len(runs), 0.1 / len(runs))), table.Planned(10, 8, 8, True, 1, 0)
+        return replace(ONE, seconds=(7.0,) * table.UNTIMED + {"stock": (0.4, 0.1 * len(runs)), "pass": (0.1 * len(runs), 0.3), "run": (9, 9)}[side])
 
     monkeypatch.setattr(table, "missing", lambda environment: "")
     monkeypatch.setattr(table, "_run", run)
+    monkeypatch.setattr(table, "_planned", lambda *rest: table.Planned(10, 8, 8, True, 1, 0))
     assert table.main(["--of", "pymc3", "pymc3_lkj", "mlp", "--out", str(tmp_path)]) == table.SAME
-    assert runs == [("pymc3_lkj", "stock"), ("pymc3_lkj", "pass")] * 6  # three turns, with gc and without
+    once = [("pymc3_lkj", "stock"), ("pymc3_lkj", "run"), *[("pymc3_lkj", "stock"), ("pymc3_lkj", "pass")] * 3]
+    assert runs == once * 2  # with gc and without
     assert "2 of 2 clients" in capsys.readouterr().out
-    assert table.main(["--of", "pymc3", "mlp", "--out", str(tmp_path)]) == table.SAME and len(runs) == 12
+    first, second = csv.DictReader((tmp_path / "clients_pymc3.csv").open())
+    assert float(first["in_all"]) == pytest.approx((0.4 + 0.3) / (0.4 + 0.3)) and float(second["in_all"]) == pytest.approx((1.2 + 0.3) / (0.4 + 1.1))
+    assert table.main(["--of", "pymc3", "mlp", "--out", str(tmp_path)]) == table.SAME and len(runs) == 16
     assert {table._environment(c, "")["THEANO_FLAGS"].split("floatX=")[1][:7] for c in table.CLIENTS if c.environment == "pymc3"} == {"float64"}
 
 

@@ -27,10 +27,14 @@ def sample(draws, tune):
 
 
 def fit(steps):
-    """ADVI; prints the losses and digests the parameters of the approximation."""
+    """ADVI; prints the losses and digests the parameters of the approximation.
+
+    `pm.fit(method="advi")` takes the variables of the model out of a set, in the order of their addresses, and which of them gets which
+    random numbers changes from run to run. Here the order is that of the model.
+    """
     training = Training(cpu=True)
+    variables = pm.modelcontext(None).free_RVs
+    approximation = pm.Approximation([pm.Group(variables, vfam="mf", random_seed=SEED)])
     training.begin()
-    approximation = pm.fit(
-        steps, method="advi", random_seed=SEED, progressbar=False, callbacks=[lambda approximation, losses, i: training.note(losses[-1])]
-    )
+    pm.KLqp(approximation).fit(steps, progressbar=False, callbacks=[lambda approximation, losses, i: training.note(losses[-1])])
     training.finish([parameter.get_value() for parameter in approximation.params])
