@@ -3,7 +3,7 @@
     options, files, progress, program              know nothing of the package
     planner    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan
                model <- program <- replay, which shares nothing with recompute and what lies below that
-    report     words <- repeats <- model <- comparison <- text, json_form <- page, trace, run_table <- printable
+    report     words <- repeats <- model <- comparison, drawing, together <- text, json_form <- page, trace, run_table <- printable
     hosts      planner and report; in hosts/theano  install <- read <- optimize <- run <- advice <- explain_repeats <- explain <- measure
     commands   all of these; base <- inputs <- one file per verb <- menu, and nobody else imports them
 

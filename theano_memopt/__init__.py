@@ -11,6 +11,7 @@ after it is imported. The import itself needs no Theano. The names below ask for
     hint(variable, shape)                     the likely shape of an input, for sizes at compile time
     explain(function, *arguments)             a Report: what the peak is, what makes it, how low it can go
     profile(function, *arguments)             a Comparison: one measured call beside the plan
+    compare(before, after)                    two of these side by side
     use_scipy_blas()                          link with the BLAS inside SciPy's wheel, where Theano found none
 
 The planner alone installs nothing. Python runs this file before `theano_memopt.planner` too, and before the other parts that know
@@ -36,6 +37,7 @@ _PUBLIC = {
     "shared_arena": "theano_memopt.hosts.theano.run.arena.block",
     "explain": "theano_memopt.hosts.theano.explain",
     "BadUse": "theano_memopt.hosts.theano.explain",
+    "compare": "theano_memopt.report.printable",
     "profile": "theano_memopt.hosts.theano.measure.one_call",
     "use_scipy_blas": "theano_memopt.hosts.theano.install.blas",
     "BlasRefused": "theano_memopt.hosts.theano.install.blas",

@@ -31,13 +31,15 @@ SECTIONS: Tuple[Tuple[str, str, Tuple[Tuple[str, str], ...]], ...] = (
     ),
     (
         "Reports",
-        "`explain` answers a `PrintableReport`, `profile` a `PrintableComparison`.",
+        "`explain` answers a `PrintableReport`, `profile` a `PrintableComparison`, `compare` a `PrintableTogether`.",
         (
             (f"{REPORT}.printable", "PrintableReport"),
             (f"{REPORT}.model", "Report"),
             (f"{REPORT}.printable", "PrintableComparison"),
             (f"{REPORT}.comparison", "Comparison"),
             (f"{REPORT}.model", "Profile"),
+            (f"{REPORT}.printable", "PrintableTogether"),
+            (f"{REPORT}.together", "Together"),
             (f"{REPORT}.printable", "report_of"),
         ),
     ),

@@ -3,6 +3,8 @@
     words        figures in words: percent, bytes with a unit
     model        Report and Profile: what was planned, what was measured
     comparison   Comparison: both side by side, and why they differ
+    drawing      where storage lies over the steps, as boxes
+    together     two reports side by side
     text         for the terminal
     json_form    as plain data, for JSON
     page         one HTML file that needs no network (page.html, page.css, page.js)

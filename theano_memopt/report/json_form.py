@@ -8,6 +8,7 @@ from theano_memopt.planner.plan import plan_to_json
 from theano_memopt.report import repeats
 from theano_memopt.report.comparison import Comparison
 from theano_memopt.report.model import Line, Profile, Report
+from theano_memopt.report.together import Together
 
 
 def report_to_json(report: Report) -> Dict[str, Any]:
@@ -65,6 +66,15 @@ def profile_to_json(profile: Profile) -> Dict[str, Any]:
         "steps": [
             {"task": s.task, "before": s.before, "after": s.after, "resting": s.resting, "highest": s.highest, "made": s.made} for s in profile.steps
         ],
+    }
+
+
+def together_to_json(both: Together) -> Dict[str, Any]:
+    """What changed, and both reports."""
+    return {
+        "before": report_to_json(both.before),
+        "after": report_to_json(both.after),
+        "tables": {title: [{"what": what, "before": one, "after": two} for what, one, two in rows] for title, rows in both.tables},
     }
 
 

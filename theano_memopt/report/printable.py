@@ -12,7 +12,7 @@ example: 5 tasks, 5 variables of 15 B in all
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Tuple, Union
 
 from theano_memopt import files
 from theano_memopt.planner.arena import Arena
@@ -21,6 +21,7 @@ from theano_memopt.planner.slots import Slots
 from theano_memopt.report import json_form, page, text, trace
 from theano_memopt.report.comparison import Comparison
 from theano_memopt.report.model import Order, Report, Reserved, total
+from theano_memopt.report.together import Together
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,38 @@ class PrintableComparison(Comparison):
     def to_trace(self, path: str) -> str:
         """Write the trace of the report, with the measured counter."""
         return trace.write((self.report,), path)
+
+
+@dataclass(frozen=True)
+class PrintableTogether(Together):
+    """Two reports side by side: `print` them, or write them as a page or as JSON."""
+
+    def __str__(self) -> str:
+        return text.of_together(self)
+
+    def to_html(self, path: str) -> str:
+        """Write one page with both: a table of what changed, the two curves on one scale, and each report below."""
+        return page.write((self.before, self.after), path, together=self.tables)
+
+    def to_json(self, path: str) -> str:
+        """Write what changed, and both reports."""
+        return files.write_json(path, json_form.together_to_json(self))
+
+
+def compare(before: Union[Report, Comparison], after: Union[Report, Comparison]) -> PrintableTogether:
+    """Two reports side by side, of `explain` or of `profile`: for a change of the model, or of flags.
+
+    >>> from theano_memopt.planner.model import worked_example
+    >>> from theano_memopt.planner.plan import make_plan
+    >>> report = report_of(make_plan(worked_example()))
+    >>> compare(report, report).figures[1]
+    ('peak', 8, 8)
+    """
+    one, two = (side.report if isinstance(side, Comparison) else side for side in (before, after))
+    for side in (one, two):
+        if not isinstance(side, Report):
+            raise TypeError(f"compare takes two reports, as explain and profile make them, not {type(side).__name__}")
+    return PrintableTogether(one, two)
 
 
 def report_of(plan: Plan, name: str = "plan", host_orders: Tuple[Tuple[str, Order], ...] = ()) -> PrintableReport:

@@ -13,6 +13,7 @@ from rich.text import Text
 from theano_memopt.report.comparison import Comparison
 from theano_memopt.report.model import Advice, Line, Report, saved, total
 from theano_memopt.report.repeats_text import of_repeats
+from theano_memopt.report.together import Together
 from theano_memopt.report.words import against_floor, in_bytes, percent
 
 ALIVE = 12
@@ -248,6 +249,24 @@ def of_comparison(comparison: Comparison) -> str:
             parts.append(Text(f"  {graph.tasks[comparison.rows[d.step][0].task].label}: {d.bytes:+,} bytes: {d.why}"))
     parts += [Text(f"\n{note}") for note in comparison.report.notes]
     return rendered(parts)
+
+
+def of_together(both: Together) -> str:
+    parts: List[RenderableType] = [Text(f"before: {both.before.name}\nafter:  {both.after.name}")]
+    for title, rows in both.tables:
+        table = _table()
+        table.add_column(title, overflow="fold")
+        for name in ("before", "after", "change"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for what, one, two in rows[:CHANGES]:
+            change = "" if one is None or two is None else f"{two - one:+,}" if two != one else "the same"
+            table.add_row(Text(what), *("not known" if n is None else f"{n:,}" for n in (one, two)), change)
+        parts += [Text(""), table]
+    return rendered(parts)
+
+
+CHANGES = 12
+"""Lines of a table of two reports; the page and the JSON have all."""
 
 
 def _shown(comparison: Comparison, differing: Set[int]) -> List[int]:
