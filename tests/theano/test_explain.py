@@ -7,6 +7,7 @@ import inspect
 import linecache
 import re
 import sys
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
@@ -22,6 +23,7 @@ from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.explain import BadUse
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.measure import memory as probe
+from theano_memopt.hosts.theano.measure import peaks
 from theano_memopt.planner.arena import check_arena
 from theano_memopt.planner.certificate import Rejected, check_certificate
 from theano_memopt.planner.plan import check_plan, plan_from_json, plan_to_json
@@ -401,7 +403,7 @@ def test_an_arena_is_explained_as_the_machine_has_it(linker: str) -> None:
     assert all("workspace" in d.why or "before the first" in d.why for d in comparison.differences), str(comparison)
 
 
-def test_the_workspace_of_an_op_is_found() -> None:
+def test_the_workspace_of_an_op_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     model, function = compiled("lenet")
     comparison = theano_memopt.profile(function, *model.batch)
     found = {d.step: d for d in comparison.differences if "workspace" in d.why}
@@ -409,6 +411,27 @@ def test_the_workspace_of_an_op_is_found() -> None:
     assert any("CorrMM" in task for task in tasks), tasks
     by_probe = probe.workspaces(function, *model.batch)
     assert max(d.bytes for d in found.values()) == pytest.approx(max(by_probe.values()), rel=0.05)
+    monkeypatch.setattr(peaks, "SETS_BACK", False)
+    as_on_3_8 = theano_memopt.profile(function, *model.batch)
+    for one, other in zip(comparison.profile.steps, as_on_3_8.profile.steps):
+        assert abs(one.highest - other.highest) <= PYTHON_OBJECTS and abs(one.after - other.after) <= PYTHON_OBJECTS
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("sets_back", [peaks.SETS_BACK, False])
+def test_the_peak_is_counted_anew(sets_back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "SETS_BACK", sets_back)
+    tracemalloc.start()
+    try:
+        del bytearray(1_000_000)[:]  # a peak that is over
+        before, lift, _held = peaks.count_anew()
+        kept = bytearray(200_000)
+        del bytearray(100_000)[:]
+        after, highest = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert abs(after - lift - before - len(kept)) < 2_000 and abs(highest - lift - before - 300_000) < 2_000
+    assert sets_back or lift > 990_000  # else it would be the peak that is over
 
 
 def test_what_the_plan_did_not_know_is_told() -> None:

@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
+from theano_memopt.hosts.theano.measure import peaks
 from theano_memopt.hosts.theano.measure.twins import twin
 
 
@@ -94,11 +95,10 @@ def workspaces(function: Any, *arguments: Any) -> Dict[Any, int]:
     def around(node: Any, thunk: Any) -> Any:
         if not tracemalloc.is_tracing():
             return thunk()
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
+        before, lift, _held = peaks.count_anew()
         asked_for = thunk()
         after, peak = tracemalloc.get_traced_memory()
-        found[node] = max(0, peak - max(before, after))
+        found[node] = max(0, peak - lift - max(before, after - lift))
         return asked_for
 
     measured = twin(function, around)

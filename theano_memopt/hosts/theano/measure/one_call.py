@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from theano_memopt.hosts.theano.explain import BadUse, arguments_by_position, compiled, explain
+from theano_memopt.hosts.theano.measure import peaks
 from theano_memopt.hosts.theano.measure.memory import kept_bytes, shared_values
 from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize.feature import feature_of
@@ -96,8 +97,7 @@ class _Recorder:
         if not tracemalloc.is_tracing():
             return thunk()
         places = [_place(cell[0]) for cell in thunk.outputs]
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
+        before, lift, _held = peaks.count_anew()
         began = time.perf_counter_ns()
         asked_for = thunk()
         spent = time.perf_counter_ns() - began
@@ -105,7 +105,7 @@ class _Recorder:
         if not asked_for and self.count < len(self.index):
             at = FIELDS * self.count
             self.rows[at] = self.index[node]
-            self.rows[at + 1], self.rows[at + 2], self.rows[at + 3] = before, after, highest
+            self.rows[at + 1], self.rows[at + 2], self.rows[at + 3] = before, after - lift, highest - lift
             self.rows[at + 4], self.rows[at + 5] = _made(places, thunk), spent
             self.count += 1
         return asked_for
