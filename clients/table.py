@@ -53,6 +53,8 @@ KEEPING = ("keras_images", "keras_residual", "keras_lstm", "mlp", "convolutional
 class Client:
     script: str
     gc: bool = True
+    flags: Tuple[str, ...] = ()
+    """Of Theano, for our side alone."""
 
     @property
     def name(self) -> str:
@@ -131,6 +133,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("only", nargs="*", metavar="SCRIPT", help=f"of {scripts}; all of the environment if none is named")
     parser.add_argument("--of", choices=sorted(NEEDED), default="keras", help="the environment that this is (default: %(default)s)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps of each (default: each script's own)")
+    parser.add_argument("--budget", metavar="SHARE|BYTES", help="run our side within this: the flag mem_reuse.budget")
+    parser.add_argument("--extra-time", metavar="SHARE", help="run our side for so much more time: the flag mem_reuse.extra_time")
     parser.add_argument("--out", default=os.path.join("out", "clients"), metavar="FOLDER", help="logs, figures and the table as CSV")
     parsed = parser.parse_args(arguments)
     trouble = missing(parsed.of) or _unknown(parsed.only)
@@ -138,7 +142,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print(f"clients: {trouble}", file=sys.stderr)
         return MISSING
     os.makedirs(parsed.out, exist_ok=True)
-    chosen = [c for c in CLIENTS if c.environment == parsed.of and (not parsed.only or c.script in parsed.only)]
+    wishes = (("budget", parsed.budget), ("extra_time", parsed.extra_time))
+    flags = tuple(f"mem_reuse.{name}={value}" for name, value in wishes if value is not None)
+    chosen = [replace(c, flags=flags) for c in CLIENTS if c.environment == parsed.of and (not parsed.only or c.script in parsed.only)]
     try:
         return _run_all(chosen, parsed.steps, os.path.abspath(parsed.out), parsed.of) if chosen else SAME
     except KeyboardInterrupt:
@@ -257,7 +263,7 @@ def _run(client: Client, side: str, steps: Optional[int], out: str, where: str) 
     script = os.path.join(SCRIPTS, client.script + ".py")
     command = [sys.executable, *first, os.path.join(HERE, "measured.py"), *STARTERS[side], measured, script, *more]
     began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(client, out))
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(client, out, side))
     with open(stem + ".log", "w", encoding="utf-8") as log:
         log.write(done.stdout + done.stderr)
     _say(f"{where}: {side}, {time.monotonic() - began:.0f} s")
@@ -293,9 +299,9 @@ def _stock_peak(report: Dict[str, Any]) -> int:
     return report["host_peaks"][0]["peak_bytes"] if report["host_peaks"] else report["peak_bytes"]
 
 
-def _environment(client: Client, out: str) -> Dict[str, str]:
+def _environment(client: Client, out: str, side: str) -> Dict[str, str]:
     flags = [flag for flag in os.environ.get("THEANO_FLAGS", "").split(",") if flag]
-    flags += [f"floatX={FLOAT[client.environment]}", f"allow_gc={client.gc}"]
+    flags += [f"floatX={FLOAT[client.environment]}", f"allow_gc={client.gc}", *(client.flags if side != "stock" else ())]
     here = os.path.dirname(HERE)
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     # Keras writes a file of settings into its home when it is imported: not into the user's.

@@ -138,3 +138,9 @@ def test_each_environment_runs_its_own_clients_in_turns(monkeypatch: pytest.Monk
 def test_the_package_is_run_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "clients", "--help"], cwd=str(SCRIPTS.parent.parent), capture_output=True, text=True)
     assert done.returncode == 0 and "keras_images" in done.stdout
+
+
+def test_a_budget_goes_to_our_side_alone(tmp_path: Path) -> None:
+    client = table.Client("mlp", flags=("mem_reuse.budget=0.5",))
+    flags = {side: table._environment(client, str(tmp_path), side)["THEANO_FLAGS"] for side in table.STARTERS}
+    assert [side for side in flags if "mem_reuse.budget=0.5" in flags[side]] == [side for side in table.STARTERS if side != "stock"]

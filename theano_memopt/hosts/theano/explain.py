@@ -61,6 +61,12 @@ EFFORT = 20_000
 """States that the search for the least peak may open: more than while compiling, and still well below a second on training graphs."""
 LARGE = 0.01
 """Words about why a variable is alone are looked for if it takes this share of all bytes."""
+WORTH_REPEATING = 1 << 20
+BELOW_EVERY_ORDER = (
+    "Less than any order needs: with theano_memopt.mode(budget=0.5), or extra_time=0.1, cheap results run again instead of being kept, "
+    "with the same bits; explain then says what each peak costs."
+)
+"""For functions with such a peak."""
 SCAN_RELIEF = (
     "It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
     "the rest again, truncate_gradient looks back less far), to scan a shorter sequence at once, or to take a smaller batch."
@@ -341,6 +347,8 @@ class _Subject:
         if len(self.reading.certain) < len(self.reading.nodes):
             lazy = len(self.reading.nodes) - len(self.reading.certain)
             notes.append(f"{lazy} tasks run only if a lazy op asks for them; they are counted as if they all ran.")
+        if self.feature.outcome is None and self.annotation.schedule.peak >= WORTH_REPEATING:
+            notes.append(BELOW_EVERY_ORDER)
         if blas.offer():
             notes.append(blas.offer())
         return tuple(notes)
