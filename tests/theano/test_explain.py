@@ -20,6 +20,7 @@ from theano.compile.mode import Mode
 import theano_memopt
 from tests.theano.both import floats, with_pass, without_pass
 from theano_memopt.demo import models as demo_models
+from theano_memopt.hosts.theano import advice as host_advice
 from theano_memopt.hosts.theano.explain import BadUse
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.measure import memory as probe
@@ -245,6 +246,22 @@ def test_a_flag_that_costs_memory_is_advised_away_with_what_it_costs(flag: str, 
     gained = report.kept - other.kept if flag == "storage" else report.peak - other.peak
     assert 0 < saves <= gained and (flag == "storage" or saves == gained)
     assert not any(f"mem_reuse.{flag}" in advice.text for advice in other.advice)
+
+
+def test_results_that_could_run_again_are_advised_with_about_what_it_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = demo_models.build("attention", SIZE)
+    for variable, data in zip(model.inputs, model.batch):
+        theano_memopt.hint(variable, data.shape)
+    function = model.compile(with_pass())
+    assert not any("run again" in advice.text for advice in theano_memopt.explain(function, *model.batch).advice)  # a small one: not worth a look
+    monkeypatch.setattr(host_advice, "LARGE", 0)
+    report = theano_memopt.explain(function, *model.batch)
+    (found,) = [advice for advice in report.advice if "run again" in advice.text]
+    (line,) = found.paste
+    again = eval(line[line.index("mode=") + len("mode=") : -1], {"theano_memopt": theano_memopt})
+    other = theano_memopt.explain(model.compile(again), *model.batch)
+    assert 0 < found.saves <= 1.1 * (report.peak - other.peak)
+    assert not any("run again" in advice.text for advice in other.advice)  # asked for already
 
 
 # --- all that a call needs -------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
     lengths that are assumed          hint(variable, shape), ready to paste
     another order is known            whatever keeps the function from it (`Obstacle`), else mem_reuse.effort
     storage stays from call to call   mem_reuse.storage where it is off, else allow_gc=True
+    the peak is large                 mem_reuse.extra_time, where results that are cheap to make again hold much of it
 
 A task that owns the peak is found by the report itself (`Report.advice`), and functions that could share one block by the table of `run`.
 """
@@ -16,8 +17,16 @@ from typing import Any, List, Optional, Sequence, Tuple
 from theano import tensor
 
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
+from theano_memopt.hosts.theano.read.program import read_program
+from theano_memopt.options import PlanOptions, RecomputeOptions
 from theano_memopt.planner.certificate import Schedule
+from theano_memopt.planner.recompute import plan_recompute
 from theano_memopt.report.model import Advice, Reserved
+
+EXTRA_TIME = 0.1
+"""The share of more time for which it is told how much less would do."""
+QUICKLY, MANY, LARGE = RecomputeOptions(simulations=40, order=PlanOptions(effort=500)), 400, 2**20
+"""How long that look may take, the most tasks that it is taken for, and the least peak."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +61,24 @@ class Facts:
     """Why that one does not run; None if no more than effort is missing."""
     replans: bool
     """Is the function planned anew for the sizes that come?"""
+    with_repeats: Optional[int]
+    """The peak if cheap results ran again, for `EXTRA_TIME` more; None if that was not looked for."""
 
 
 def advice_of(facts: Facts) -> Tuple[Advice, ...]:
-    return (*_lengths(facts), *_order(facts), *_storage(facts))
+    return (*_lengths(facts), *_order(facts), *_storage(facts), *_repeats(facts))
+
+
+def peak_with_repeats(fgraph: Any, nodes: Sequence[Any], lengths: Sizes, order: Tuple[int, ...]) -> Optional[int]:
+    """The lowest peak that a quick look finds for `EXTRA_TIME` more; None where it would take long.
+
+    It looks at the graph as it was compiled. The optimization plans before ops are replaced, and with more effort: what it finds is as low or lower.
+    """
+    if len(nodes) > MANY:
+        return None
+    program = read_program(fgraph, nodes, {}, lambda v: tuple(row[GUESS] for row in lengths.dims(v))).program
+    orders = [order] if program.is_legal(order) else []
+    return plan_recompute(program, extra_time=EXTRA_TIME, options=QUICKLY, competing_orders=orders).peak
 
 
 def _lengths(facts: Facts) -> List[Advice]:
@@ -92,6 +115,16 @@ def _storage(facts: Facts) -> List[Advice]:
             Advice("allow_gc=True gives all storage back after each call, at the price of allocating it again, and between calls", kept, kept=True)
         )
     return found
+
+
+def _repeats(facts: Facts) -> List[Advice]:
+    if facts.with_repeats is None or facts.with_repeats >= facts.peak:
+        return []
+    flag = f"the flag mem_reuse.extra_time={EXTRA_TIME:g}, or `run --extra-time {EXTRA_TIME:g}`, or this mode"
+    words = f"cheap results can run again, for at most {100 * EXTRA_TIME:g} % more time by an estimate: {flag}"
+    return [
+        Advice(words, facts.peak - facts.with_repeats, (f"theano.function(..., mode=theano_memopt.mode('FAST_RUN', extra_time={EXTRA_TIME:g}))",))
+    ]
 
 
 def _hints(inputs: Sequence[Tuple[str, Any]], assumed: Sizes, sizes: Sizes) -> Tuple[str, ...]:

@@ -24,6 +24,7 @@ from theano.gof import Constant
 from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 
+from theano_memopt.hosts.theano import advice
 from theano_memopt.hosts.theano.advice import Facts, Obstacle, advice_of
 from theano_memopt.hosts.theano.explain_repeats import Once, named
 from theano_memopt.hosts.theano.install import blas
@@ -285,8 +286,16 @@ class _Subject:
             best,
             self.obstacle(best, sized.graph),
             self.feature.replans,
+            self._peak_with_repeats(sized, schedule),
         )
         return advice_of(facts)
+
+    def _peak_with_repeats(self, sized: Sized, schedule: Schedule) -> Optional[int]:
+        """Where it is worth a look: a large peak at known sizes, and a function that was not asked for it."""
+        asked = self.once is not None or self.feature.settings.order == "host"
+        if asked or schedule.peak < advice.LARGE or sized.graph.sizes_assumed:
+            return None
+        return advice.peak_with_repeats(self.fgraph, self.reading.nodes, sized.lengths, schedule.order)
 
     def _kept_with_a_block(self, sized: Sized, schedule: Schedule) -> int:
         """At most so much: while storage is off, ops that could write into a block have not been brought to do it."""
