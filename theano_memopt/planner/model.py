@@ -26,9 +26,12 @@ The worked example of this package, used from here to the README: two large arra
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+WORKSPACE = "workspace"
+"""The kind of a buffer that a task takes for itself."""
 
 
 class GraphError(ValueError):
@@ -48,6 +51,11 @@ class Buffer:
     readers: Tuple[int, ...] = ()
     pinned: bool = False
     label: str = ""
+
+    @property
+    def is_workspace(self) -> bool:
+        """Does its own task alone use it, and give it back before it is done? Then no storage is planned for it."""
+        return self.kind == WORKSPACE
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,19 @@ class Graph:
             object.__setattr__(other, "sizes_from", sizes_from)
             object.__setattr__(other, "sizes_assumed", sizes_assumed)
         return other
+
+    def with_workspaces(self, rows: Sequence[Tuple[int, int]]) -> Graph:
+        """The same graph, and for each (task, bytes) a buffer that lives while the task runs. They come after all other buffers.
+
+        >>> graph = worked_example().with_workspaces([(4, 9)])
+        >>> graph.allocates
+        (6, 6, 1, 1, 10)
+        """
+        tasks, buffers = list(self.tasks), list(self.buffers)
+        for t, size in rows:
+            tasks[t] = replace(tasks[t], writes=(*tasks[t].writes, len(buffers)))
+            buffers.append(Buffer(size, WORKSPACE, t, (), False, f"workspace of {tasks[t].label}"))
+        return replace(self, tasks=tuple(tasks), buffers=tuple(buffers)) if rows else self
 
     def is_legal(self, order: Sequence[int]) -> bool:
         """Is `order` a permutation of the tasks in which nothing runs before what it needs?"""

@@ -51,7 +51,7 @@ class Plan:
             return self.storage.reserved_bytes
         if isinstance(self.storage, Arena):
             return self.storage.height
-        return sum(buffer.size for buffer in self.graph.buffers if buffer.producer is not None)
+        return sum(buffer.size for buffer in self.graph.buffers if buffer.producer is not None and not buffer.is_workspace)
 
 
 def make_plan(

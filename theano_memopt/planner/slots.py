@@ -42,11 +42,11 @@ class StorageRejected(ValueError):
 @dataclass(frozen=True)
 class Slots:
     cell_of: Tuple[Optional[int], ...]
-    """For each buffer its cell; None for inputs, which belong to the caller."""
+    """For each buffer its cell; None for inputs, which belong to the caller, and for workspaces, which belong to their tasks."""
     cells: Tuple[Tuple[str, int], ...]
     """For each cell its kind and its bytes."""
     reserved_bytes: int
-    """Bytes of all cells; with `eager` the most bytes of cells that are live or held at one step."""
+    """Bytes of all cells; with `eager` the most bytes of cells and workspaces that are live or held at one step."""
     eager: bool = False
 
 
@@ -77,6 +77,10 @@ def check_slots(
             if cell is not None:
                 raise StorageRejected("input-in-cell", f"{buffer.label!r} belongs to the caller, yet it is given cell {cell}")
             continue
+        if buffer.is_workspace:
+            if cell is not None:
+                raise StorageRejected("workspace-in-cell", f"{buffer.label!r} belongs to its task, yet it is given cell {cell}")
+            continue
         if cell is None:
             raise StorageRejected("no-cell", f"{buffer.label!r} is written and has no cell")
         if isinstance(cell, bool) or not isinstance(cell, int) or cell not in tenants:
@@ -98,10 +102,10 @@ def check_slots(
                 raise StorageRejected("overlap", f"{names} share cell {cell} and both live at step {spans[second][0]}")
             if may_share is not None and not (first in may_share and second in may_share):
                 raise StorageRejected("may-not-share", f"{names} share cell {cell}, and one of them may not")
-    _check_load(graph, order, slots, [(spans[inside[0]][0], spans[inside[-1]][1]) for inside in tenants.values()], peak_limit)
+    _check_load(graph, order, slots, spans, [(spans[inside[0]][0], spans[inside[-1]][1]) for inside in tenants.values()], peak_limit)
 
 
-def _check_load(graph: Graph, order: Sequence[int], slots: Slots, held: Sequence[Span], peak_limit: Optional[int]) -> None:
+def _check_load(graph: Graph, order: Sequence[int], slots: Slots, spans: Sequence[Span], held: Sequence[Span], peak_limit: Optional[int]) -> None:
     """`held[c]`: from the birth of the first tenant of cell c to the death of its last."""
     if peak_limit is not None and not slots.eager:
         raise StorageRejected("not-eager", "a peak limit asks for cells that are given back after their last tenant")
@@ -111,6 +115,10 @@ def _check_load(graph: Graph, order: Sequence[int], slots: Slots, held: Sequence
         for (born, dead), (_, size) in zip(held, slots.cells):
             change[born] += size
             change[dead] -= size
+        for buffer, (born, dead) in zip(graph.buffers, spans):
+            if buffer.is_workspace:
+                change[born] += buffer.size
+                change[dead] -= buffer.size
         reserved = load = 0
         for step, task in enumerate(order):
             load += change[step]
@@ -144,7 +152,7 @@ class _Cells:
 
 def _by_birth(graph: Graph, spans: Sequence[Span]) -> List[int]:
     """Produced buffers by birth; at one step the largest first, so that it takes the largest free cell."""
-    produced = [b for b, buffer in enumerate(graph.buffers) if buffer.producer is not None]
+    produced = [b for b, buffer in enumerate(graph.buffers) if buffer.producer is not None and not buffer.is_workspace]
     return sorted(produced, key=lambda b: (spans[b][0], -graph.buffers[b].size, b))
 
 

@@ -85,10 +85,12 @@ class Comparison:
         found: List[Difference] = []
         known_before = 0  # a difference that stays from step to step is told once, where it arises
         for i, (step, height, rest) in enumerate(self.rows):
-            if step.workspace > NOISE:
-                found.append(Difference(i, step.workspace, "workspace of the op: held while it runs, and no variable of the graph"))
+            height -= self.planned_workspace(step)  # it is given back before the task is done
+            more = step.workspace - self.planned_workspace(step)
+            if more > NOISE:
+                found.append(Difference(i, more, "workspace of the op: held while it runs, and no variable of the graph"))
             arisen = step.after - height - known_before
-            early = step.before - (height - self.report.graph.allocates[step.task]) if not i else 0
+            early = step.before - (height - self._results(step)) if not i else 0
             if early > NOISE and abs(arisen - early) <= NOISE:
                 found.append(Difference(i, early, "there before the first task: views into the arena, and objects of the call"))
             elif abs(arisen) > NOISE:
@@ -103,8 +105,15 @@ class Comparison:
             known_before = step.resting - rest
         return tuple(found)
 
+    def planned_workspace(self, step: Step) -> int:
+        """What the plan knows of the workspace of this task."""
+        return sum(self.report.graph.buffers[b].size for b in self.report.graph.tasks[step.task].writes if self.report.graph.buffers[b].is_workspace)
+
+    def _results(self, step: Step) -> int:
+        return self.report.graph.allocates[step.task] - self.planned_workspace(step)
+
     def _why(self, step: Step) -> str:
-        planned = self.report.graph.allocates[step.task]
+        planned = self._results(step)
         if abs(step.made - planned) <= NOISE < abs(step.allocated - planned):
             if step.allocated < planned:
                 return "written into storage that was there already"
@@ -122,8 +131,8 @@ class Comparison:
 
     @property
     def explained_peak(self) -> int:
-        """The planned heights, each with the measured workspace of its op on top: what the measured peak should be."""
-        return max((height + step.workspace for step, height, _ in self.rows), default=0)
+        """The planned heights, each with the measured workspace of its op in place of the planned one: what the measured peak should be."""
+        return max((height - self.planned_workspace(step) + step.workspace for step, height, _ in self.rows), default=0)
 
 
 def occupied(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -> Tuple[List[int], List[int]]:
@@ -142,7 +151,7 @@ def occupied(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -
     comes, goes = [0] * (len(order) + 2), [0] * (len(order) + 2)
     for tenants in rooms.values():
         size = max(graph.buffers[b].size for b in tenants)
-        stays = kept or any(graph.buffers[b].pinned for b in tenants)
+        stays = (kept and not any(graph.buffers[b].is_workspace for b in tenants)) or any(graph.buffers[b].pinned for b in tenants)
         comes[min(spans[b][0] for b in tenants)] += size
         goes[len(order) + 1 if stays else max(spans[b][1] for b in tenants)] += size
     heights: List[int] = []

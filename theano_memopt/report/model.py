@@ -426,7 +426,7 @@ class Profile:
 
 def total(graph: Graph) -> int:
     """Bytes of all buffers that tasks write: what is set aside if nobody shares."""
-    return sum(buffer.size for buffer in graph.buffers if buffer.producer is not None)
+    return sum(buffer.size for buffer in graph.buffers if buffer.producer is not None and not buffer.is_workspace)
 
 
 def saved(sizes: Sequence[int], tenants: Sequence[int]) -> int:

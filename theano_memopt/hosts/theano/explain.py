@@ -34,7 +34,7 @@ from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, ot
 from theano_memopt.hosts.theano.optimize.optimizer import planned_by, why_without_the_pass
 from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
-from theano_memopt.hosts.theano.read.graph import Reading
+from theano_memopt.hosts.theano.read.graph import Reading, workspace_row
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import describe, op_name
 from theano_memopt.hosts.theano.read.scan_shapes import inner_shapes
@@ -176,10 +176,11 @@ class _Subject:
         """The graph at the sizes of these arguments; without any, at those of the last call, and before the first one as it was planned."""
         given = self.match(arguments) if arguments else self.last_call()
         sizes = self.sizes(given)
-        shapes = tuple(_shape_at(sizes, root) for root in self.reading.roots)
+        shapes = (*(_shape_at(sizes, root) for root in self.reading.roots), *("" for _ in self.reading.workspaces))
         if not given:
             return Sized(self.reading.graph, self.reading.cautious, shapes, self.given(sizes), sizes, False)
         rows = [sizes.bytes(root)[GUESS] for root in self.reading.roots]
+        rows += [workspace_row(sizes, workspace)[GUESS] for workspace in self.reading.workspaces]
         source = sizes.sources() if arguments else "the last call"
         graph, cautious = (g.resized(rows, source, sizes.has_free) for g in (self.reading.graph, self.reading.cautious))
         return Sized(graph, cautious, shapes, self.given(sizes), sizes, True)
@@ -198,8 +199,9 @@ class _Subject:
                     variable.tag.test_value = value
             sizes = Sizes(self.fgraph, self.reading.nodes, self.feature.settings.default_dim)
             _refuse_contradictions(sizes, given)
-            outside = [v for node in self.reading.nodes if isinstance(node.op, Scan) for v in node.inputs]
-            for variable in (*self.reading.roots, *self.fgraph.inputs, *outside):  # what is given must be in place while rows are computed
+            asked = [v for workspace in self.reading.workspaces for v in workspace.asks]
+            asked += [v for node in self.reading.nodes if isinstance(node.op, Scan) for v in node.inputs]
+            for variable in (*self.reading.roots, *self.fgraph.inputs, *asked):  # what is given must be in place while rows are computed
                 sizes.bytes(variable)
             return sizes
         finally:
@@ -300,7 +302,7 @@ class _Subject:
     def _kept_with_a_block(self, sized: Sized, schedule: Schedule) -> int:
         """At most so much: while storage is off, ops that could write into a block have not been brought to do it."""
         arena = self.arena(sized, schedule)
-        return arena.height + sum(buffer.size for buffer, offset in zip(sized.graph.buffers, arena.offsets) if offset is None)
+        return arena.height + sum(b.size for b, offset in zip(sized.graph.buffers, arena.offsets) if offset is None and not b.is_workspace)
 
     def inputs(self) -> List[Tuple[str, Any]]:
         """What the caller gives: the name of each, and its variable."""
@@ -477,6 +479,9 @@ class _Subject:
             why = self._why_alone(b, sized, storage, spans) if large else ""
             line, near = made_at(root, self.reading.names[b])
             found.append(Known(_name_of(graph.buffers[b].label, root), sized.shapes[b], line, why, near, self._is_returned(b)))
+        for workspace in self.reading.workspaces:
+            line, near = made_at(workspace.node.outputs[0], ())
+            found.append(Known(f"workspace of {op_name(workspace.node.op)}", "", line, "", near))
         return tuple(found)
 
     def _why_alone(self, b: int, sized: Sized, storage: Any, spans: Sequence[Tuple[int, int]]) -> str:
@@ -566,6 +571,10 @@ def resized_slots(graph: Graph, order: Sequence[int], slots: Slots) -> Slots:
         for tenants, size in zip(inside, sizes):
             change[min(spans[b][0] for b in tenants)] += size
             change[max(spans[b][1] for b in tenants)] -= size
+        for b, buffer in enumerate(graph.buffers):
+            if buffer.is_workspace:
+                change[spans[b][0]] += buffer.size
+                change[spans[b][1]] -= buffer.size
         reserved = int(max(np.cumsum(change), default=0)) if order else 0
     return Slots(slots.cell_of, tuple((kind, size) for (kind, _), size in zip(slots.cells, sizes)), reserved, slots.eager)
 

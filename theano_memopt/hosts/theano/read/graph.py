@@ -32,6 +32,7 @@ from theano_memopt.hosts.theano.read.aliases import Aliases, Rule, as_declared, 
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
 from theano_memopt.hosts.theano.read.memory_layout import MAY_COPY, likely_scattered, steady
 from theano_memopt.hosts.theano.read.op_facts import always_asked, declared, is_lazy, is_trusted, op_name
+from theano_memopt.hosts.theano.read.workspaces import Workspace, workspace_of
 from theano_memopt.planner.model import Buffer, Graph, Task
 
 
@@ -44,7 +45,9 @@ class Reading:
     nodes: Tuple[Any, ...]
     """Task index -> node."""
     roots: Tuple[Any, ...]
-    """Buffer index -> the variable whose node allocates it."""
+    """Buffer index -> the variable whose node allocates it. The buffers beyond are workspaces."""
+    workspaces: Tuple[Workspace, ...]
+    """Of nodes that take memory for themselves: their buffers come after those of `roots`."""
     names: Tuple[Tuple[Any, ...], ...]
     """Buffer index -> every variable that may lie in it, cautiously."""
     cautious: Graph
@@ -75,9 +78,13 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     rows = [sizes.bytes(root) for root in roots]
     kinds = [sizes.kind(root) if isinstance(root.type, tensor.TensorType) else str(root.type) for root in roots]
     guessed = [row[GUESS] for row in rows]
+    workspaces = tuple(w for w in (workspace_of(node, compiled) for node in nodes) if w is not None)
+    index = {node: t for t, node in enumerate(nodes)}
+    taken = [workspace_row(sizes, w) for w in workspaces]
 
     graph = graph_of(nodes, foreseen, demands, guessed, kinds, is_kept, sizes.sources(), sizes.has_free)
     careful = graph_of(nodes, cautious, demands, guessed, kinds, is_kept, sizes.sources(), sizes.has_free) if copying else graph
+    graph, careful = (g.with_workspaces([(index[w.node], row[GUESS]) for w, row in zip(workspaces, taken)]) for g in (graph, careful))
     doubtful = frozenset(
         b for b, (one, two) in enumerate(zip(graph.buffers, careful.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
@@ -86,14 +93,21 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
         graph,
         tuple(nodes),
         roots,
-        names=tuple(map(tuple, cautious.names)),
+        workspaces,
+        names=(*map(tuple, cautious.names), *(() for _ in workspaces)),
         cautious=careful,
         doubtful=doubtful,
         loose=_loose(cautious, nodes, certain),
         steady=frozenset(b for b, root in enumerate(roots) if root in in_c_order),
         certain=certain,
-        scenarios=tuple(row for i, row in enumerate(zip(*rows)) if i != GUESS) if sizes.has_free else (),
+        scenarios=tuple(row for i, row in enumerate(zip(*rows, *taken)) if i != GUESS) if sizes.has_free else (),
     )
+
+
+def workspace_row(sizes: Sizes, workspace: Workspace) -> Tuple[int, ...]:
+    """Its bytes in every scenario."""
+    shapes = [tuple(zip(*sizes.dims(v))) for v in workspace.asks]
+    return tuple(workspace.bytes(in_scenario) for in_scenario in zip(*shapes))
 
 
 def graph_of(

@@ -32,7 +32,7 @@ Signature = Tuple[Any, ...]
 class TrueShapes(Walker[str]):
     """The formulas of one FunctionGraph, written out for the variables that are asked about."""
 
-    def __init__(self, fgraph: Any, nodes: Sequence[Any], variables: Sequence[Any], values: Callable[[Any], Any]) -> None:
+    def __init__(self, fgraph: Any, nodes: Sequence[Any], variables: Iterable[Any], values: Callable[[Any], Any]) -> None:
         super().__init__(fgraph)
         self._inputs = {v: i for i, v in enumerate(fgraph.inputs)}
         self._value_now = values

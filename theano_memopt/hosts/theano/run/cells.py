@@ -61,7 +61,7 @@ def along(graph: Graph, order: Sequence[int], known: Chains, sharing: Set[int]) 
 def _slots(graph: Graph, known: Chains) -> Slots:
     """Each chain in one cell, and every other buffer in a cell of its own."""
     inside = {b for chain in known for b in chain}
-    alone = [(b,) for b, buffer in enumerate(graph.buffers) if buffer.producer is not None and b not in inside]
+    alone = [(b,) for b, buffer in enumerate(graph.buffers) if buffer.producer is not None and not buffer.is_workspace and b not in inside]
     cell_of: List[Optional[int]] = [None] * len(graph.buffers)
     cells: List[Tuple[str, int]] = []
     for cell, chain in enumerate(sorted([*known, *alone])):

@@ -31,6 +31,8 @@ ORDERS = 4
 
 Order = Tuple[int, ...]
 Cell = List[Any]
+Shaped = Sequence[Tuple[int, np.dtype, Tuple[int, ...]]]
+"""Buffer, dtype and true shape."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,7 @@ class Machines:
         """Are the nodes timed, for Theano's profile?"""
         self._thunk = dict(zip(annotation.nodes, thunks))
         self.shapes: Optional[TrueShapes] = None
-        self.row: List[Tuple[int, np.dtype]] = []
-        """Buffer and dtype of each shape that the formulas give."""
+        self._index = {root: b for b, root in enumerate(self.reading.roots)}
 
     # --- machines ----------------------------------------------------------------------------------------------------
 
@@ -156,9 +157,8 @@ class Machines:
     def read_formulas(self) -> Signature:
         """Write out the formulas, for the inputs that are in their cells now."""
         asked = [root for root in self.reading.roots if isinstance(root.type, tensor.TensorType)]
-        self.shapes = TrueShapes(self.fgraph, self.annotation.nodes, asked, lambda v: self.storage_map[v][0])
-        index = {root: b for b, root in enumerate(self.reading.roots)}
-        self.row = [(index[v], np.dtype(v.type.dtype)) for v in self.shapes.known]
+        asked += [v for workspace in self.reading.workspaces for v in workspace.asks]
+        self.shapes = TrueShapes(self.fgraph, self.annotation.nodes, dict.fromkeys(asked), lambda v: self.storage_map[v][0])
         return self.signature()
 
     def signature(self) -> Signature:
@@ -181,19 +181,32 @@ class Machines:
             found[v] = ((), value)
         return found
 
-    def shapes_at(self, signature: Signature) -> Sequence[Any]:
+    def shapes_at(self, signature: Signature) -> Dict[Any, Tuple[int, ...]]:
+        """The shape of each variable that has a formula."""
         assert self.shapes is not None
         try:
-            return self.shapes.shapes(*signature)
+            return dict(zip(self.shapes.known, self.shapes.shapes(*signature)))
         except Exception:  # a formula divides by a length that is 0 now, say: this call allocates as Theano does
-            return ()
+            return {}
+
+    def shaped(self, signature: Signature) -> Shaped:
+        """The true shape of each buffer that has a formula."""
+        return [(self._index[v], np.dtype(v.type.dtype), shape) for v, shape in self.shapes_at(signature).items() if v in self._index]
+
+    def workspaces_at(self, signature: Signature) -> List[int]:
+        """True bytes of every workspace. Where they depend on data, the guess."""
+        guessed = [buffer.size for buffer in self.graph.buffers[len(self.reading.roots) :]]
+        if not guessed:
+            return []
+        known = self.shapes_at(signature)
+        return [w.bytes([known[v] for v in w.asks]) if known.keys() >= set(w.asks) else size for w, size in zip(self.reading.workspaces, guessed)]
 
     def sizes_at(self, signature: Signature) -> Tuple[int, ...]:
         """True bytes of every buffer. Where they depend on data, the guess."""
-        sizes = [buffer.size for buffer in self.graph.buffers]
-        for (b, dtype), shape in zip(self.row, self.shapes_at(signature)):
+        sizes = [buffer.size for buffer in self.graph.buffers[: len(self.reading.roots)]]
+        for b, dtype, shape in self.shaped(signature):
             sizes[b] = max(0, math.prod(shape)) * dtype.itemsize
-        return tuple(sizes)
+        return (*sizes, *self.workspaces_at(signature))
 
     # --- orders ------------------------------------------------------------------------------------------------------
 

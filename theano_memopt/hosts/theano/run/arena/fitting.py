@@ -20,7 +20,7 @@ from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, aligned, whole
-from theano_memopt.hosts.theano.run.arena.variables import Shaped, Variables
+from theano_memopt.hosts.theano.run.arena.variables import Variables
 from theano_memopt.hosts.theano.run.machines import Cell, Machines, Order, empty
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
@@ -60,10 +60,6 @@ class ArenaPlanner(Machines):
 
     # --- for one signature -------------------------------------------------------------------------------------------
 
-    def shaped(self, signature: Signature) -> Shaped:
-        """The true shape of each buffer that has a formula."""
-        return [(b, dtype, shape) for (b, dtype), shape in zip(self.row, self.shapes_at(signature))]
-
     def fit(self, signature: Signature, without_place: FrozenSet[int], search: bool, at_hand: int) -> Fitting:
         """Order and offsets for the true sizes. Without `search` quickly: the order in use, and offsets stretched from the last ones or
         by one rule. `at_hand` bytes are there already."""
@@ -74,6 +70,7 @@ class ArenaPlanner(Machines):
             if b not in known.formula_mismatch:
                 sizes[b] = max(0, math.prod(shape)) * dtype.itemsize
                 lying[b] = shape
+        sizes += self.workspaces_at(signature)
         barred = known.allocates_itself | known.undeclared_alias | without_place
         buffers = tuple(b for b in known.candidates if b in lying and b not in barred and sizes[b] > 0 and min(lying[b], default=1) >= 0)
         if search:

@@ -20,7 +20,7 @@ its cell, so the array of every later call is let go, and no bit can change.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 import numpy as np
 from theano import tensor
@@ -32,14 +32,12 @@ from theano.tensor.subtensor import IncSubtensor, Subtensor
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.read.aliases import with_sources
-from theano_memopt.hosts.theano.run.machines import Cell
+from theano_memopt.hosts.theano.run.machines import Cell, Shaped
 
 OVERWRITES = (DimShuffle, Elemwise, GemmRelated, IncSubtensor, Rebroadcast, Subtensor, tensor.Reshape, ViewOp)
 """Ops whose view or in-place result replaces the array in its cell. Other ops' cells are emptied first: the op might write there."""
 
 Layout = Tuple[Any, ...]
-Shaped = Sequence[Tuple[int, np.dtype, Tuple[int, ...]]]
-"""Buffer, dtype and true shape."""
 
 
 @dataclass(frozen=True)
