@@ -34,13 +34,14 @@ from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, ot
 from theano_memopt.hosts.theano.optimize.optimizer import planned_by, why_without_the_pass
 from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
-from theano_memopt.hosts.theano.read.graph import Reading, workspace_row
+from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import describe, op_name
 from theano_memopt.hosts.theano.read.scan_shapes import inner_shapes
 from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena.variables import candidates
+from theano_memopt.hosts.theano.run.machines import method_of
 from theano_memopt.hosts.theano.run.sized_call import GROWTH, CellPlanner, SizedVM
 from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
@@ -179,8 +180,7 @@ class _Subject:
         shapes = (*(_shape_at(sizes, root) for root in self.reading.roots), *("" for _ in self.reading.workspaces))
         if not given:
             return Sized(self.reading.graph, self.reading.cautious, shapes, self.given(sizes), sizes, False)
-        rows = [sizes.bytes(root)[GUESS] for root in self.reading.roots]
-        rows += [workspace_row(sizes, workspace)[GUESS] for workspace in self.reading.workspaces]
+        rows = self.reading.sizes_at(sizes.shape_of)
         source = sizes.sources() if arguments else "the last call"
         graph, cautious = (g.resized(rows, source, sizes.has_free) for g in (self.reading.graph, self.reading.cautious))
         return Sized(graph, cautious, shapes, self.given(sizes), sizes, True)
@@ -335,10 +335,10 @@ class _Subject:
         ours = self.annotation.schedule
         plan = self.machine_plan(graph)
         if plan is not None and plan.schedule.proven:
-            return replace(plan.schedule, method=self._method(plan.schedule.order)), None
+            return plan.schedule, None
         if graph is not self.reading.graph:
             order = self.order_at(graph)
-            ours = along(ours, graph, order, self._method(order), "")
+            ours = along(ours, graph, order, method_of(self.annotation, order), "")
         if graph is self.reading.graph and ours.proven:
             return ours, None
         options = replace(self.annotation.options, effort=max(EFFORT, self.annotation.options.effort), progress=progress)
@@ -347,11 +347,6 @@ class _Subject:
             return along(best, graph, ours.order, ours.method, ""), None
         reason = f"an order with {best.peak:,} bytes is known ({best.method})"
         return along(best, graph, ours.order, ours.method, reason), best
-
-    def _method(self, order: Tuple[int, ...]) -> str:
-        """How this order was found."""
-        compiled = self.annotation.schedule
-        return compiled.method if order == compiled.order else "planned for these sizes"
 
     def notes(self) -> Tuple[str, ...]:
         notes = []

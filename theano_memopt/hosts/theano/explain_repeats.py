@@ -15,11 +15,11 @@ from theano import gof
 from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.optimize.recompute import Outcome, not_met
 from theano_memopt.hosts.theano.optimize.repeats import OPENED, mark_of, take_out
-from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
+from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
 from theano_memopt.hosts.theano.read.graph import Reading, read
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import describe
-from theano_memopt.hosts.theano.read.program import ProgramReading, ShapeOf, read_program
+from theano_memopt.hosts.theano.read.program import ProgramReading, read_program
 from theano_memopt.hosts.theano.read.source_lines import made_at
 from theano_memopt.planner.budget import in_words
 from theano_memopt.planner.model import Graph
@@ -57,12 +57,11 @@ class Once:
         return named(self.orders, runs)
 
     def graph_at(self, lengths: Sizes) -> Graph:
-        rows = [lengths.bytes(self.original[root])[GUESS] for root in self.reading.roots]
+        rows = self.reading.sizes_at(lambda v: lengths.shape_of(self.original[v]))
         return self.reading.graph.resized(rows, lengths.sources(), lengths.has_free)
 
     def program_at(self, lengths: Sizes) -> ProgramReading:
-        shape_of: ShapeOf = lambda v: tuple(row[GUESS] for row in lengths.dims(self.original[v]))  # noqa: E731
-        return read_program(self.clone, self.nodes, {}, shape_of)
+        return read_program(self.clone, self.nodes, {}, lambda v: lengths.shape_of(self.original[v]))
 
     def repeats(self, lengths: Sizes, report: Reading) -> Repeats:
         """`report`: the graph as it runs, of which the report is."""
@@ -103,7 +102,7 @@ def _again(once: ProgramReading, report: Reading) -> List[Again]:
     for name, by_number in runs.items():
         first, further = by_number.pop(0), tuple(by_number.values())
         task = once.program.tasks[tasks[name, 0]]
-        size = sum(once.program.values[v].size for v in task.writes if once.program.values[v].view_of is None)
+        size = sum(once.program.values[v].size for v in task.writes if v < len(once.variables) and once.program.values[v].view_of is None)
         line = made_at(report.nodes[first].outputs[0], [])[0]
         found.append(Again(report.graph.tasks[first].label, line, size, len(further), len(further) * task.seconds, further))
     return found

@@ -30,9 +30,10 @@ from theano.gof import toolbox
 from theano_memopt.hosts.theano.install.flags import Settings
 from theano_memopt.hosts.theano.optimize.annotate import annotate
 from theano_memopt.hosts.theano.optimize.repeats import check_repeats, put_in, rewritten, shape_of_graph, unmark
-from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
+from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
+from theano_memopt.hosts.theano.read.graph import ShapeOf
 from theano_memopt.hosts.theano.read.host_orders import host_orders
-from theano_memopt.hosts.theano.read.program import ProgramReading, ShapeOf, bytes_of, read_program
+from theano_memopt.hosts.theano.read.program import ProgramReading, read_program
 from theano_memopt.planner.budget import Budget, in_words, parse_budget
 from theano_memopt.planner.certificate import Rejected
 from theano_memopt.planner.exact import minimise_peak
@@ -95,7 +96,7 @@ def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None)
         return None
     unmark(fgraph)
     sizes = Sizes(fgraph, fgraph.toposort(), chosen.default_dim)
-    plan, reading = _plan(fgraph, chosen, goal, shape_of or (lambda v: tuple(row[GUESS] for row in sizes.dims(v))))
+    plan, reading = _plan(fgraph, chosen, goal, shape_of or sizes.shape_of)
     peak, note = plan.ordered_peak, ""
     if plan.again or plan.opened:
         try:
@@ -152,7 +153,7 @@ def _planned_peak(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf]) ->
     found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx), replans=True)
     if shape_of is None:
         return found.schedule.peak
-    graph = found.reading.graph.resized([bytes_of(root, shape_of) for root in found.reading.roots])
+    graph = found.reading.graph.resized(found.reading.sizes_at(shape_of))
     return minimise_peak(graph, found.options, [("in force", found.schedule.order)]).peak
 
 

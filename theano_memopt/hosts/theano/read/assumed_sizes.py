@@ -103,6 +103,10 @@ class Sizes(Walker[Sequence[Any]]):
             row = [size * max(length, 0) for size, length in zip(row, dim)]
         return tuple(row)
 
+    def shape_of(self, variable: Any) -> Tuple[int, ...]:
+        """As it is known or guessed."""
+        return tuple(row[GUESS] for row in self.dims(variable))
+
     def kind(self, variable: Any) -> str:
         """The class of storage: dtype and shape, the latter as it is in the scenarios that tell leaves apart."""
         shape = "x".join("~".join(map(str, sorted(set(row[_IDENTITY])))) for row in self.dims(variable))

@@ -24,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
 
+import numpy as np
 from theano import gof, tensor
 from theano.scalar import Scalar
 from theano.tensor.type_other import NoneTypeT, SliceType
@@ -34,6 +35,9 @@ from theano_memopt.hosts.theano.read.memory_layout import MAY_COPY, likely_scatt
 from theano_memopt.hosts.theano.read.op_facts import always_asked, declared, is_lazy, is_trusted, op_name
 from theano_memopt.hosts.theano.read.workspaces import Workspace, workspace_of
 from theano_memopt.planner.model import Buffer, Graph, Task
+
+ShapeOf = Callable[[Any], Tuple[int, ...]]
+"""Variable -> its shape; asked for dense arrays alone."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,10 @@ class Reading:
     """Nodes that run in every call. Closed under what they need."""
     scenarios: Tuple[Tuple[int, ...], ...]
     """Other plausible sizes of the buffers; empty if no size is a mere assumption."""
+
+    def sizes_at(self, shape_of: ShapeOf) -> List[int]:
+        """Bytes of every buffer, workspaces too, where variables have these shapes."""
+        return [bytes_of(root, shape_of) for root in self.roots] + [w.bytes([shape_of(v) for v in w.asks]) for w in self.workspaces]
 
 
 def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]], default_dim: int, compiled: bool = True) -> Reading:
@@ -239,3 +247,12 @@ def is_dense(kind: Any) -> bool:
 
 def label_of(task: int, root: Any) -> str:
     return f"{task}.{root.owner.outputs.index(root)}" + (f" {root.name}" if root.name else "")
+
+
+def bytes_of(variable: Any, shape_of: ShapeOf) -> int:
+    if not isinstance(variable.type, tensor.TensorType):
+        return 0
+    size = int(np.dtype(variable.type.dtype).itemsize)
+    for length in shape_of(variable):
+        size *= max(length, 0)
+    return size

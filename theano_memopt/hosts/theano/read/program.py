@@ -16,19 +16,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
 
-import numpy as np
-from theano import tensor
+import theano
 
 from theano_memopt.hosts.theano.read.aliases import viewed
 from theano_memopt.hosts.theano.read.costs import seconds_of
-from theano_memopt.hosts.theano.read.graph import certain_nodes, is_dense, is_kept, label_of, likely_copying
+from theano_memopt.hosts.theano.read.graph import ShapeOf, bytes_of, certain_nodes, is_dense, is_kept, label_of, likely_copying
 from theano_memopt.hosts.theano.read.op_facts import declared, is_trusted, op_name, why_once
+from theano_memopt.hosts.theano.read.workspaces import workspace_of
 from theano_memopt.planner.program import CostedTask, Program, Value
-
-ShapeOf = Callable[[Any], Tuple[int, ...]]
-"""Variable -> its shape; asked for dense arrays alone."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class ProgramReading:
     nodes: Tuple[Any, ...]
     """Task index -> node."""
     variables: Tuple[Any, ...]
-    """Value index -> variable."""
+    """Value index -> variable. The values beyond are workspaces."""
     why_once: Tuple[str, ...]
     """Task index -> why it may not run again; empty if it may."""
 
@@ -65,6 +62,7 @@ def read_program(
     reasons = _why_once(fgraph, nodes, demands)
     readers: List[List[int]] = [[] for _ in variables]
     tasks = []
+    workspaces: List[Value] = []
     for t, node in enumerate(nodes):
         reads = sorted({number[held] for v in node.inputs for held in (v, *lies_in.held_with.get(v, ()))})
         for v in reads:
@@ -73,9 +71,12 @@ def read_program(
         seconds = (measured or {}).get(node)
         if seconds is None:
             seconds = seconds_of(node, shape_of, all(v in lies_in.view_of for v in node.outputs))
-        tasks.append(
-            CostedTask(tuple(reads), tuple(number[v] for v in node.outputs), tuple(after), seconds, not reasons[t], f"{t} {op_name(node.op)}")
-        )
+        workspace = workspace_of(node, bool(theano.config.cxx))
+        writes = [number[v] for v in node.outputs]
+        if workspace is not None:
+            writes.append(len(variables) + len(workspaces))
+            workspaces.append(Value(workspace.bytes([shape_of(v) for v in workspace.asks]), t, label=f"workspace of {t} {op_name(node.op)}"))
+        tasks.append(CostedTask(tuple(reads), tuple(writes), tuple(after), seconds, not reasons[t], f"{t} {op_name(node.op)}"))
     values = []
     for i, v in enumerate(variables):
         producer = index.get(v.owner)
@@ -91,7 +92,7 @@ def read_program(
                 f"given {i}" if producer is None else label_of(producer, v),
             )
         )
-    return ProgramReading(Program(tuple(values), tuple(tasks)), tuple(nodes), tuple(variables), tuple(reasons))
+    return ProgramReading(Program((*values, *workspaces), tuple(tasks)), tuple(nodes), tuple(variables), tuple(reasons))
 
 
 class _Memory:
@@ -153,12 +154,3 @@ def _why_once(fgraph: Any, nodes: Sequence[Any], demands: Mapping[Any, Sequence[
             reason = "it reads or makes something else than dense arrays"
         reasons.append(reason)
     return reasons
-
-
-def bytes_of(variable: Any, shape_of: ShapeOf) -> int:
-    if not isinstance(variable.type, tensor.TensorType):
-        return 0
-    size = int(np.dtype(variable.type.dtype).itemsize)
-    for length in shape_of(variable):
-        size *= max(length, 0)
-    return size

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from theano import tensor
@@ -21,10 +21,12 @@ from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.read.true_sizes import Signature, TrueShapes
 from theano_memopt.hosts.theano.run.thunks import followed
+from theano_memopt.options import PlanOptions
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.load import Span, loads
 from theano_memopt.planner.model import Graph
+from theano_memopt.planner.plan import Plan, Storage, along, put_together
 
 ORDERS = 4
 """Orders, and machines over the same thunks, that are kept."""
@@ -232,6 +234,11 @@ class Machines:
                 return schedule.order
         return best
 
+    def plan_of(self, graph: Graph, order: Order, storage: Storage, may_share: Optional[Collection[int]], options: PlanOptions) -> Plan:
+        """A graph at true sizes, and this order and storage with what is known of the least peak there."""
+        found = minimise_peak(graph, options, [("order in use", order)])
+        return put_together(graph, along(found, graph, order, method_of(self.annotation, order)), storage, options, may_share)
+
     def spans(self, order: Order) -> Tuple[Span, ...]:
         if order not in self._spans:
             if len(self._spans) >= 2 * ORDERS:
@@ -241,6 +248,11 @@ class Machines:
 
     def peak(self, order: Order, sizes: Sequence[int]) -> int:
         return max(loads(sizes, self.spans(order), len(order)), default=0)
+
+
+def method_of(annotation: Annotation, order: Order) -> str:
+    """How an order of this function was found."""
+    return annotation.schedule.method if order == annotation.schedule.order else "planned for these sizes"
 
 
 def empty(cells: Sequence[Cell]) -> None:

@@ -33,8 +33,7 @@ from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.machines import ComesAgain, Machines, Order
 from theano_memopt.hosts.theano.run.stand_in import StandIn
-from theano_memopt.planner.exact import minimise_peak
-from theano_memopt.planner.plan import Plan, along, put_together
+from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
 
 GROWTH = 2
@@ -191,10 +190,8 @@ class SizedVM(StandIn):
         state, planner = self.state, self.planner
         if not isinstance(state, InOrder):
             return None
-        graph = planner.reading.graph.resized(state.sizes, "the last call")
-        options = planner.annotation.options
-        schedule = along(minimise_peak(graph, options, [("order in use", state.order)]), graph, state.order)
-        return put_together(graph, schedule, planner.storage(state.order, state.sizes), options, planner.feature.sharing)
+        graph, storage = planner.reading.graph.resized(state.sizes, "the last call"), planner.storage(state.order, state.sizes)
+        return planner.plan_of(graph, state.order, storage, planner.feature.sharing, planner.annotation.options)
 
 
 def with_true_order(

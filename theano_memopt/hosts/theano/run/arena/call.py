@@ -36,8 +36,7 @@ from theano_memopt.hosts.theano.run.arena.trial import Trial
 from theano_memopt.hosts.theano.run.arena.worthwhile import too_little
 from theano_memopt.hosts.theano.run.machines import Cell, Order
 from theano_memopt.hosts.theano.run.stand_in import StandIn
-from theano_memopt.planner.exact import minimise_peak
-from theano_memopt.planner.plan import Plan, along, put_together
+from theano_memopt.planner.plan import Plan
 
 SIGNATURES = 64
 """Fittings that are kept; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
@@ -438,17 +437,15 @@ class ArenaVM(StandIn):
         fitting, planner = self.fitting, self.planner
         if planner is None or self._came is None or isinstance(self.state, Aside):
             return None
+        options = replace(planner.annotation.options, alignment=ALIGNMENT)
         if fitting is None:
             graph = planner.graph.resized(planner.sizes_at(self._came), "the last call")
-            schedule = along(minimise_peak(graph, planner.annotation.options, [("order in use", planner.order)]), graph, planner.order)
-            return put_together(graph, schedule, None, planner.annotation.options, ())
+            return planner.plan_of(graph, planner.order, None, (), options)
         graph = planner.graph.resized(fitting.sizes, "the last call")
-        options = replace(planner.annotation.options, alignment=ALIGNMENT)
-        schedule = along(minimise_peak(graph, options, [("order in use", fitting.order)]), graph, fitting.order)
         offsets: List[Optional[int]] = [None] * len(graph.buffers)
         for b, offset in zip(fitting.buffers, fitting.arena.offsets):
             offsets[b] = offset
-        return put_together(graph, schedule, replace(fitting.arena, offsets=tuple(offsets)), options, fitting.buffers)
+        return planner.plan_of(graph, fitting.order, replace(fitting.arena, offsets=tuple(offsets)), fitting.buffers, options)
 
     def order_at(self, sizes: Sequence[int]) -> Optional[Order]:
         """What runs when a call comes with these sizes; None where it is not known, for Theano's machine alone runs."""
