@@ -447,13 +447,19 @@ class TakesMuch(gof.Op):
         outputs[0][0] = inputs[0] + much[0]
 
 
-def test_the_workspace_of_an_op_that_is_not_known_is_found() -> None:
+def test_the_workspace_of_an_op_that_is_not_known_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     x = tt.dvector("x")
     function = theano.function([x], TakesMuch()(x), mode=with_pass())
     comparison = theano_memopt.profile(function, np.ones(100))
     (found,) = [d for d in comparison.differences if "workspace" in d.why]
     assert 2**20 <= found.bytes <= 2**20 + PYTHON_OBJECTS
     assert "TakesMuch" in comparison.report.graph.tasks[comparison.rows[found.step][0].task].label
+    monkeypatch.setattr(peaks, "SETS_BACK", False)
+    as_on_3_8 = theano_memopt.profile(function, np.ones(100))
+    for one, other in zip(comparison.profile.steps, as_on_3_8.profile.steps):
+        assert abs(one.highest - other.highest) <= PYTHON_OBJECTS and abs(one.after - other.after) <= PYTHON_OBJECTS
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("sets_back", [peaks.SETS_BACK, False])
 def test_the_peak_is_counted_anew(sets_back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
