@@ -257,6 +257,7 @@ class _Subject:
         if isinstance(storage, Arena):
             sharing = tuple(b for b, offset in enumerate(storage.offsets) if offset is not None)
         plan = put_together(graph, schedule, storage, self.annotation.options, sharing)
+        advised = self.advised(sized, schedule, reserved[0], best)
         return PrintableReport(
             self.name,
             plan,
@@ -264,12 +265,12 @@ class _Subject:
             reserved,
             self.known(sized, storage, spans),
             tuple(self.work(t, sized) for t in range(len(self.reading.nodes))),
-            self.notes(),
+            self.notes(advised),
             best=best,
             given=sized.given,
             stock=None if self.once is None else self.once.graph_at(sized.lengths),
             repeats=self.repeats(sized),
-            advised=self.advised(sized, schedule, reserved[0], best),
+            advised=advised,
         )
 
     def advised(self, sized: Sized, schedule: Schedule, reserved: Reserved, best: Optional[Schedule]) -> Tuple[Advice, ...]:
@@ -348,12 +349,13 @@ class _Subject:
         reason = f"an order with {best.peak:,} bytes is known ({best.method})"
         return along(best, graph, ours.order, ours.method, reason), best
 
-    def notes(self) -> Tuple[str, ...]:
+    def notes(self, advised: Sequence[Advice]) -> Tuple[str, ...]:
         notes = []
         if len(self.reading.certain) < len(self.reading.nodes):
             lazy = len(self.reading.nodes) - len(self.reading.certain)
             notes.append(f"{lazy} tasks run only if a lazy op asks for them; they are counted as if they all ran.")
-        if self.feature.outcome is None and self.annotation.schedule.peak >= WORTH_REPEATING:
+        told = any("extra_time" in line for found in advised for line in found.paste)
+        if self.feature.outcome is None and self.annotation.schedule.peak >= WORTH_REPEATING and not told:
             notes.append(BELOW_EVERY_ORDER)
         if blas.offer():
             notes.append(blas.offer())
