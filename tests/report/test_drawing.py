@@ -12,7 +12,7 @@ from tests.report.plans import chain_of_blocks, real_graph
 from tests.strategies import graphs
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.liveness import lives, timeline
-from theano_memopt.planner.model import Graph
+from theano_memopt.planner.model import WORKSPACE, Graph, build_graph
 from theano_memopt.planner.plan import make_plan
 from theano_memopt.planner.slots import Slots, share_cells
 from theano_memopt.report import drawing
@@ -81,3 +81,11 @@ def test_a_large_graph_makes_no_more_boxes_than_can_be_drawn() -> None:
     graph = chain_of_blocks(300)
     found = drawn(graph, graph.natural_order, None, kept=False)
     assert len(graph.tasks) == 1800 and len(found.boxes) < 10 * len(graph.tasks)
+
+
+def test_a_workspace_lies_above_what_is_kept() -> None:
+    graph = build_graph({"a": 10, "b": 20, "w": 7}, [("one", (), ("a",)), ("two", ("a",), ("b", "w"))], keep=("b",), kinds={"w": WORKSPACE})
+    found = drawn(graph, (0, 1), None, kept=True)
+    check(graph, (0, 1), found)
+    (workspace,) = [box for box in found.boxes if graph.buffers[box.buffer].is_workspace]
+    assert (workspace.low, workspace.high, found.top) == (30, 37, 37)

@@ -113,7 +113,7 @@ def test_the_bytes_by_line_are_those_of_the_peak_whoever_made_them(graph: Graph,
     for line in found:
         assert line.bytes == sum(graph.buffers[b].size for b in report.alive_at_peak if known[b].made_at == line.where)
     assert [line.bytes for line in found] == sorted((line.bytes for line in found), reverse=True)
-    assert sum(need.bytes or 0 for need in report.needs) == report.peak + 7
+    assert sum(need.bytes for need in report.needs) == report.peak + 7
     results = next(need for need in report.needs if "results" in need.what)
     assert results.bytes == sum(graph.buffers[b].size for b in report.alive_at_peak if graph.buffers[b].pinned)
 

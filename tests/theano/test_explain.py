@@ -278,14 +278,22 @@ def test_parameters_inputs_and_results_are_counted_as_they_are() -> None:
     needs = {need.what: need.bytes for need in report.needs}
     assert needs["parameters and other shared variables"] == sum(v.get_value().nbytes for v in (weights, spare))
     assert needs["inputs"] == data.nbytes
-    assert needs["results, as far as they are there at the peak"] + needs["intermediates at the peak"] == report.peak
-    assert needs["workspace of the op that runs at the peak"] is None and "not known" in str(report)
+    results, made, workspace = [need.bytes for need in report.needs[3:]]
+    assert results + made + workspace == report.peak
     comparison = theano_memopt.profile(function, data)
-    measured = {need.what: need.bytes for need in comparison.report.needs}["workspace of the op that runs at the peak"]
-    assert measured == comparison.profile.workspace and "not known" not in str(comparison.report)
-    data = report_to_json(comparison.report)
-    assert sum(need["bytes"] for need in data["needs"]) == report.peak + needs["inputs"] + sum(report.given[i].bytes for i in (0, 2)) + measured
-    assert sum(line["bytes"] for line in data["by_line"]) == report.peak == sum(line.bytes for line in comparison.by_line())
+    measured = comparison.report.needs[-1]
+    assert measured.bytes == comparison.profile.workspace and "measured" in measured.what and "planned" in report.needs[-1].what
+    figures = report_to_json(comparison.report)
+    assert [need["bytes"] for need in figures["needs"]] == [*(need.bytes for need in report.needs[:-1]), measured.bytes]
+    assert sum(line["bytes"] for line in figures["by_line"]) == report.peak == sum(line.bytes for line in comparison.by_line())
+
+
+def test_the_workspace_of_a_convolution_at_the_peak_is_counted_as_such() -> None:
+    model, function = compiled("lenet")
+    report = theano_memopt.explain(function, *model.batch)
+    at = [b for b in report.alive_at_peak if report.graph.buffers[b].is_workspace]
+    assert report.needs[-1].bytes == sum(report.graph.buffers[b].size for b in at)
+    assert sum(need.bytes for need in report.needs[3:]) == report.peak
 
 
 # --- lines of code ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Where storage lies over the steps of an order, as boxes to draw: no box overlaps another, and the highest one ends at what is held.
 
-    kept      rooms stay for the whole call: each has a height of its own, and they fill what is reserved
+    kept      rooms stay for the whole call: each has a height of its own, and they fill what is reserved; workspaces of ops are above them
     arena     a box lies at its offset in the block; what lies outside comes and goes above it
     given     rooms come and go: they are stacked, the oldest lowest but small ones on top, and sink when one below them goes, so that the
     back      top is what is held then
@@ -79,7 +79,11 @@ def drawn(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -> D
     boxes = [Box(b, *spans[b], offset, offset + graph.buffers[b].size) for b, offset in inside.items()]
     rooms = _rooms(graph, storage, spans, inside)
     in_rows = kept or (isinstance(storage, Slots) and not storage.eager)
-    more, top = _in_rows(graph, rooms, spans, block) if in_rows else _stacked(graph, rooms, spans, block, len(order))
+    if in_rows:
+        staying = [room for room in rooms if not graph.buffers[room.tenants[0]].is_workspace]
+        rows, block = _in_rows(graph, staying, spans, block)
+        boxes, rooms = [*boxes, *rows], [room for room in rooms if room not in staying]
+    more, top = _stacked(graph, rooms, spans, block, len(order))
     least = top / THIN
     return Drawing(top, tuple(box for box in [*boxes, *more] if box.begin < box.end and box.high - box.low > least))
 

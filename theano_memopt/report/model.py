@@ -72,8 +72,7 @@ class Need:
     """Bytes that a call takes for one kind of thing."""
 
     what: str
-    bytes: Optional[int]
-    """None where only a measured call knows."""
+    bytes: int
     count: int
     """Arrays."""
 
@@ -258,13 +257,18 @@ class Report:
     @cached_property
     def needs(self) -> Tuple[Need, ...]:
         """Everything that is there at the peak: what the caller has, and what the call makes."""
+        buffers = self.graph.buffers
+        workspaces = [b for b in self.alive_at_peak if buffers[b].is_workspace]
         returned = [b for b in self.alive_at_peak if self.known_of(b).returned]
-        made = [b for b in self.alive_at_peak if not self.known_of(b).returned]
+        made = [b for b in self.alive_at_peak if b not in returned and b not in workspaces]
+        planned = sum(buffers[b].size for b in workspaces)
         return (
             *self.given,
-            Need("results, as far as they are there at the peak", sum(self.graph.buffers[b].size for b in returned), len(returned)),
-            Need("intermediates at the peak", sum(self.graph.buffers[b].size for b in made), len(made)),
-            Need("workspace of the op that runs at the peak", None if self.measured is None else self.measured.workspace, 0),
+            Need("results, as far as they are there at the peak", sum(buffers[b].size for b in returned), len(returned)),
+            Need("intermediates at the peak", sum(buffers[b].size for b in made), len(made)),
+            Need("workspace of the op that runs at the peak, planned", planned, 0)
+            if self.measured is None
+            else Need("workspace of the op that ran at the peak, measured", self.measured.workspace, 0),
         )
 
     @cached_property

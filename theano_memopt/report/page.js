@@ -226,11 +226,11 @@
   }
 
   function drawSums() {
-    const most = Math.max(1, ...report.byLine.map(([, size]) => size)), everything = report.needs.reduce((sum, [, size]) => sum + (size || 0), 0);
+    const most = Math.max(1, ...report.byLine.map(([, size]) => size)), everything = report.needs.reduce((sum, [, size]) => sum + size, 0);
     at("lines").tBodies[0].replaceChildren(...report.byLine.slice(0, 12).map(([where, size]) =>
       row(cell(inBytes(size), "number"), cell(share(size, report.peak), "number"), bar(size / most), cell(where || "no line is known", "line"))));
     at("needs").tBodies[0].replaceChildren(...report.needs.map(([what, size, count]) =>
-      row(cell(what), cell(count ? String(count) : "", "number"), cell(size === null ? "not measured" : inBytes(size), "number"), cell(size === null ? "" : share(size, everything), "number"))));
+      row(cell(what), cell(count ? String(count) : "", "number"), cell(inBytes(size), "number"), cell(share(size, everything), "number"))));
   }
 
   function drawLargest() {

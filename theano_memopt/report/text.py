@@ -110,16 +110,13 @@ def _needs(report: Report) -> Group:
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
-    everything = sum(need.bytes or 0 for need in report.needs)
+    everything = sum(need.bytes for need in report.needs)
     for need in report.needs:
         count = f"{need.count:,}" if need.count else "-"
-        if need.bytes is None:
-            table.add_row(need.what, count, "not known", "", "")
-        else:
-            table.add_row(need.what, count, f"{need.bytes:,}", in_bytes(need.bytes), percent(need.bytes, everything))
+        table.add_row(need.what, count, f"{need.bytes:,}", in_bytes(need.bytes), percent(need.bytes, everything))
     table.add_row("in all", "", f"{everything:,}", in_bytes(everything), "", style="bold")
     words = f"Kept from call to call, beside parameters and inputs: {report.kept:,} bytes."
-    unknown = " What an op takes for itself while it runs is measured by theano_memopt.profile." if any(n.bytes is None for n in report.needs) else ""
+    unknown = " Not for every op a formula knows what it takes for itself; theano_memopt.profile measures it." if report.measured is None else ""
     return Group(table, Text(words + unknown))
 
 
