@@ -271,6 +271,26 @@ def test_a_measured_call_says_what_running_again_took() -> None:
     assert "in the measured call" in str(comparison.report)
 
 
+def test_a_profile_stands_for_the_estimates(stock: List[bytes]) -> None:
+    measured = theano_memopt.profile(net(theano_memopt.mode(base()))[0], BATCH)
+    function, weights = net(within("0.7", profile=measured))
+    outcome, report = feature_of(function.maker.fgraph).outcome, theano_memopt.explain(function, BATCH)  # type: ignore[union-attr]
+    assert outcome is not None and outcome.costs == measured.profile.costs and clones(function)
+    assert story(function, weights) == stock
+    times = dict(measured.profile.costs)
+    once = report.repeats.program  # type: ignore[union-attr]
+    assert sum(task.seconds in times.values() for task in once.tasks) > 0.8 * len(once.tasks)
+    assert "by the profile that was given" in str(report)
+
+
+def test_a_profile_of_another_function_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    x = tt.dvector("x")
+    other = theano_memopt.profile(theano.function([x], tt.sort(x), mode=theano_memopt.mode(base())), np.ones(3))
+    with caplog.at_level(logging.WARNING, "theano.mem_reuse"):
+        function, _ = net(within("0.7", profile=other))
+    assert "the profile knows no task of this function" in caplog.records[0].getMessage() and not clones(function)
+
+
 def test_assumed_sizes_are_called_so() -> None:
     x = tt.fmatrix("x")
     h = x

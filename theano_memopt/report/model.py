@@ -421,6 +421,8 @@ class Profile:
     kept: int
     """Bytes still held after the call, the result apart."""
     seconds: float
+    costs: Tuple[Tuple[str, float], ...] = ()
+    """What tasks took, by the host's signature of each: the least of some calls of which no memory was measured."""
 
     @property
     def workspace(self) -> int:

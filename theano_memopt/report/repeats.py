@@ -53,7 +53,9 @@ class Repeats:
     floor_owner: str
     """The task that shows the floor; empty if it is what is handed out at the end."""
     seconds: float
-    """Of running everything once, estimated."""
+    """Of running everything once."""
+    times_from: str
+    """Where times are from: estimated, or a profile."""
     again: Tuple[Again, ...]
     opened: Tuple[str, ...]
     """Parameters that are not updated in place, so that what needs them can run again."""

@@ -46,7 +46,7 @@ def _curve(repeats: Repeats, peak: int) -> str:
             (LEFT - 6, 14, "end", in_bytes(highest)),
             (LEFT - 6, floor + 4, "end", in_bytes(repeats.floor)),
             (LEFT, HEIGHT - 8, "start", "0 % more time"),
-            (WIDTH - 4, HEIGHT - 8, "end", f"{100 * most:.3g} % more time, estimated"),
+            (WIDTH - 4, HEIGHT - 8, "end", f"{100 * most:.3g} % more time, {repeats.times_from}"),
         )
     )
     opening = f'<svg role="img" aria-label="peak against extra time" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">'

@@ -21,7 +21,7 @@ def of_repeats(repeats: Repeats, peak: int, at_sizes: str, measured: Optional[fl
     peaks = _table("peak, results that run again counted", "bytes", "")
     for words, size in (
         (f"least by order, nothing run twice{at_sizes}", repeats.ordered_peak),
-        (f"in force, for {100 * repeats.extra_share:.3g} % more time{_measured(measured)}", peak),
+        (f"in force, for {100 * repeats.extra_share:.3g} % more time{_measured(repeats.times_from, measured)}", peak),
         (f"floor of all schedules, however often they repeat{at_sizes}: {repeats.owner_in_words}", repeats.floor),
     ):
         peaks.add_row(Text(words), f"{size:,}", in_bytes(size))
@@ -35,8 +35,8 @@ def of_repeats(repeats: Repeats, peak: int, at_sizes: str, measured: Optional[fl
     return parts
 
 
-def _measured(share: Optional[float]) -> str:
-    return " (estimated)" if share is None else f" (estimated; {100 * share:.3g} % in the measured call)"
+def _measured(times_from: str, share: Optional[float]) -> str:
+    return f" ({times_from})" if share is None else f" ({times_from}; {100 * share:.3g} % in the measured call)"
 
 
 def _again(repeats: Repeats) -> Table:
@@ -52,7 +52,7 @@ def _again(repeats: Repeats) -> Table:
 
 
 def _curve(repeats: Repeats) -> Table:
-    table = _table("peak that can be had", "", "of the least by order", "for so much more time, estimated")
+    table = _table("peak that can be had", "", "of the least by order", f"for so much more time, {repeats.times_from}")
     for peak, share in repeats.thinned(POINTS):
         of_all = f"{100 * peak / repeats.ordered_peak:.0f} %" if repeats.ordered_peak else ""
         table.add_row(f"{peak:,}", in_bytes(peak), of_all, f"{100 * share:.3g} %")

@@ -16,6 +16,7 @@ from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.optimize.recompute import Outcome, not_met
 from theano_memopt.hosts.theano.optimize.repeats import OPENED, mark_of, take_out
 from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
+from theano_memopt.hosts.theano.read.costs import measured_costs
 from theano_memopt.hosts.theano.read.graph import Reading, read
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import describe
@@ -61,7 +62,14 @@ class Once:
         return self.reading.graph.resized(rows, lengths.sources(), lengths.has_free)
 
     def program_at(self, lengths: Sizes) -> ProgramReading:
-        return read_program(self.clone, self.nodes, {}, lambda v: lengths.shape_of(self.original[v]))
+        def shape_of(variable: Any) -> Tuple[int, ...]:
+            return lengths.shape_of(self.original[variable])
+
+        try:
+            measured = measured_costs(self.nodes, shape_of, dict(self.outcome.costs)) if self.outcome.costs else None
+        except ValueError:  # of other shapes
+            measured = None
+        return read_program(self.clone, self.nodes, {}, shape_of, measured)
 
     def repeats(self, lengths: Sizes, report: Reading) -> Repeats:
         """`report`: the graph as it runs, of which the report is."""
@@ -79,6 +87,7 @@ class Once:
             floor_owner="" if owner is None else program.tasks[owner].label,
             seconds=program.seconds,
             again=tuple(_again(reading, report)),
+            times_from="by the profile that was given" if self.outcome.costs else "estimated",
             opened=tuple(describe(node.inputs[0]) for node in self.fgraph.apply_nodes if hasattr(node.tag, OPENED)),
             program=program,
             orders=orders,

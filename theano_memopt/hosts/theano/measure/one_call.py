@@ -9,6 +9,7 @@ caches. The last one is measured, from an empty start.
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 import tracemalloc
 from array import array
@@ -16,12 +17,14 @@ from dataclasses import replace
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
+from theano.tensor import TensorType
 
 from theano_memopt.hosts.theano.explain import BadUse, arguments_by_position, compiled, explain
 from theano_memopt.hosts.theano.measure import peaks
 from theano_memopt.hosts.theano.measure.memory import kept_bytes, shared_values
 from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize.feature import feature_of
+from theano_memopt.hosts.theano.read.costs import signature_of
 from theano_memopt.report.model import Profile, Step
 from theano_memopt.report.printable import PrintableComparison
 
@@ -77,7 +80,7 @@ def measure(function: Any, *arguments: Any) -> Profile:
     finally:
         tracemalloc.stop()
     steps = recorder.steps(last)
-    return Profile(steps, max((step.highest for step in steps), default=0), kept, seconds)
+    return Profile(steps, max((step.highest for step in steps), default=0), kept, seconds, recorder.costs())
 
 
 class _Recorder:
@@ -88,6 +91,8 @@ class _Recorder:
         self.rows = array("q", [0] * (FIELDS * len(index)))
         self.count = 0
         self.start = 0
+        self.least: Dict[Any, float] = {}
+        self.signatures: Dict[Any, str] = {}
 
     def begin(self) -> None:
         self.count = 0
@@ -95,7 +100,7 @@ class _Recorder:
 
     def around(self, node: Any, thunk: Any) -> Any:
         if not tracemalloc.is_tracing():
-            return thunk()
+            return self._timed(node, thunk)
         places = [_place(cell[0]) for cell in thunk.outputs]
         before, lift, _held = peaks.count_anew()
         began = time.perf_counter_ns()
@@ -109,6 +114,23 @@ class _Recorder:
             self.rows[at + 4], self.rows[at + 5] = _made(places, thunk), spent
             self.count += 1
         return asked_for
+
+    def _timed(self, node: Any, thunk: Any) -> Any:
+        began = time.perf_counter()
+        asked_for = thunk()
+        spent = time.perf_counter() - began
+        if not asked_for:
+            self.least[node] = min(spent, self.least.get(node, spent))
+            cells = zip([*node.inputs, *node.outputs], [*thunk.inputs, *thunk.outputs])
+            shapes = {v: np.shape(cell[0]) for v, cell in cells if isinstance(v.type, TensorType)}
+            self.signatures[node] = signature_of(node, lambda v: shapes[v])
+        return asked_for
+
+    def costs(self) -> Tuple[Tuple[str, float], ...]:
+        found: Dict[str, List[float]] = {}
+        for node, signature in self.signatures.items():
+            found.setdefault(signature, []).append(self.least[node])
+        return tuple((signature, statistics.median(times)) for signature, times in sorted(found.items()))
 
     def steps(self, last: int) -> Tuple[Step, ...]:
         """`last`: what was traced after the call, the result still held."""

@@ -20,7 +20,7 @@ from theano.gof import toolbox
 from theano_memopt.hosts.theano.install.flags import Settings, check, declare, settings, storage_for
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain, feature_of, shows_values
 from theano_memopt.hosts.theano.optimize.preallocated import use_preallocated, use_preallocated_products
-from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Outcome, recompute
+from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Costs, Outcome, recompute
 from theano_memopt.planner.plan import Plan
 
 NAME = "mem_reuse"
@@ -64,8 +64,11 @@ def planned_by(machine: Any) -> Optional[Plan]:
     return None if asked is None else asked()
 
 
-def mode(base: Any = None, **overrides: Any) -> Any:
+def mode(base: Any = None, *, profile: Any = None, **overrides: Any) -> Any:
     """A Mode like `base` (a name, a Mode, or None for the default) with the pass on, set up for this function alone.
+
+    `profile`: what `theano_memopt.profile` measured of the same function, compiled without a budget; then extra time counts in
+    measured seconds, and not in estimates.
 
     >>> import theano_memopt, theano, theano.tensor as tt
     >>> x = tt.dmatrix("x")
@@ -79,9 +82,10 @@ def mode(base: Any = None, **overrides: Any) -> Any:
     """
     for name, value in overrides.items():
         check(name, value)
+    costs: Costs = () if profile is None else getattr(profile, "profile", profile).costs
     found = modes.get_mode(base)
     query = _query_of(found)
-    configured = [(MemRecomputeOptimizer(overrides), AGAIN_POSITION - 1), (MemReuseOptimizer(overrides), POSITION - 1)]
+    configured = [(MemRecomputeOptimizer(overrides, costs), AGAIN_POSITION - 1), (MemReuseOptimizer(overrides), POSITION - 1)]
     if not isinstance(query, gof.Query):
         return found.clone(optimizer=gof.opt.SeqOptimizer([found.optimizer, *(optimizer for optimizer, _ in configured)]))
     # The configured ones come first, and the feature is attached; the registered ones then find it and do nothing.
@@ -150,16 +154,17 @@ def making_in(chosen: Any) -> Iterator[None]:
 class MemRecomputeOptimizer(gof.Optimizer):
     """Run cheap results again for the goal that was set; without one, nothing."""
 
-    def __init__(self, overrides: Optional[Mapping[str, Any]] = None) -> None:
+    def __init__(self, overrides: Optional[Mapping[str, Any]] = None, costs: Costs = ()) -> None:
         super().__init__()
         self.overrides = dict(overrides or {})
+        self.costs = costs
         self.name = AGAIN
 
     def apply(self, fgraph: Any) -> None:
         excluded = _making.excluded[-1] if _making.excluded else ()
         if feature_of(fgraph) is None and not _making.linked and NAME not in excluded and AGAIN not in excluded:
             try:
-                fgraph.mem_recompute = recompute(fgraph, settings(self.overrides))
+                fgraph.mem_recompute = recompute(fgraph, settings(self.overrides), costs=self.costs)
             except BudgetNotMet:
                 raise
             except Exception as trouble:

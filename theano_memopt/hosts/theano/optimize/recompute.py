@@ -20,7 +20,7 @@ Words
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import theano
@@ -31,6 +31,7 @@ from theano_memopt.hosts.theano.install.flags import Settings
 from theano_memopt.hosts.theano.optimize.annotate import annotate
 from theano_memopt.hosts.theano.optimize.repeats import check_repeats, put_in, rewritten, shape_of_graph, unmark
 from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
+from theano_memopt.hosts.theano.read.costs import measured_costs
 from theano_memopt.hosts.theano.read.graph import ShapeOf
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.program import ProgramReading, read_program
@@ -39,6 +40,8 @@ from theano_memopt.planner.certificate import Rejected
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.recompute import Recomputed, plan_recompute, status_of
 
+Costs = Tuple[Tuple[str, float], ...]
+"""Signature of a task (read/costs.py), seconds."""
 _logger = logging.getLogger("theano.mem_reuse")
 
 
@@ -68,10 +71,12 @@ class Outcome:
     floor_owner: str
     status: str
     """`fits`, `over` or `impossible`, as in the planner."""
-    at_assumed_sizes: bool
+    at_assumed_sizes: bool = False
     """Was some length assumed when this was decided?"""
     note: str = ""
     """What else is to be said."""
+    costs: Costs = ()
+    """Of a profile that was given; empty where times were estimated."""
 
 
 class BudgetNotMet(ValueError):
@@ -86,17 +91,18 @@ def goal_of(chosen: Settings) -> Goal:
     return Goal(parse_budget(chosen.budget) if chosen.budget else None, chosen.extra_time)
 
 
-def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None) -> Optional[Outcome]:
+def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None, costs: Costs = ()) -> Optional[Outcome]:
     """Rewrite the graph for the goal in `chosen`, at these sizes, or at those that are known or assumed while compiling.
 
-    None: nothing was asked for, or the graph is not for the pass.
+    `costs` are of a profile. None: nothing was asked for, or the graph is not for the pass. The feature `MemReuse` must answer no
+    demands meanwhile: an order of the graph as it was would forbid every other one.
     """
     goal = goal_of(chosen)
     if not goal or chosen.order == "host" or not 0 < len(fgraph.apply_nodes) <= chosen.max_nodes:
         return None
     unmark(fgraph)
     sizes = Sizes(fgraph, fgraph.toposort(), chosen.default_dim)
-    plan, reading = _plan(fgraph, chosen, goal, shape_of or sizes.shape_of)
+    plan, reading = _plan(fgraph, chosen, goal, shape_of or sizes.shape_of, costs)
     peak, note = plan.ordered_peak, ""
     if plan.again or plan.opened:
         try:
@@ -105,12 +111,13 @@ def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None)
             note = str(why)
     elif plan.status == "fits":
         note = "nothing has to run again for it" if goal.budget is not None else "nothing can run again in so little time that lowers the peak"
-    return _said(_outcome(goal, plan, peak, shape_of is None and sizes.has_free, note))
+    return _said(replace(_outcome(goal, plan, peak, note), at_assumed_sizes=shape_of is None and sizes.has_free, costs=costs))
 
 
-def _plan(fgraph: Any, chosen: Settings, goal: Goal, shape_of: ShapeOf) -> Tuple[Recomputed, ProgramReading]:
+def _plan(fgraph: Any, chosen: Settings, goal: Goal, shape_of: ShapeOf, costs: Costs) -> Tuple[Recomputed, ProgramReading]:
     nodes = fgraph.toposort()
-    reading = read_program(fgraph, nodes, _demands_of_others(fgraph), shape_of)
+    measured = measured_costs(nodes, shape_of, dict(costs)) if costs else None
+    reading = read_program(fgraph, nodes, _demands_of_others(fgraph), shape_of, measured)
     found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx), replans=True)
     index = {node: t for t, node in enumerate(nodes)}
     orders = [[index[node] for node in found.nodes]]
@@ -170,7 +177,7 @@ def _demands_of_others(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
 # --- what is said ----------------------------------------------------------------------------------------------------
 
 
-def _outcome(goal: Goal, plan: Recomputed, peak: int, at_assumed_sizes: bool, note: str) -> Outcome:
+def _outcome(goal: Goal, plan: Recomputed, peak: int, note: str) -> Outcome:
     owner = plan.floor.owner
     return Outcome(
         asked=f"at most {100 * goal.extra_time:g} % more time" if goal.budget is None else f"a budget of {_budget_in_words(goal.budget)}",
@@ -180,7 +187,6 @@ def _outcome(goal: Goal, plan: Recomputed, peak: int, at_assumed_sizes: bool, no
         floor=plan.floor.bytes,
         floor_owner="" if owner is None else plan.given.tasks[owner].label,
         status=status_of(peak, plan.budget, plan.floor.bytes),
-        at_assumed_sizes=at_assumed_sizes,
         note=note,
     )
 
@@ -204,6 +210,6 @@ def not_met(outcome: Outcome) -> str:
     assert outcome.budget is not None
     held = f" (task {outcome.floor_owner!r} holds that)" if outcome.floor_owner else " (what is handed out at the end)"
     return (
-        f"asked {in_words(outcome.budget)}, lowest found {in_words(outcome.peak)}, "
+        f"{'at assumed sizes: ' if outcome.at_assumed_sizes else ''}asked {in_words(outcome.budget)}, lowest found {in_words(outcome.peak)}, "
         f"no schedule at all can go below {in_words(outcome.floor)}{held}" + (f"; {outcome.note}" if outcome.note else "")
     )

@@ -4,12 +4,15 @@
 
 The coefficients are the same on every machine, so that the same program gets the same plan everywhere. Only their proportions
 count: extra time is a share of the whole. `make bench-recompute` compares them with measured times.
+
+Whoever wants measured seconds instead gives a profile of the function (`mode(profile=...)`). Its tasks are known again by their
+signatures: an op and the shapes of what it reads and makes. Equal signatures are equal work.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 from theano import scalar, tensor
@@ -18,6 +21,8 @@ from theano.tensor import blas, elemwise, subtensor
 from theano.tensor.nnet import corr, corr3d, nnet, sigm
 from theano.tensor.nnet.conv import ConvOp
 from theano.tensor.signal import pool
+
+import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 
 ShapeOf = Callable[[Any], Tuple[int, ...]]
 
@@ -55,6 +60,27 @@ def seconds_of(node: Any, shape_of: ShapeOf, makes_a_view: bool) -> float:
         if isinstance(node.op, kinds):
             return CALL + moved * BYTE + more(node, shape_of)
     return CALL + moved * BYTE + INDEXED * _numbers(node.outputs[0], shape_of)
+
+
+def measured_costs(nodes: Sequence[Any], shape_of: ShapeOf, costs: Mapping[str, float]) -> Dict[Any, float]:
+    """Seconds of each node by a profile; of one that it does not know the estimate, on the scale of those that it knows."""
+    known = {node: costs[signature] for node in nodes for signature in [signature_of(node, shape_of)] if signature in costs}
+    if not known:
+        raise ValueError("the profile knows no task of this function: it is of another one, or of other shapes")
+    estimates = {node: seconds_of(node, shape_of, False) for node in nodes}
+    scale = sum(known.values()) / sum(estimates[node] for node in known)
+    return {node: known.get(node, scale * estimates[node]) for node in nodes}
+
+
+def signature_of(node: Any, shape_of: ShapeOf) -> str:
+    """An op that was brought to write into a preallocated array counts as the one that it stands for."""
+    ours = type(node.op).__name__
+    name = str(node.op).replace(ours, _STOCK.get(ours, ours))
+    shapes = ["x".join(map(str, shape_of(v))) if isinstance(v.type, tensor.TensorType) else "-" for v in [*node.inputs, *node.outputs]]
+    return f"{name} {' '.join(shapes)}"
+
+
+_STOCK = {ours.__name__: theirs.__name__ for theirs, ours in [*ops.POOLS.items(), *ops.PRODUCTS.items()]}
 
 
 def _numbers(variable: Any, shape_of: ShapeOf) -> int:
