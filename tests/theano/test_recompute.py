@@ -267,7 +267,7 @@ def _tasks_again(function: Any) -> List[int]:
 
 def test_a_measured_call_says_what_running_again_took() -> None:
     comparison = theano_memopt.profile(net(within("0.7"))[0], BATCH)
-    assert 0 < comparison.report.measured_extra < 1  # type: ignore[operator]
+    assert comparison.report.measured_extra > 0  # type: ignore[operator]
     assert "in the measured call" in str(comparison.report)
 
 
