@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -166,7 +167,7 @@ def test_children_import_theano_and_run_the_pass(folder: Path, how: str) -> None
     command = [sys.executable, "-m", "theano_memopt", "run", "--effort", "77", "many.py", how]
     done = subprocess.run(command, cwd=str(folder), capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0 and done.stdout == "[(2.0, True, 77), (4.0, True, 77)]\n", done.stderr
-    assert "child processes were started" in done.stderr
+    assert re.search("1 child process was started", done.stderr)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("double")]
     assert not any(cell.strip() in ("0", "0.00") for cell in line.split("│")[:3])
 

@@ -122,15 +122,17 @@ each[0](np.ones(4, "float32"))
 for mode in (theano.compile.get_default_mode().excluding("mem_reuse"), theano.Mode("py", "fast_compile")):
     for n in range(2):
         theano.function([x], x * n, mode=mode, name=f"without {n}")(np.ones(2, "float32"))
+from theano.sandbox.rng_mrg import MRG_RandomStreams
+MRG_RandomStreams(5).normal((3,))
 print(float((x + 1).eval({x: np.ones(2, "float32")}).sum()))
 """
     done = run(tmp_path, script, ["--json", "r.json", "--measure"])
     found = rows(done.stderr)
     assert found["loop"][0] == "1" and "loop (2)" in found and "script.py:11" in found and "script.py:11 (2)" in found
-    inner = next(cells for cells in found.values() if cells[0] == "by a Scan")
+    inner = next(cells for cells in found.values() if cells[0] == "by an op")
     assert inner[2] == "true" and found["script.py:11 (2)"][2] == "assumed" and found["script.py:11"][2] == "true"
-    assert found["script.py:16"][0] == "1"  # x.eval: the line of the program
-    assert not any("scan.py" in name for name in found)
+    assert found["script.py:18"][0] == "1"  # x.eval: the line of the program
+    assert not any("scan.py" in name for name in found) and "script.py:17" not in found  # what Theano compiles for itself
     names = [row["name"] for row in json.loads((tmp_path / "r.json").read_text())]
     assert len(names) == len(set(names))
     assert "never called, and no longer there" in found["forgotten"][2]

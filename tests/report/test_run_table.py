@@ -89,7 +89,7 @@ def test_what_other_processes_do_is_left_out_and_never_shown_as_zero() -> None:
 
 def test_the_function_in_a_scan_counts_no_calls() -> None:
     found = cells(run_table.of_rows([row("outer", real_report("mlp")), row("step", real_report("logreg"), inside=True, calls=0)]))
-    assert found["step"][:2] == ["by a Scan", "in its"] and found["in all"][0] == "3"
+    assert found["step"][:2] == ["by an op", "in its"] and found["in all"][0] == "3"
 
 
 # --- what to do ------------------------------------------------------------------------------------------------------
@@ -107,6 +107,13 @@ def test_only_what_lowers_the_largest_peak_helps_and_only_down_to_the_next_one()
     text = run_table.of_rows([row("large", large), row("small", small)])
     assert "What to do: large: split it" in text and f"{advice.saves:,} bytes" in text and "ask" not in text
     assert "What to do: nothing that is known here would help; all peaks are at the floor." in run_table.of_rows([row("mlp", real_report("mlp"))])
+
+
+def test_what_helps_several_functions_is_said_once() -> None:
+    same = Advice("give it back, which", 100, kept=True)
+    rows = [row(name, replace(advised(name, same), reserved=())) for name in ("mlp", "lenet")]
+    (advice,) = [advice for advice in run_table.advice_of(rows) if advice.kept]
+    assert advice.saves == 200 and advice.text.endswith(": give it back, which") and {"mlp", "lenet"} == set(advice.text.split(":")[0].split(", "))
 
 
 @pytest.mark.parametrize(("blocks", "saves"), [((1, 2, 3), 50), ((1, 1, 2), 30), ((1, 1, 1), None), ((1, None, None), None)])

@@ -196,6 +196,18 @@ def test_a_scan_that_owns_the_peak_is_named_with_what_would_help() -> None:
     assert any("scan_checkpoints" in sentence for sentence in str(report).replace("\n", " ").split("Task "))
 
 
+def test_the_gradient_of_an_index_is_told_how_to_be_small() -> None:
+    table, rows = theano.shared(floats(3000, 30), name="table"), tt.ivector("rows")
+    cost = (table[rows] ** 2).sum()
+    function = theano.function([rows], cost, updates=[(table, table - tt.grad(cost, table))], mode=with_pass())
+    report = theano_memopt.explain(function, (4,))
+    assert any("rows that are read" in sentence for sentence in report.owners), report.owners
+    read = table[rows]
+    cost = (read**2).sum()
+    small = theano.function([rows], cost, updates=[(table, tt.inc_subtensor(read, -tt.grad(cost, read)))], mode=with_pass())
+    assert theano_memopt.explain(small, (4,)).peak < report.peak / 100  # it does help
+
+
 def test_the_function_inside_a_scan_is_sized_from_outside() -> None:
     x = tt.fmatrix("x")
     states, _ = theano.scan(lambda row, w: tt.nnet.softmax(tt.outer(row, row)).sum(axis=0), sequences=[x], non_sequences=[x])

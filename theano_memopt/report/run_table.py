@@ -8,6 +8,7 @@ measured stands in columns of its own. Peaks are bytes live at once, kept are by
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from rich.console import RenderableType
@@ -53,7 +54,7 @@ class Row(Protocol):
 
 def of_rows(rows: Sequence[Row], children: int = 0) -> str:
     """`children`: processes that the program started, which compile and call functions of their own."""
-    count = f"{len(rows)} functions were compiled" if rows else "no function was compiled"
+    count = f"{_so_many(len(rows), 'function')} compiled" if rows else "no function was compiled"
     parts: List[RenderableType] = [Text(f"theano_memopt: {count}{' in this process' if children else ''}")]
     reports = [row.report for row in rows if row.report is not None]
     if reports:
@@ -67,8 +68,13 @@ def of_rows(rows: Sequence[Row], children: int = 0) -> str:
         parts += [Text("\nTook no part, and run as in stock"), _without(rows, children)]
     parts += [Text(note) for note in dict.fromkeys(f"{r.name}: {note}" for r in reports for note in r.notes if note.startswith("Not measured"))]
     if children:
-        parts.append(Text(f"{children} child processes were started. What they compile and call is not counted here."))
+        started = _so_many(children, "child process", "child processes")
+        parts.append(Text(f"{started} started. What they compile and call is not counted here."))
     return rendered(parts, WIDTH, whole=True)
+
+
+def _so_many(count: int, one: str, many: str = "") -> str:
+    return f"1 {one} was" if count == 1 else f"{count} {many or one + 's'} were"
 
 
 TITLE = (
@@ -80,17 +86,23 @@ TITLE = (
 def advice_of(rows: Sequence[Row]) -> List[Advice]:
     """What would help the program, the action that saves most first. Hints for sizes that no call has shown help nobody here.
 
-    The largest peak counts, for functions run one after the other: to lower it helps down to the next one. All that is kept counts.
+    The largest peak counts, for functions run one after the other: to lower it helps down to the next one. All that is kept counts, and what
+    helps several functions is said once.
     """
     outer = sorted((row for row in rows if row.report is not None and not row.inside), key=lambda row: -_peak(row))
-    found = []
+    found: Dict[Tuple[str, bool], Advice] = {}
+    names: Dict[Tuple[str, bool], List[str]] = {}
     for row in outer:
         lowest = _peak(row) - max((_peak(rival) for rival in outer if rival is not row), default=0)
         for advice in row.report.advice if row.report is not None else ():
             saves = (advice.saves or 0) if advice.kept else min(advice.saves or 0, lowest)
             if saves > 0:
-                found.append(Advice(f"{row.name}: {advice.text}", saves, advice.paste, advice.kept))
-    return sorted([*found, *_one_block(rows)], key=lambda advice: -(advice.saves or 0))[:ACTIONS]
+                key = (advice.text, advice.kept)
+                before = found[key].saves if key in found else 0
+                found[key] = replace(advice, saves=saves + (before or 0))
+                names.setdefault(key, []).append(row.name)
+    told = [replace(advice, text=f"{', '.join(names[key])}: {advice.text}") for key, advice in found.items()]
+    return sorted([*told, *_one_block(rows)], key=lambda advice: -(advice.saves or 0))[:ACTIONS]
 
 
 def _peak(row: Row) -> int:
@@ -148,7 +160,7 @@ def _cells(row: Row, report: Report, measured: bool, children: int) -> List[str]
 
 def _times(row: Row, children: int) -> List[str]:
     if row.inside:
-        return ["by a Scan", "in its"]
+        return ["by an op", "in its"]
     return ["not here"] * 2 if children and not row.calls else [f"{row.calls:,}", f"{row.seconds:.3g}"]
 
 
@@ -189,7 +201,7 @@ def _without(rows: Sequence[Row], children: int) -> Table:
         those = [row for row in rows if row.report is None and row.why == why]
         outer = [row for row in those if not row.inside]
         calls, seconds = sum(row.calls for row in outer), sum(row.seconds for row in outer)
-        times = ["by a Scan", "in its"] if not outer else ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
+        times = ["by an op", "in its"] if not outer else ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
         table.add_row(Text(", ".join(row.name for row in those)), *times, Text(why))
     return table
 

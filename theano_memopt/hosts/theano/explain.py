@@ -23,6 +23,7 @@ from theano import tensor
 from theano.gof import Constant
 from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
+from theano.tensor.subtensor import AdvancedIncSubtensor, AdvancedIncSubtensor1
 
 from theano_memopt.hosts.theano import advice
 from theano_memopt.hosts.theano.advice import Facts, Obstacle, advice_of
@@ -72,6 +73,12 @@ BELOW_EVERY_ORDER = (
 SCAN_RELIEF = (
     "It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
     "the rest again, truncate_gradient looks back less far), to scan a shorter sequence at once, or to take a smaller batch."
+)
+
+
+INDEX_RELIEF = (
+    "It is the gradient of what was read by an index, and as large as all of that, whatever the batch. It would help to take the gradient with "
+    "respect to the rows that are read, and to update these alone (theano.tensor.inc_subtensor)."
 )
 
 
@@ -524,6 +531,8 @@ class _Subject:
         node = self.reading.nodes[task]
         if isinstance(node.op, Scan):
             return Work(str(node), f"It is a Scan, and keeps what every step hands out. {SCAN_RELIEF}", self._peak_inside(node, sized))
+        if isinstance(node.op, (AdvancedIncSubtensor, AdvancedIncSubtensor1)):
+            return Work(str(node), INDEX_RELIEF)
         for b in self.reading.graph.tasks[task].writes:
             scan = next((v.owner for v in self.reading.names[b] if v.owner is not None and isinstance(v.owner.op, Scan)), None)
             if scan is not None:

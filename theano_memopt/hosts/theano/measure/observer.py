@@ -4,7 +4,8 @@
     Function.__call__      ->  calls, time; at the first call the shapes, and with them the report, of the function and of those in its Scans
 
 The program runs as without it: arguments, results and errors pass through, and a row keeps no function alive. An error in the making
-of a report is written into its row. A function that Theano compiles for itself has none: to build a Scan it makes one that nobody calls.
+of a report is written into its row. A function that Theano compiles for itself has none: to build a Scan it makes one that nobody calls, and to
+draw random numbers one that multiplies matrices.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ from theano_memopt.hosts.theano.read.source_lines import THEANO, short
 from theano_memopt.report.model import Report
 
 OURS = os.path.dirname(os.path.abspath(theano_memopt.__file__))
-BUILDS_SCANS = os.path.join(THEANO, "scan_module", "scan.py")
+COMPILES = os.path.join(THEANO, "compile") + os.sep
+"""Frames of Theano's that every function is made by."""
+FOR_OPS = (os.path.join(THEANO, "scan_module", "scan_op.py"), os.path.join(THEANO, "compile", "builders.py"))
+"""Ops that run a function of their own: Scan, OpFromGraph."""
+FOR_CALLERS = (os.path.join(THEANO, "gof", "graph.py"),)
+"""What the program asks to compile in another way than by theano.function: Variable.eval."""
 
 
 @dataclass
@@ -40,7 +46,7 @@ class Row:
     function: Any
     """A weak reference."""
     inside: bool = False
-    """Does a Scan run it, and not the program itself?"""
+    """Does an op run it, and not the program itself?"""
     measured: bool = False
     """Is the first call to be measured?"""
     calls: int = 0
@@ -102,9 +108,11 @@ class Observer:
 
     def note(self, function: Any) -> None:
         frames = list(_frames())
-        if _measuring.now or next(iter(frames), ("", 0))[0] == BUILDS_SCANS:
+        inside = any(file in FOR_OPS for file, _ in frames)
+        nearest = next((file for file, _ in frames if not file.startswith(COMPILES)), "")
+        if _measuring.now or not (inside or nearest in FOR_CALLERS or not nearest.startswith(THEANO + os.sep)):
             return
-        row = Row(self._unique(_name(function, frames)), weakref.ref(function), _is_inside(frames), self.measured)
+        row = Row(self._unique(_name(function, frames)), weakref.ref(function), inside, self.measured)
         function.mem_reuse_row = row
         self.rows.append(row)
 
@@ -171,15 +179,11 @@ def _name(function: Any, frames: List[Tuple[str, int]]) -> str:
     return next((f"{short(file)}:{line}" for file, line in frames if not file.startswith(THEANO + os.sep)), "function")
 
 
-def _is_inside(frames: List[Tuple[str, int]]) -> bool:
-    return any(os.path.basename(file) == "scan_op.py" for file, _ in frames)
-
-
 def _frames() -> Iterator[Tuple[str, int]]:
-    """File and line, from the innermost frame outwards, without this package's and without those that every function is made by."""
+    """File and line, from the innermost frame outwards, without this package's."""
     frame = sys._getframe(2)
     while frame is not None:
         file = os.path.abspath(frame.f_code.co_filename)
-        if not file.startswith((OURS + os.sep, os.path.join(THEANO, "compile") + os.sep)):
+        if not file.startswith(OURS + os.sep):
             yield file, frame.f_lineno
         frame = frame.f_back
