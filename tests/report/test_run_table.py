@@ -112,7 +112,10 @@ def test_only_what_lowers_the_largest_peak_helps_and_only_down_to_the_next_one()
 def test_what_helps_several_functions_is_said_once() -> None:
     same = Advice("give it back, which", 100, kept=True)
     rows = [row(name, replace(advised(name, same), reserved=())) for name in ("mlp", "lenet")]
+    rows = [row(one.name, kept(one.report, one.name, 150, 150, block)) for one, block in zip(rows, (None, None))]
     (advice,) = [advice for advice in run_table.advice_of(rows) if advice.kept]
+    in_one_block = [row(one.name, kept(one.report, one.name, 150, 150, 7)) for one in rows]
+    assert [advice.saves for advice in run_table.advice_of(in_one_block) if advice.kept] == [150]  # no more than is kept
     assert advice.saves == 200 and advice.text.endswith(": give it back, which") and {"mlp", "lenet"} == set(advice.text.split(":")[0].split(", "))
 
 

@@ -101,7 +101,10 @@ def advice_of(rows: Sequence[Row]) -> List[Advice]:
                 before = found[key].saves if key in found else 0
                 found[key] = replace(advice, saves=saves + (before or 0))
                 names.setdefault(key, []).append(row.name)
-    told = [replace(advice, text=f"{', '.join(names[key])}: {advice.text}") for key, advice in found.items()]
+    told = [
+        replace(advice, text=f"{', '.join(names[key])}: {advice.text}", saves=min(advice.saves or 0, _kept(rows)) if advice.kept else advice.saves)
+        for key, advice in found.items()
+    ]
     return sorted([*told, *_one_block(rows)], key=lambda advice: -(advice.saves or 0))[:ACTIONS]
 
 
@@ -118,6 +121,12 @@ def _one_block(rows: Sequence[Row]) -> List[Advice]:
     names = ", ".join(name for tenants in blocks.values() for name, _ in tenants)
     words = f"functions that do not run at the same time can lie in one block: compile {names} inside `with theano_memopt.shared_arena():`, which"
     return [Advice(words, sum(heights) - max(heights), kept=True)]
+
+
+def _kept(rows: Sequence[Row]) -> int:
+    """Bytes that all functions keep together: a block that several lie in is there once."""
+    in_blocks = [[report.kept for _, report in tenants] for tenants in _blocks(rows).values()]
+    return sum(row.report.kept for row in rows if row.report is not None) - sum(sum(kept) - max(kept) for kept in in_blocks)
 
 
 def _blocks(rows: Sequence[Row]) -> Dict[int, List[Tuple[str, Report]]]:
@@ -169,9 +178,7 @@ def _total(rows: Sequence[Row], measured: bool, children: int) -> List[str]:
     reports = [row.report for row in rows if row.report is not None]
     peaks = [f"{max(getattr(report, name) for report in reports):,}" for name in ("host_peak", "peak", "floor")]
     reached = sum(report.peak <= report.floor for report in reports)
-    in_blocks = [[report.kept for _, report in tenants] for tenants in _blocks(rows).values()]
-    shared = sum(sum(kept) - max(kept) for kept in in_blocks)
-    kept = [f"{sum(report.host_kept for report in reports):,}", f"{sum(report.kept for report in reports) - shared:,}"]
+    kept = [f"{sum(report.host_kept for report in reports):,}", f"{_kept(rows):,}"]
     profiles = [report.measured for report in reports if report.measured is not None]
     seen = [f"{max(p.peak for p in profiles):,}", f"{sum(p.kept for p in profiles):,}"] if measured else []
     outer = [row for row in rows if row.report is not None and not row.inside]
