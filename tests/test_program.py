@@ -172,6 +172,35 @@ def test_children_import_theano_and_run_the_pass(folder: Path, how: str) -> None
     assert not any(cell.strip() in ("0", "0.00") for cell in line.split("│")[:3])
 
 
+GRANDCHILDREN = """
+import os, sys
+import numpy as np, theano, theano.tensor as tt
+x = tt.fvector("x")
+f = theano.function([x], x * 2, name="double")
+for depth in range(2):
+    child = os.fork()
+    if child:
+        print("child ended with", os.waitpid(child, 0)[1] >> 8, flush=True)
+        sys.exit(depth)
+    g = theano.function([x], x * 3, name="triple")
+    f(np.ones(2, "float32")), g(np.ones(2, "float32"))
+sys.exit(2)
+"""
+
+
+@needs_theano
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_by_fork_ends_as_it_likes_and_only_the_program_itself_reports(folder: Path) -> None:
+    (folder / "forks.py").write_text(GRANDCHILDREN)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "theano_memopt", "run", "forks.py"]
+    done = subprocess.run(command, cwd=str(folder), capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "child ended with 2\nchild ended with 1\n"), done.stderr
+    assert done.stderr.count("were compiled") + done.stderr.count("was compiled") == 1 and "Exception ignored" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("double")]
+    assert [cell.strip() for cell in line.split("│")][1:3] == ["not here", "not here"] and "triple" not in done.stderr
+
+
 @needs_theano
 @quick
 def test_a_child_that_cannot_have_the_pass_goes_on_without_it(folder: Path) -> None:

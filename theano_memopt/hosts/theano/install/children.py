@@ -69,7 +69,8 @@ class Children:
 
         spawn.get_preparation_data = get_preparation_data
         forkserver.set_forkserver_preload = set_forkserver_preload
-        os.register_at_fork(after_in_parent=self._another, after_in_child=self._is_forked)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_parent=self._another, after_in_child=self._is_forked)
 
     def _another(self) -> None:
         self.started += 1

@@ -98,11 +98,13 @@ class Observer:
         """From now on every function that is made gets a row, and its calls are counted there."""
         making.listeners.append(self.note)
         patches.wrap(patches.OBSERVED)
-        os.register_at_fork(after_in_child=self.leave)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.leave)
 
     def leave(self) -> None:
         """In a child by fork: whoever reads the rows is the parent, so nothing is noted any more."""
-        making.listeners.remove(self.note)
+        if self.note in making.listeners:  # a child may fork, too
+            making.listeners.remove(self.note)
         for row in self.rows:
             row.left = True
 
