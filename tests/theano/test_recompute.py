@@ -123,6 +123,18 @@ def test_copies_and_pickles_run_again_what_the_function_does(stock: List[bytes])
     assert [w.get_value().tobytes() for w in weights] == stock[STEPS:]
 
 
+def test_a_copy_without_updates_is_explained_though_first_runs_may_be_gone(stock: List[bytes]) -> None:
+    function, _ = net(within("0.5"))
+    copied = function.copy(delete_updates=True)
+    assert np.asarray(copied(BATCH)).tobytes() == stock[0] == np.asarray(copied(BATCH)).tobytes()
+    report = theano_memopt.explain(copied, BATCH)
+    assert report.repeats is not None and len(report.graph.tasks) < len(theano_memopt.explain(function, BATCH).graph.tasks)
+    fgraph, _ = function.maker.fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
+    for node in [n for n in fgraph.toposort() if repeats.mark_of(n) and repeats.mark_of(n)[1] == 0]:  # type: ignore[index]
+        del node.tag.__dict__[repeats.MARK]  # as if the first run were another node
+    repeats.take_out(fgraph)
+
+
 def test_verify_compares_with_a_run_in_which_nothing_runs_again(stock: List[bytes]) -> None:
     assert story(*net(within("0.7", verify=True))) == stock
 

@@ -14,7 +14,7 @@ from theano import gof
 
 from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.optimize.recompute import Outcome, not_met
-from theano_memopt.hosts.theano.optimize.repeats import OPENED, mark_of, take_out
+from theano_memopt.hosts.theano.optimize.repeats import OPENED, mark_of, runs_of, take_out
 from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
 from theano_memopt.hosts.theano.read.costs import measured_costs
 from theano_memopt.hosts.theano.read.graph import Reading, read
@@ -101,19 +101,17 @@ def named(orders: Mapping[str, Tuple[int, ...]], runs: str) -> Named:
 
 
 def _again(once: ProgramReading, report: Reading) -> List[Again]:
-    runs: Dict[int, Dict[int, int]] = {}
-    for t, node in enumerate(report.nodes):
-        mark = mark_of(node)
-        if mark is not None:
-            runs.setdefault(mark[0], {})[mark[1]] = t
-    tasks = {mark_of(node): t for t, node in enumerate(once.nodes)}
+    index = {node: t for t, node in enumerate(report.nodes)}
+    left = {mark[0]: t for t, node in enumerate(once.nodes) for mark in [mark_of(node)] if mark is not None}
     found = []
-    for name, by_number in runs.items():
-        first, further = by_number.pop(0), tuple(by_number.values())
-        task = once.program.tasks[tasks[name, 0]]
+    for name, runs in runs_of(report.nodes).items():
+        first, *further = [index[node] for _, node in sorted(runs.items())]
+        if not further:
+            continue
+        task = once.program.tasks[left[name]]
         size = sum(once.program.values[v].size for v in task.writes if v < len(once.variables) and once.program.values[v].view_of is None)
         line = made_at(report.nodes[first].outputs[0], [])[0]
-        found.append(Again(report.graph.tasks[first].label, line, size, len(further), len(further) * task.seconds, further))
+        found.append(Again(report.graph.tasks[first].label, line, size, len(further), len(further) * task.seconds, tuple(further)))
     return found
 
 

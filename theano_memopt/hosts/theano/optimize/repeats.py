@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from theano import tensor
 
@@ -110,10 +110,21 @@ def put_in(fgraph: Any, made: Rewritten) -> None:
 
 def take_out(fgraph: Any) -> None:
     """Put the first run in the place of every other one. Nothing is validated."""
-    runs = {mark_of(node): node for node in fgraph.toposort() if mark_of(node) is not None}
-    for (task, number), node in runs.items():
-        if number:
-            fgraph.replace_all(list(zip(node.outputs, runs[task, 0].outputs)), reason=REASON)
+    for runs in runs_of(fgraph.toposort()).values():
+        first, *further = [node for _, node in sorted(runs.items())]
+        for node in further:
+            fgraph.replace_all(list(zip(node.outputs, first.outputs)), reason=REASON)
+
+
+def runs_of(nodes: Sequence[Any]) -> Dict[int, Dict[int, Any]]:
+    """Of each task that ran again when this was planned its runs by number. Some may be gone, even the first one, where a copy of a
+    function was made without updates."""
+    found: Dict[int, Dict[int, Any]] = {}
+    for node in nodes:
+        mark = mark_of(node)
+        if mark is not None:
+            found.setdefault(mark[0], {})[mark[1]] = node
+    return found
 
 
 def mark_of(node: Any) -> Optional[Tuple[int, int]]:
