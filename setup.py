@@ -30,6 +30,7 @@ TEST = [
     "pytest==8.3.5",
     "pytest-xdist==3.6.1",
     "hypothesis==6.113.0",
+    "parameterized==0.9.0",
 ]
 DEVELOPER = [
     *TEST,
@@ -37,7 +38,6 @@ DEVELOPER = [
     "scipy==1.10.1; python_version < '3.9'",
     "scipy==1.11.4; python_version >= '3.9'",
     "six==1.17.0",
-    "parameterized==0.9.0",
     "nose==1.3.7",
     "ruff==0.17.5",
     "mypy==1.14.1",
