@@ -520,6 +520,8 @@ def test_profile_wants_arrays() -> None:
     model, function = compiled("logreg")
     with pytest.raises(BadUse, match="needs arrays"):
         theano_memopt.profile(function, *(data.shape for data in model.batch))
+    with pytest.raises(BadUse, match=r"takes 2 arguments \(.*\), 0 were given"):
+        theano_memopt.profile(function)
 
 
 # --- sizes that are assumed ------------------------------------------------------------------------------------------

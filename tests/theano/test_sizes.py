@@ -208,6 +208,12 @@ def test_hints_that_cannot_be(shape: Any) -> None:
         theano_memopt.hint(tt.matrix("x"), shape)
 
 
+@pytest.mark.quick
+def test_the_shape_of_a_hint_is_a_tuple() -> None:
+    with pytest.raises(TypeError, match="is a tuple, one length or None for each dimension of x, not int"):
+        theano_memopt.hint(tt.fvector("x"), 5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("thing", "words"),
     [

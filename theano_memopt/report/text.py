@@ -56,7 +56,8 @@ def of_report(report: Report) -> str:
     lonely = _lonely(report)
     if lonely is not None:
         parts += [Text(""), lonely]
-    parts += [Text(f"\n{sentence}") for sentence in (*report.owners, *report.notes)]
+    told = " ".join(advice.text for advice in report.advice[:ACTIONS])
+    parts += [Text(f"\n{sentence}") for sentence in (*report.owners, *report.notes) if sentence not in told]
     parts.append(Text(f"\nsizes{', some of them assumed' if graph.sizes_assumed else ''}: {graph.sizes_from}"))
     return rendered(parts)
 

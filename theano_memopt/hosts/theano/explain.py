@@ -145,8 +145,11 @@ def with_scans(function: Any, *arguments: Any) -> Iterator[Tuple[Any, PrintableR
 
 
 def arguments_by_position(function: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> Tuple[Any, ...]:
-    """Of a function with a plan; `BadUse` if they do not fit."""
-    return _Subject(compiled(function)).by_position(arguments, named)
+    """Of a call of a function with a plan; `BadUse` if they do not fit."""
+    subject = _Subject(compiled(function))
+    found = subject.by_position(arguments, named)
+    subject.match(found)
+    return found
 
 
 def compiled(function: Any) -> Any:

@@ -61,6 +61,8 @@ def hint(variable: Any, shape: Sequence[Optional[int]]) -> Any:
         raise TypeError(f"hint takes a symbolic input; {variable.name or 'this'} is a {kind}, whose shape is known from its value")
     if not isinstance(variable.type, tensor.TensorType):
         raise TypeError(f"hint takes a dense tensor; {variable} is of type {variable.type}")
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"the shape of a hint is a tuple, one length or None for each dimension of {variable}, not {type(shape).__name__}")
     lengths = tuple(None if length is None else int(length) for length in shape)
     if len(lengths) != variable.ndim:
         raise ValueError(f"{variable} has {variable.ndim} dimensions, the hint {lengths} has {len(lengths)}")
