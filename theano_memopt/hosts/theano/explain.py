@@ -44,6 +44,7 @@ from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.machines import method_of
 from theano_memopt.hosts.theano.run.sized_call import GROWTH, CellPlanner, SizedVM
+from theano_memopt.hosts.theano.run.stand_in import unveiled
 from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
@@ -365,7 +366,9 @@ class _Subject:
             lazy = len(self.reading.nodes) - len(self.reading.certain)
             notes.append(f"{lazy} tasks run only if a lazy op asks for them; they are counted as if they all ran.")
         told = any("extra_time" in line for found in advised for line in found.paste)
-        if self.feature.outcome is None and self.annotation.schedule.peak >= WORTH_REPEATING and not told:
+        if self.feature.waits is not None:
+            notes.append("What runs again for the budget, or the extra time, is decided at the first call, for the sizes that come.")
+        elif self.feature.outcome is None and self.annotation.schedule.peak >= WORTH_REPEATING and not told:
             notes.append(BELOW_EVERY_ORDER)
         if blas.offer():
             notes.append(blas.offer())
@@ -459,8 +462,9 @@ class _Subject:
         return {b for b in outside if b in kept or returned.intersection(self.reading.names[b])}
 
     def _cells_in_force(self, graph: Graph, order: Tuple[int, ...]) -> Optional[Slots]:
-        if isinstance(self.function.fn, SizedVM):
-            return self.function.fn.planner.storage(order, [buffer.size for buffer in graph.buffers])
+        machine = unveiled(self.function.fn)
+        if isinstance(machine, SizedVM):
+            return machine.planner.storage(order, [buffer.size for buffer in graph.buffers])
         slots: Optional[Slots] = self.feature.storage
         return slots if slots is None else resized_slots(graph, order, slots)
 

@@ -80,7 +80,7 @@ class Once:
         owner = once.floor.owner
         return Repeats(
             asked=self.outcome.asked,
-            planned_at="assumed sizes" if self.outcome.at_assumed_sizes else "the sizes that were known while compiling",
+            planned_at=self.outcome.planned_at,
             verdict=_verdict(self.outcome),
             ordered_peak=once.ordered_peak,
             floor=once.floor.bytes,

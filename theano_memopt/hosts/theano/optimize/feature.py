@@ -14,20 +14,21 @@ Words
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pdb
 import sys
 import traceback
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import theano
 from theano.gof import toolbox
 
 from theano_memopt.hosts.theano.install.flags import Settings, storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation, Declined, annotate, reordered
-from theano_memopt.hosts.theano.optimize.recompute import Outcome
+from theano_memopt.hosts.theano.optimize.recompute import Outcome, Waiting
 from theano_memopt.planner.plan import Plan, put_together
 
 _logger = logging.getLogger("theano.mem_reuse")
@@ -47,15 +48,17 @@ class StoodAside:
 class MemReuse(toolbox.Feature):
     """Order and storage of one FunctionGraph."""
 
-    def __init__(self, chosen: Settings, outcome: Optional[Outcome] = None) -> None:
+    def __init__(self, chosen: Settings, outcome: Optional[Outcome] = None, waits: Optional[Waiting] = None) -> None:
         self.settings = chosen
         self.outcome = outcome
         """What runs again in this graph, and why; None if nothing was asked for."""
+        self.waits = waits
+        """Set, if it is decided at the first call, for its sizes, what runs again."""
         self._start()
 
     def again(self) -> MemReuse:
         """The same for a copy of the graph."""
-        return MemReuse(self.settings, self.outcome)
+        return MemReuse(self.settings, self.outcome, self.waits)
 
     def _start(self) -> None:
         self.fgraph: Any = None
@@ -91,11 +94,12 @@ class MemReuse(toolbox.Feature):
         self.fgraph = fgraph
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {"settings": self.settings, "outcome": self.outcome}
+        return {"settings": self.settings, "outcome": self.outcome, "waits": self.waits}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.settings = state["settings"]
         self.outcome = state.get("outcome")
+        self.waits = state.get("waits")
         self._start()
 
     def on_import(self, fgraph: Any, node: Any, reason: Any) -> None:
@@ -140,6 +144,15 @@ class MemReuse(toolbox.Feature):
     def reordered(self, annotation: Annotation, order: Tuple[int, ...]) -> Annotation:
         """The annotation with another legal order of the same nodes."""
         return annotation if order == annotation.schedule.order else reordered(annotation, order, others_demands(self.fgraph))
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """While the graph is rewritten, nothing is demanded of it."""
+        self._planning = True
+        try:
+            yield
+        finally:
+            self._planning = False
 
     def adopt(self, annotation: Optional[Annotation]) -> Optional[Annotation]:
         """Another order of the same graph; answers the one until now."""

@@ -20,7 +20,7 @@ from theano.gof import toolbox
 from theano_memopt.hosts.theano.install.flags import Settings, check, declare, settings, storage_for
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain, feature_of, shows_values
 from theano_memopt.hosts.theano.optimize.preallocated import use_preallocated, use_preallocated_products
-from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Costs, Outcome, recompute
+from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Costs, Outcome, Waiting, recompute, waits_for_sizes
 from theano_memopt.planner.plan import Plan
 
 NAME = "mem_reuse"
@@ -29,6 +29,8 @@ TAGS = (NAME, "fast_run", "memory")
 POSITION = 1000.0
 """After every rewrite that changes the graph; Theano's own end at 100."""
 AGAIN, AGAIN_POSITION = "mem_recompute", 999.5
+AGAIN_LATER = "mem_recompute_waits"
+"""Attributes of a graph, by which the first optimization tells the second one what it did, or left for later."""
 
 
 def plan_of(function: Any) -> Union[Plan, StoodAside, None]:
@@ -163,8 +165,12 @@ class MemRecomputeOptimizer(gof.Optimizer):
     def apply(self, fgraph: Any) -> None:
         excluded = _making.excluded[-1] if _making.excluded else ()
         if feature_of(fgraph) is None and not _making.linked and NAME not in excluded and AGAIN not in excluded:
+            chosen = settings(self.overrides)
             try:
-                fgraph.mem_recompute = recompute(fgraph, settings(self.overrides), costs=self.costs)
+                if can_wait(_making.linkers[-1] if _making.linkers else None) and waits_for_sizes(fgraph, chosen):
+                    setattr(fgraph, AGAIN_LATER, Waiting(self.costs))
+                else:
+                    setattr(fgraph, AGAIN, recompute(fgraph, chosen, costs=self.costs))
             except BudgetNotMet:
                 raise
             except Exception as trouble:
@@ -181,12 +187,17 @@ class MemReuseOptimizer(gof.Optimizer):
 
     def apply(self, fgraph: Any) -> None:
         if feature_of(fgraph) is None:
-            outcome = fgraph.__dict__.pop(AGAIN, None)
-            give(fgraph, settings(self.overrides), _making.linkers[-1] if _making.linkers else None, outcome)
+            outcome, waits = (fgraph.__dict__.pop(name, None) for name in (AGAIN, AGAIN_LATER))
+            give(fgraph, settings(self.overrides), _making.linkers[-1] if _making.linkers else None, outcome, waits)
 
 
-def give(fgraph: Any, chosen: Settings, linker: Any, outcome: Optional[Outcome] = None) -> None:
-    """Give this graph the pass, for a linker if it is known; `outcome`: what runs again in it, and why."""
+def can_wait(linker: Any) -> bool:
+    """Can the machine of this linker be made again when the first call has come? That of a linker with a callback could show values twice."""
+    return isinstance(linker, gof.vm.VM_Linker) and not shows_values(linker)
+
+
+def give(fgraph: Any, chosen: Settings, linker: Any, outcome: Optional[Outcome] = None, waits: Optional[Waiting] = None) -> None:
+    """Give this graph the pass, for a linker if it is known; `outcome`: what runs again in it, and why; `waits`: is that still to be decided?"""
     uses = storage_for(chosen, getattr(linker, "allow_gc", theano.config.allow_gc))
     wanted = {"off": (), "share": (use_preallocated_products,), "arena": (use_preallocated_products, use_preallocated)}[uses]
     for replace_ops in () if shows_values(linker) else wanted:
@@ -195,7 +206,7 @@ def give(fgraph: Any, chosen: Settings, linker: Any, outcome: Optional[Outcome] 
             replace_ops(fgraph)
         except Exception as trouble:  # they go on allocating their results: more memory, nothing else
             complain(StoodAside("ops could not be replaced by ops that write into preallocated results", repr(trouble)), trouble)
-    fgraph.attach_feature(MemReuse(chosen, outcome))
+    fgraph.attach_feature(MemReuse(chosen, outcome, waits))
 
 
 def _query_of(chosen: Any) -> Any:

@@ -22,9 +22,9 @@ import theano_memopt_ops as ops  # the module, not its names: it may be the firs
 from theano_memopt.hosts.theano.install.flags import Settings
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of
 from theano_memopt.hosts.theano.optimize.optimizer import MemRecomputeOptimizer, MemReuseOptimizer, give
-from theano_memopt.hosts.theano.optimize.recompute import Outcome
+from theano_memopt.hosts.theano.optimize.recompute import Outcome, Waiting
 
-SETTINGS, OUTCOME = "mem_reuse_settings", "mem_reuse_outcome"
+SETTINGS, OUTCOME, WAITS = "mem_reuse_settings", "mem_reuse_outcome", "mem_reuse_waits"
 """The attributes that a graph in a pickle has in place of the feature."""
 
 LINKERS = (gof.vm.VM_Linker, gof.PerformLinker, gof.OpWiseCLinker)
@@ -39,10 +39,10 @@ def register() -> None:
 def given_again(maker: Any) -> None:
     """Give the graph of a maker that comes out of a pickle the pass that it had. Out of a pickle upstream's own features are not
     whole, so it is given to a clone."""
-    chosen, outcome = (maker.fgraph.__dict__.pop(name, None) for name in (SETTINGS, OUTCOME))
+    chosen, outcome, waits = (maker.fgraph.__dict__.pop(name, None) for name in (SETTINGS, OUTCOME, WAITS))
     if chosen is not None:
         disowned, maker.fgraph = _disowned(maker.linker), _cloned(maker.fgraph)
-        give(maker.fgraph, Settings(**chosen), maker.linker, None if outcome is None else Outcome(**outcome))
+        give(maker.fgraph, Settings(**chosen), maker.linker, None if outcome is None else Outcome(**outcome), None if waits is None else Waiting(**waits))
         _tell(maker, maker.linker, maker.fgraph, disowned)
 
 
@@ -79,6 +79,8 @@ def _plain_graph(fgraph: Any, feature: MemReuse) -> Any:
     setattr(clone, SETTINGS, asdict(feature.settings))
     if feature.outcome is not None:
         setattr(clone, OUTCOME, asdict(feature.outcome))
+    if feature.waits is not None:
+        setattr(clone, WAITS, asdict(feature.waits))
     return clone
 
 

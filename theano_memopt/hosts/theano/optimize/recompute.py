@@ -2,6 +2,8 @@
 
     FunctionGraph --read_program--> Program --plan_recompute--> Recomputed --rewritten, put_in--> FunctionGraph --read, order--> lower, or undone
 
+Where lengths are unknown while compiling, Theano's virtual machines wait for the first call, and plan for its sizes (run/first_call.py).
+
 It comes after the last rewrite that makes anything in place, so that what runs again computes the same bits, and right before
 `mem_reuse`, which orders the larger graph as any other. What it did stays only if
 
@@ -42,6 +44,8 @@ from theano_memopt.planner.recompute import Recomputed, plan_recompute, status_o
 
 Costs = Tuple[Tuple[str, float], ...]
 """Signature of a task (read/costs.py), seconds."""
+ASSUMED, KNOWN = "assumed sizes", "the sizes that were known while compiling"
+
 _logger = logging.getLogger("theano.mem_reuse")
 
 
@@ -71,12 +75,20 @@ class Outcome:
     floor_owner: str
     status: str
     """`fits`, `over` or `impossible`, as in the planner."""
-    at_assumed_sizes: bool = False
-    """Was some length assumed when this was decided?"""
+    planned_at: str = ""
+    """The sizes at which this was decided, in words."""
     note: str = ""
     """What else is to be said."""
     costs: Costs = ()
     """Of a profile that was given; empty where times were estimated."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """There is a goal, and the machine decides at its first call what runs again."""
+
+    costs: Costs = ()
+    """Of a profile that was given."""
 
 
 class BudgetNotMet(ValueError):
@@ -111,7 +123,20 @@ def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None,
             note = str(why)
     elif plan.status == "fits":
         note = "nothing has to run again for it" if goal.budget is not None else "nothing can run again in so little time that lowers the peak"
-    return _said(replace(_outcome(goal, plan, peak, note), at_assumed_sizes=shape_of is None and sizes.has_free, costs=costs))
+    planned_at = "the sizes of the first call" if shape_of is not None else ASSUMED if sizes.has_free else KNOWN
+    return _said(replace(_outcome(goal, plan, peak, note), planned_at=planned_at, costs=costs))
+
+
+def waits_for_sizes(fgraph: Any, chosen: Settings) -> bool:
+    """Is there a goal, and is some length a mere guess? Then it is better planned when the first arguments are there."""
+    if not goal_of(chosen):
+        return False
+    nodes = fgraph.toposort()
+    sizes = Sizes(fgraph, nodes, chosen.default_dim)
+    for node in nodes:
+        for v in node.outputs:
+            sizes.bytes(v)
+    return sizes.has_free
 
 
 def _plan(fgraph: Any, chosen: Settings, goal: Goal, shape_of: ShapeOf, costs: Costs) -> Tuple[Recomputed, ProgramReading]:

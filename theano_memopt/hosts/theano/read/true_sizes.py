@@ -150,6 +150,14 @@ class TrueShapes(Walker[str]):
         return name
 
 
+def shapes_now(fgraph: Any, nodes: Sequence[Any], value_of: Callable[[Any], Any]) -> Dict[Any, Tuple[int, ...]]:
+    """Of each dense array that has a formula its shape, for the inputs that have these values."""
+    variables = dict.fromkeys(v for node in nodes for v in [*node.inputs, *node.outputs] if isinstance(v.type, tensor.TensorType))
+    found = TrueShapes(fgraph, nodes, variables, value_of)
+    signature = (*(np.shape(value_of(v)) for v in found.shape_sources), *(int(value_of(v)) for v in found.value_sources))
+    return dict(zip(found.known, found.shapes(*signature)))
+
+
 def _tuple_of(parts: Iterable[str]) -> str:
     return f"({''.join(part + ',' for part in parts)})"
 

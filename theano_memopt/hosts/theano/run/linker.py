@@ -33,9 +33,10 @@ from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, feature_of, shows_values
 from theano_memopt.hosts.theano.read.op_facts import is_lazy
 from theano_memopt.hosts.theano.run import cells
-from theano_memopt.hosts.theano.run.arena.block import making
+from theano_memopt.hosts.theano.run.arena.block import lent_by, making, shared_lender
 from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
+from theano_memopt.hosts.theano.run.first_call import FirstCallVM
 from theano_memopt.hosts.theano.run.sized_call import with_true_order
 from theano_memopt.hosts.theano.run.thunks import wrapped_all
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch
@@ -68,6 +69,22 @@ class Binding:
 
 @making()
 def make_all(original: Any, linker: Any, profiler: Any = None, input_storage: Any = None, output_storage: Any = None, storage_map: Any = None) -> Any:
+    """Let Theano make thunks and machine, over the planned cells; once more at the first call, if that decides what runs again."""
+    made = _made(original, linker, profiler, input_storage, output_storage, storage_map)
+    feature = feature_of(linker.fgraph)
+    if feature is None or feature.waits is None:
+        return made
+    vm, inputs, outputs, thunks, order = made
+    lender = shared_lender()
+
+    def link_again() -> Any:
+        with making(), lent_by(lender):
+            return _made(original, linker, profiler, [c.storage for c in inputs], [c.storage for c in outputs], None)[0]
+
+    return (FirstCallVM(vm, linker, feature, link_again), inputs, outputs, thunks, order)
+
+
+def _made(original: Any, linker: Any, profiler: Any, input_storage: Any, output_storage: Any, storage_map: Any) -> Any:
     """Bind the cells, then let Theano make thunks and VM; without cells again if they turn out not to fit."""
     fgraph = linker.fgraph
     given = _one_variable_per_cell(fgraph, storage_map)

@@ -49,3 +49,23 @@ class StandIn:
         (self.vm if self.planner is None else self.planner).update_profile(profile)
         for name in self.__dict__.keys() & RECORDED:
             setattr(profile, name, self.__dict__[name])
+
+
+class Veil:
+    """Over a machine: it does something before or after a call. In everything else it is the machine that it covers."""
+
+    def __init__(self, vm: Any) -> None:
+        self.__dict__["_vm"] = vm
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_vm"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._vm, name, value)
+
+
+def unveiled(machine: Any) -> Any:
+    """The machine under all veils."""
+    while isinstance(machine, Veil):
+        machine = machine.__dict__["_vm"]
+    return machine

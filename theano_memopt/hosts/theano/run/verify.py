@@ -20,6 +20,7 @@ from theano.compile.function_module import infer_reuse_pattern
 from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.hosts.theano.optimize.repeats import take_out
 from theano_memopt.hosts.theano.read.op_facts import describe
+from theano_memopt.hosts.theano.run.stand_in import Veil
 from theano_memopt.planner.liveness import lives
 
 
@@ -111,18 +112,13 @@ class Watch:
         return None
 
 
-class VerifiedVM:
-    """A machine that runs beside one without the pass, and compares. In everything else it is the machine it was given."""
+class VerifiedVM(Veil):
+    """It runs beside a machine without the pass, and compares."""
 
     def __init__(self, vm: Any, watch: Watch, linker: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        self.__dict__.update(_vm=vm, _watch=watch, _inputs=inputs, _outputs=outputs, _fgraph=linker.fgraph)
+        super().__init__(vm)
+        self.__dict__.update(_watch=watch, _inputs=inputs, _outputs=outputs, _fgraph=linker.fgraph)
         self.__dict__["_twin"] = _without_the_pass(linker)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_vm"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._vm, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         run, twin_inputs, twin_outputs = self._twin

@@ -128,10 +128,18 @@ def shared_arena() -> Iterator[Lender]:
     >>> train.fn.lender is validate.fn.lender
     True
     """
+    lender = Lender()
+    with lent_by(lender):
+        yield lender
+
+
+@contextlib.contextmanager
+def lent_by(lender: Optional[Lender]) -> Iterator[None]:
+    """Machines that are made inside take their block from this lender; without one each has its own."""
     before = getattr(_context, "lender", None)
-    _context.lender = Lender()
+    _context.lender = lender
     try:
-        yield _context.lender
+        yield
     finally:
         _context.lender = before
 
