@@ -308,7 +308,7 @@ def test_assumed_sizes_are_called_so() -> None:
     h = x
     for _ in range(5):
         h = tt.tanh(h * 2)
-    function = theano.function([x], tt.grad((h**2).sum(), x), mode=within("0.8"))
+    function = theano.function([x], tt.grad((h**2).sum(), x), mode=within("0.8", "c|py"))
     assert "planned at assumed sizes" in str(theano_memopt.explain(function))
 
 
