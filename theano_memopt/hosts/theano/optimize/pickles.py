@@ -42,7 +42,13 @@ def given_again(maker: Any) -> None:
     chosen, outcome, waits = (maker.fgraph.__dict__.pop(name, None) for name in (SETTINGS, OUTCOME, WAITS))
     if chosen is not None:
         disowned, maker.fgraph = _disowned(maker.linker), _cloned(maker.fgraph)
-        give(maker.fgraph, Settings(**chosen), maker.linker, None if outcome is None else Outcome(**outcome), None if waits is None else Waiting(**waits))
+        give(
+            maker.fgraph,
+            Settings(**chosen),
+            maker.linker,
+            None if outcome is None else Outcome(**outcome),
+            None if waits is None else Waiting(**waits),
+        )
         _tell(maker, maker.linker, maker.fgraph, disowned)
 
 

@@ -235,6 +235,6 @@ def not_met(outcome: Outcome) -> str:
     assert outcome.budget is not None
     held = f" (task {outcome.floor_owner!r} holds that)" if outcome.floor_owner else " (what is handed out at the end)"
     return (
-        f"{'at assumed sizes: ' if outcome.at_assumed_sizes else ''}asked {in_words(outcome.budget)}, lowest found {in_words(outcome.peak)}, "
+        f"{'at assumed sizes: ' if outcome.planned_at == ASSUMED else ''}asked {in_words(outcome.budget)}, lowest found {in_words(outcome.peak)}, "
         f"no schedule at all can go below {in_words(outcome.floor)}{held}" + (f"; {outcome.note}" if outcome.note else "")
     )
