@@ -37,7 +37,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-planner bench-recompute bench-recompute-planner results readme-tables api theano-tests fresh clean clean-all
+.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-sizes bench-planner bench-recompute bench-recompute-planner results readme-tables api theano-tests fresh clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -135,6 +135,9 @@ bench-scale: ext  ## what the pass costs and gains on graphs of 1,000 to 22,000 
 
 bench-changing: ext  ## shapes that never come again: processor time beside stock, call by call in turns (a minute)
 	"$(RUN)" -m benchmarks.changing_shapes $(ARGS)
+
+bench-sizes: ext  ## how far an order carries: its peak at other sizes beside the best there (a minute)
+	"$(RUN)" -m benchmarks.sizes $(ARGS)
 
 readme-tables:  ## put the tables of the last `make bench` and `make bench-scale` into README and docs/benchmarks.md
 	"$(RUN)" -m benchmarks.readme

@@ -144,6 +144,12 @@ def test_an_axis_of_one_leaves_no_gaps() -> None:
 
 
 @pytest.mark.quick
+def test_a_step_that_is_the_constant_1_leaves_no_gaps() -> None:
+    assert likely_scattered([tt.matrix()[1::1].owner]) == set()
+    assert likely_scattered([tt.matrix()[1::2].owner]) and likely_scattered([tt.matrix()[1 :: tt.lscalar()].owner])  # the controls
+
+
+@pytest.mark.quick
 def test_an_elementwise_result_in_another_layout_is_copied_by_an_op_with_a_cell_before_a_reshape() -> None:
     """The one rule for the plan and for the rewrite: the plan has counted that copy all along."""
     x = theano_memopt.hint(tt.matrix("x"), (30, 30))

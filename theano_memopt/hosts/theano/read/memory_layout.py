@@ -164,7 +164,7 @@ def _strides(result: Any, of: Callable[[Any], Strides]) -> Strides:
     if isinstance(op, subtensor.Subtensor):
         axes, gaps = of(node.inputs[0])
         whole_order = axes == _long_axes(node.inputs[0])
-        gaps = gaps or _leaves_gaps(op.idx_list, node.inputs[0].type.broadcastable) or not whole_order
+        gaps = gaps or _leaves_gaps(node) or not whole_order
         kept = [axis for axis in range(node.inputs[0].ndim) if axis >= len(op.idx_list) or isinstance(op.idx_list[axis], slice)]
         return tuple(kept.index(axis) for axis in axes if axis in kept), gaps
     if isinstance(op, elemwise.Elemwise) and source is None:
@@ -179,20 +179,25 @@ def _strides(result: Any, of: Callable[[Any], Strides]) -> Strides:
     return of(source)
 
 
-def _leaves_gaps(indices: Sequence[Any], broadcastable: Sequence[bool]) -> bool:
+def _leaves_gaps(node: Any) -> bool:
     """Does this indexing of a contiguous array pick elements that do not lie side by side?
 
     They do if single indices come first, then at most one part of an axis without a step, then whole axes.
     """
     in_rows = False
-    for index, short in zip(indices, broadcastable):
+    for index, short in zip(subtensor.get_idx_list(node.inputs, node.op.idx_list), node.inputs[0].type.broadcastable):
         if short:
             continue
         whole = isinstance(index, slice) and (index.start, index.stop, index.step) == (None, None, None)
-        if (in_rows and not whole) or (isinstance(index, slice) and index.step is not None):
+        if (in_rows and not whole) or (isinstance(index, slice) and not _is_one(index.step)):
             return True
         in_rows |= isinstance(index, slice)
     return False
+
+
+def _is_one(step: Any) -> bool:
+    """A step that is not there, or a constant 1, which a rewrite of Scan leaves behind."""
+    return step is None or (isinstance(step, gof.Constant) and int(step.data) == 1)
 
 
 def _long_axes(variable: Any) -> Tuple[int, ...]:
