@@ -160,7 +160,7 @@ def test_children_begin_with_the_package(folder: Path, how: str, form: str) -> N
 
 
 @needs_theano
-@pytest.mark.parametrize("how", METHODS)
+@pytest.mark.parametrize("how", [how if how == "spawn" else pytest.param(how, marks=pytest.mark.nightly) for how in METHODS])
 def test_children_import_theano_and_run_the_pass(folder: Path, how: str) -> None:
     (folder / "many.py").write_text(WITH_THEANO)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
