@@ -126,7 +126,7 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 MRG_RandomStreams(5).normal((3,))
 print(float((x + 1).eval({x: np.ones(2, "float32")}).sum()))
 """
-    done = run(tmp_path, script, ["--json", "r.json", "--measure"])
+    done = run(tmp_path, script, ["--json", "r.json", "--html", "r.html", "--measure"])
     found = rows(done.stderr)
     assert found["loop"][0] == "1" and "loop (2)" in found and "script.py:11" in found and "script.py:11 (2)" in found
     inner = next(cells for cells in found.values() if cells[0] == "by an op")
@@ -139,6 +139,9 @@ print(float((x + 1).eval({x: np.ones(2, "float32")}).sum()))
     assert "as asked" in found["without 0, without 1"][2] and "excludes mem_reuse" in found["without 0, without 1"][2]
     assert "its mode does not include it" in found["without 0 (2), without 1 (2)"][2]
     assert "import theano_memopt" not in done.stderr and found["without 0, without 1"][0] == "2"
+    shown = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "r.html").read_text(), re.S).group(1))["reports"]  # type: ignore[union-attr]
+    compiled = [row["report"]["peak_bytes"] for row in json.loads((tmp_path / "r.json").read_text()) if row["report"]]
+    assert [report["peak"] for report in shown] == sorted(compiled, reverse=True) != compiled  # the page opens at the largest
     measured = int(found["loop"][-2].replace(",", ""))
     assert measured >= 5 * 9 * 4 and found["loop (2)"][-2:] == ["no", "no"]
     assert done.stdout == "4.0\n"

@@ -102,7 +102,7 @@ def report(rows: Sequence[Any], children: int, parsed: argparse.Namespace) -> No
         if parsed.json is not None:
             files.write_json(parsed.json, run_table.rows_to_json(rows))
         if parsed.html is not None and reports:
-            page.write(reports, parsed.html, table)
+            page.write(sorted(reports, key=lambda report: -report.peak), parsed.html, table)  # it opens at the first
             print(f"picture: {parsed.html}", file=sys.stderr)
         if parsed.trace is not None and reports:
             traces.write(reports, parsed.trace)
