@@ -132,7 +132,9 @@ def test_each_environment_runs_its_own_clients_in_turns(monkeypatch: pytest.Monk
     first, second = csv.DictReader((tmp_path / "clients_pymc3.csv").open())
     assert float(first["in_all"]) == pytest.approx((0.4 + 0.3) / (0.4 + 0.3)) and float(second["in_all"]) == pytest.approx((1.2 + 0.3) / (0.4 + 1.1))
     assert table.main(["--of", "pymc3", "mlp", "--out", str(tmp_path)]) == table.SAME and len(runs) == 16
-    assert {table._environment(c, "")["THEANO_FLAGS"].split("floatX=")[1][:7] for c in table.CLIENTS if c.environment == "pymc3"} == {"float64"}
+    assert {table._environment(c, "", "stock")["THEANO_FLAGS"].split("floatX=")[1][:7] for c in table.CLIENTS if c.environment == "pymc3"} == {
+        "float64"
+    }
 
 
 def test_the_package_is_run_as_a_module() -> None:
