@@ -60,10 +60,8 @@ class Dot22ScalarInPlace(blas.Dot22Scalar):
         except (TypeError, ValueError):
             super().perform(node, inputs, outputs)
         else:
-            if place is None:
-                cell[0] = np.asarray(scalar * product)
-            else:
-                np.multiply(scalar, place, place)
+            np.multiply(scalar, product, product)  # stock makes a second array here
+            cell[0] = product
 
 
 class BatchedDotInPlace(blas.BatchedDot):
