@@ -29,7 +29,7 @@ HOST = "theano_memopt.hosts.theano"
 LAYERS = ("", "install", "read", "optimize", "run", "advice", "explain_repeats", "explain", "measure")
 """Of the host: each imports itself and what stands before it. The first is the package's own file."""
 SHARED = ("base", "inputs")
-"""Of `commands`: what the verbs share. A verb imports these, a module of its own tables (run, run_tables), and no other verb."""
+"""Of `commands`: what the verbs share. A verb imports these, a module of its own tables (recompute, recompute_tables), and no other verb."""
 ALONE = ("theano_memopt.options", "theano_memopt.files", "theano_memopt.progress", "theano_memopt.program")
 FRAMEWORKS = ("theano", "pytensor", "aesara", "torch", "tensorflow", "jax")
 

@@ -16,7 +16,7 @@ import theano_memopt
 from tests.theano.both import annotation, floats, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.run import cells, sized_call
-from theano_memopt.hosts.theano.run.sized_call import Aside, InOrder, SizedVM, Unseen
+from theano_memopt.hosts.theano.run.sized_call import InOrder, NoOrder, SizedVM, Unseen
 from theano_memopt.planner.plan import check_plan
 
 OBJECTS = 16 * 1024
@@ -231,7 +231,7 @@ def test_negative_control_an_order_that_breaks_a_cell_never_runs(monkeypatch: An
     with theano.configparser.change_flags(on_opt_error="ignore"):
         for _ in range(2):
             same(function(*squares(60, 4)), stock(*squares(60, 4)))
-    assert isinstance(function.fn.state, Aside) and function.fn.planner.order == annotation(function).stock
+    assert isinstance(function.fn.state, NoOrder) and function.fn.planner.order == annotation(function).stock
 
 
 def test_negative_control_without_the_check_the_call_fails(monkeypatch: Any) -> None:
@@ -311,7 +311,7 @@ def test_formulas_that_fail_leave_the_function_in_the_hosts_order(monkeypatch: A
     function, stock = two_branches(with_pass()), two_branches(without_pass())
     for _ in range(2):
         same(function(*squares(200, 120)), stock(*squares(200, 120)))
-    assert isinstance(function.fn.state, Aside) and function.fn.planner.order == annotation(function).stock
+    assert isinstance(function.fn.state, NoOrder) and function.fn.planner.order == annotation(function).stock
     assert caplog.text.count("the order could not be planned") == 1
 
 

@@ -3,7 +3,7 @@
     Theano calls   VM_Linker.make_all(linker, ...)   ->   run/linker.py: make_all(upstream's make_all, linker, ...)
 
 Each place is wrapped once, for good, right after `import theano`. A wrapper does nothing for a function that was compiled without the
-pass, the repairs and Theano's own memory profile apart. Nothing else in the package assigns to anything of Theano.
+pass, the repairs and Theano's own memory profile apart. No other function of Theano is replaced anywhere.
 
 Not wrapped, but registered through interfaces that are made for it: the flags (install/flags.py, AddConfigVar), the optimization
 (optimize/optimizer.py, optdb.register), and how a FunctionMaker is pickled (optimize/pickles.py, copyreg). Before `import theano`
@@ -84,8 +84,8 @@ MACHINES = (
     Patch(
         "theano.gof.vm:VM_Linker.make_vm",
         "measure.theano_profiler:make_vm",
-        why="the one place where order, thunks and cells come together: the plan is checked against them, clears are withheld, the arena"
-        " is put over the machine, and thunks are wrapped for verify, for a profile and for a twin",
+        why="the one place where order, thunks and cells come together (what a profile wants is done first, the rest by run.linker:make_vm): the"
+        " plan is checked against them, clears are withheld, the arena is put over the machine, and thunks are wrapped for verify, for a profile and for a twin",
         without="the Loop machine empties a shared cell between two tenants, there is no arena, and nothing can be measured",
     ),
     Patch(

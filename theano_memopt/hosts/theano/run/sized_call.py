@@ -15,8 +15,9 @@ Why it is sound. Thunks know their cells for good, so a tenant keeps its cell wh
 no two tenants of a cell ever live at once; `check_slots` holds every order against that before its machine is made. The host's own order is
 always one of them (cells.py binds no chain that it would break), so no call has to run in an order that is worse than stock's.
 
-When a search is made. At the first call; when the host's own order is better than every order found so far; and when some result is more than
-GROWTH times larger or smaller than at every search so far. In between, the best order known is taken.
+When a search is made (`CellPlanner._calls_for_a_search`). At the first call; when the host's own order is better than every order found so
+far; and when some result is more than GROWTH times larger or smaller than at every search so far. In between, and after SEARCHES of them, the
+best order known is taken.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ class InOrder:
 
 
 @dataclass(frozen=True)
-class Aside:
+class NoOrder:
     """The sizes of calls cannot be known: every call runs in the host's own order."""
 
     reason: str
 
 
-State = Union[Unseen, InOrder, Aside]
+State = Union[Unseen, InOrder, NoOrder]
 
 
 class CellPlanner(Machines):
@@ -138,9 +139,9 @@ class SizedVM(StandIn):
         return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
 
     def _look_at_sizes(self) -> None:
-        """-> InOrder; or Aside, with one warning."""
+        """-> InOrder; or NoOrder, with one warning."""
         planner = self.planner
-        if isinstance(self.state, Aside):
+        if isinstance(self.state, NoOrder):
             return
         try:
             try:
@@ -167,9 +168,9 @@ class SizedVM(StandIn):
             self.follow(order)
 
     def _stand_aside(self, trouble: Exception) -> None:
-        """-> Aside."""
+        """-> NoOrder."""
         reason = "the order could not be planned for the sizes of a call"
-        self.state = Aside(reason)
+        self.state = NoOrder(reason)
         self._run_in(self.planner.annotation.stock)
         complain(StoodAside(reason, f"{type(trouble).__name__}: {trouble}"), trouble)
 
@@ -180,7 +181,7 @@ class SizedVM(StandIn):
         state = self.state
         if isinstance(state, InOrder) and state.sizes == tuple(sizes):
             return state.order
-        return self.planner.annotation.stock if isinstance(state, Aside) else self.planner.would_run(sizes)
+        return self.planner.annotation.stock if isinstance(state, NoOrder) else self.planner.would_run(sizes)
 
     def last_sources(self) -> Dict[Any, Tuple[Tuple[int, ...], Any]]:
         return self.planner.sources(self.state.came) if isinstance(self.state, InOrder) else {}

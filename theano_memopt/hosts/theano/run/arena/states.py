@@ -3,11 +3,13 @@
     state      what a call does                                                        the state after it
     -------    --------------------------------------------------------------------    --------------------------------------------
     Small      Theano's machine runs: an arena would take more than it saves           New, once an input has grown enough
-    New        Theano's machine runs with gc, and each result is looked at             Recorded; Aside if the shapes have no formulas
-    Recorded   looks for places for the shapes of the call; if there are some,         Fitted; Recorded if there are none for this call
-               as Fitted
+    New        Theano's machine runs with gc, and each result is looked at             Recorded; Aside if the shapes have no formulas, or
+                                                                                       no variable may lie in a block
+    Recorded   looks for places for the shapes of the call; if there are some,         Fitted; Recorded if there are none for this call;
+               as Fitted                                                               Aside if no op writes where it is told
     Fitted     fills the cells with their places; the first call of each               Settled, when every place was tried and the order
-               place is tried: does the op write there?                                searched; Recorded, when an op did not
+               place is tried: does the op write there?                                searched; Recorded, when an op did not; Aside,
+                                                                                       when one handed out memory that it was given
     Settled    compares the shapes of the inputs, fills the cells, runs                Settled; what Fitted gives, if the shapes differ
     Aside      Theano's machine runs                                                   Aside
 
