@@ -85,7 +85,8 @@ MACHINES = (
         "theano.gof.vm:VM_Linker.make_vm",
         "measure.theano_profiler:make_vm",
         why="the one place where order, thunks and cells come together (what a profile wants is done first, the rest by run.linker:make_vm): the"
-        " plan is checked against them, clears are withheld, the arena is put over the machine, and thunks are wrapped for verify, for a profile and for a twin",
+        " plan is checked against them, clears are withheld, the arena is put over the machine, and thunks are wrapped for"
+        " verify, for a profile and for a twin",
         without="the Loop machine empties a shared cell between two tenants, there is no arena, and nothing can be measured",
     ),
     Patch(
