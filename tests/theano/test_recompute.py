@@ -21,7 +21,7 @@ from theano.compile.mode import Mode
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 import theano_memopt
-from tests.theano.programs import WITHIN_BUDGETS, Invalid, differences, generate, setups_of
+from tests.theano.programs import WITHIN_BUDGETS, Invalid, Setup, differences, generate, setups_of
 from theano_memopt.hosts.theano.optimize import recompute as host
 from theano_memopt.hosts.theano.optimize import repeats
 from theano_memopt.hosts.theano.optimize.feature import feature_of
@@ -86,7 +86,7 @@ def ordered_peak() -> int:
 
 @pytest.mark.parametrize(
     ("linker", "storage"),
-    [("cvm", "share"), ("cvm_nogc", "arena"), ("cvm", "arena"), ("vm", "share"), ("vm_nogc", "share"), ("vm_nogc", "arena"), ("c|py", "share")],
+    [("cvm", "share"), ("cvm_nogc", "arena"), ("vm", "arena"), ("vm_nogc", "share"), ("c|py", "share")],
 )
 def test_the_same_bits_in_less_memory(linker: str, storage: str, stock: List[bytes], ordered_peak: int) -> None:
     function, weights = net(within("0.7", linker, storage=storage))
@@ -164,10 +164,20 @@ def test_a_chain_into_a_parameter_is_opened() -> None:
     assert story(function, weights) == story(*chain(base().excluding("mem_reuse", "mem_recompute")))
 
 
-@pytest.mark.parametrize("seed", range(8, 16))
+@pytest.mark.parametrize("seed", [12, 15])  # of these verify's twin once forgot what is handed out
 def test_a_random_program_within_a_budget(seed: int) -> None:
+    _judged(generate(seed, wide=False), setups_of(seed, count=1, among=WITHIN_BUDGETS))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(500))
+def test_a_random_program_within_budgets(seed: int) -> None:
+    _judged(generate(seed), setups_of(seed, among=WITHIN_BUDGETS))
+
+
+def _judged(program: Any, setups: List[Setup]) -> None:
     try:
-        found = differences(generate(seed, wide=False), setups_of(seed, count=1, among=WITHIN_BUDGETS))
+        found = differences(program, setups)
     except Invalid as why:
         pytest.skip(f"Theano itself does not take it: {why}")
     assert not found
