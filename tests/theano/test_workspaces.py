@@ -14,6 +14,7 @@ import theano_memopt
 import theano_memopt.planner.exact
 from tests.theano.both import annotation, floats, with_pass
 from theano_memopt.hosts.theano.measure import memory as probe
+from theano_memopt.hosts.theano.read.workspaces import without_blas
 from theano_memopt.planner.model import build_graph, worked_example
 from theano_memopt.planner.slots import Slots, StorageRejected, check_slots, share_cells
 
@@ -47,12 +48,13 @@ def product_to_add() -> Any:
 @pytest.mark.blas
 @pytest.mark.parametrize("build", [convolution, lambda: convolution(2), convolution_in_space, sums, product_to_add])
 def test_what_is_planned_is_measured(build: Any) -> None:
+    """A product to add needs no array of its own where there is a BLAS."""
     function, arguments = build()
     function(*arguments)
     measured, reading = probe.workspaces(function, *arguments), annotation(function).reading
     graph = theano_memopt.explain(function, *arguments).graph
     planned = {reading.nodes[b.producer]: b.size for b in graph.buffers if b.is_workspace}
-    assert planned and max(measured.values()) > SMALL
+    assert (planned and max(measured.values()) > SMALL) or (build is product_to_add and not without_blas())
     for node in reading.nodes:
         assert abs(measured.get(node, 0) - planned.get(node, 0)) <= 0.02 * measured.get(node, 0) + SMALL, node
 

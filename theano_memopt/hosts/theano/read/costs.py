@@ -11,6 +11,7 @@ signatures: an op and the shapes of what it reads and makes. Equal signatures ar
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
@@ -75,12 +76,15 @@ def measured_costs(nodes: Sequence[Any], shape_of: ShapeOf, costs: Mapping[str, 
 def signature_of(node: Any, shape_of: ShapeOf) -> str:
     """An op that was brought to write into a preallocated array counts as the one that it stands for."""
     ours = type(node.op).__name__
-    name = str(node.op).replace(ours, _STOCK.get(ours, ours))
+    name = str(node.op).replace(ours, _stock_names().get(ours, ours))
     shapes = ["x".join(map(str, shape_of(v))) if isinstance(v.type, tensor.TensorType) else "-" for v in [*node.inputs, *node.outputs]]
     return f"{name} {' '.join(shapes)}"
 
 
-_STOCK = {ours.__name__: theirs.__name__ for theirs, ours in [*ops.POOLS.items(), *ops.PRODUCTS.items()]}
+@functools.lru_cache(maxsize=1)
+def _stock_names() -> Dict[str, str]:
+    """Asked when it is needed, for the module of our ops may be half made while this one is imported."""
+    return {ours.__name__: theirs.__name__ for theirs, ours in [*ops.POOLS.items(), *ops.PRODUCTS.items()]}
 
 
 def _numbers(variable: Any, shape_of: ShapeOf) -> int:
