@@ -59,6 +59,17 @@ def test_what_is_planned_is_measured(build: Any) -> None:
         assert abs(measured.get(node, 0) - planned.get(node, 0)) <= 0.02 * measured.get(node, 0) + SMALL, node
 
 
+def test_guessed_lengths_below_0_take_nothing() -> None:
+    """Of an image that is smaller than the kernel, as a guess can have it, nothing is left."""
+    x, kernels = tt.ftensor4("x"), theano.shared(floats(2, 1, 3, 200).astype("float32"))
+    loss = tt.sqr(conv2d(x, kernels)).sum()
+    function = theano.function([x], tt.grad(loss, kernels), mode=with_pass(default_dim=128))
+    graph = annotation(function).reading.graph
+    assert [b.size for b in graph.buffers if b.is_workspace] and all(b.size >= 0 for b in graph.buffers)
+    function(floats(2, 1, 5, 210).astype("float32"))
+    assert theano_memopt.plan_of(function).sizes == "given"
+
+
 @pytest.mark.quick
 def test_the_order_is_chosen_with_them() -> None:
     """Two branches that end in small results; the one with the large workspace had better run before anything is kept."""

@@ -37,8 +37,12 @@ class Workspace:
     node: Any
     asks: Tuple[Any, ...]
     """The variables of which the shapes are needed."""
-    bytes: Callable[[Sequence[Shape]], int]
-    """From their shapes."""
+    formula: Callable[[Sequence[Shape]], int]
+    """From their shapes to bytes."""
+
+    def bytes(self, shapes: Sequence[Shape]) -> int:
+        """Where sizes are guessed, a formula of shapes can give a length below 0."""
+        return self.formula([tuple(max(0, length) for length in shape) for shape in shapes])
 
 
 def workspace_of(node: Any, compiled: bool) -> Optional[Workspace]:
@@ -98,4 +102,4 @@ def _sums(node: Any) -> Optional[Workspace]:
 
 
 def _bytes(shape: Shape, dtype: str) -> int:
-    return max(0, math.prod(shape)) * int(np.dtype(dtype).itemsize)
+    return math.prod(shape) * int(np.dtype(dtype).itemsize)
