@@ -78,16 +78,16 @@ def _prepared(program: Program, module: types.ModuleType, arguments: Sequence[st
     if program.name == "-":
         _first_on_path("")
         source = sys.stdin.buffer.read()
-        module.__file__, module.__loader__ = STDIN, importlib.machinery.BuiltinImporter  # type: ignore[assignment]
+        module.__file__, module.__loader__ = STDIN, importlib.machinery.BuiltinImporter
         text = importlib.util.decode_source(source)
         linecache.cache[STDIN] = (len(text), None, text.splitlines(True), STDIN)  # without a time: nobody looks for it on disk
         return compile(source, STDIN, "exec")
     if _is_archive(program.name):
         _first_on_path(_named(program.name))
-        spec = importlib.machinery.PathFinder.find_spec("__main__", [_named(program.name)])
-        if spec is None:
+        inside = importlib.machinery.PathFinder.find_spec("__main__", [_named(program.name)])
+        if inside is None:
             raise NotThere(f"{program.name}: there is no __main__.py in it")
-        return _code_of(spec, module)
+        return _code_of(inside, module)
     _first_on_path(os.path.dirname(os.path.realpath(program.name)))
     path = _named(program.name)
     module.__file__, module.__cached__ = path, None  # type: ignore[attr-defined]
