@@ -199,6 +199,20 @@ def test_what_is_kept_is_bounded(monkeypatch: Any) -> None:
     assert searches.count == 3 and len(machine._orders) == 8 and len(machine.planner._machines) <= 4 and len(machine.planner.orders) <= 4
 
 
+def test_after_many_unlike_sizes_in_a_row_the_hosts_own_order_runs_until_one_comes_again(monkeypatch: Any) -> None:
+    monkeypatch.setattr(sized_call, "STRANGERS", 5)
+    function, stock = two_branches(with_pass()), two_branches(without_pass())
+    asked: List[Any] = []
+    order_for = sized_call.CellPlanner.order_for
+    monkeypatch.setattr(sized_call.CellPlanner, "order_for", lambda planner, sizes: asked.append(sizes) or order_for(planner, sizes))
+    for length in range(20, 40):
+        same(function(*squares(length, 60 - length)), stock(*squares(length, 60 - length)))
+    assert len(asked) == 5 and function.fn.planner.order == annotation(function).stock
+    function(*squares(21, 39))
+    function(*squares(50, 60))
+    assert len(asked) == 6, "one has come again, so it is worth looking again"
+
+
 # --- cells ---------------------------------------------------------------------------------------------------------------
 
 

@@ -41,8 +41,11 @@ GROWTH = 2
 """Between sizes that differ by less, the best order of the one was as good for the other as its own (benchmarks/sizes.py)."""
 SEARCHES = 32
 """Searches for one function. After them the best of the orders kept is taken."""
-SIGNATURES = 64
+SIGNATURES = 1024
 """Signatures of which the order is remembered; the one not used for longest goes first."""
+STRANGERS = 64
+"""After so many calls in a row, each with a signature that was not known, the host's own order runs until one is known again: to look at
+the sizes of each would cost more than small calls themselves."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class InOrder:
     """The order in use is the one for the sizes of the last call."""
 
     order: Order
-    sizes: Tuple[int, ...]
+    signature: Signature
     came: ComesAgain
 
 
@@ -131,6 +134,8 @@ class SizedVM(StandIn):
         planner.starts_with(vm)
         self.state: State = Unseen()
         self._orders: OrderedDict[Signature, InOrder] = OrderedDict()
+        self._strangers = 0
+        """Calls in a row, each with a signature that was not known."""
 
     def __call__(self, output_subset: Any = None) -> Any:
         state = self.state
@@ -149,9 +154,10 @@ class SizedVM(StandIn):
             except (AttributeError, TypeError):  # an input was not given: Theano says so better, or output_subset does without it
                 return
             found = self._orders.get(signature)
+            self._strangers = self._strangers + 1 if found is None else 0
             if found is None:
-                sizes = planner.sizes_at(signature)
-                found = InOrder(planner.order_for(sizes), sizes, planner.comes_again(signature))
+                order = planner.annotation.stock if self._strangers > STRANGERS else planner.order_for(planner.sizes_at(signature))
+                found = InOrder(order, signature, planner.comes_again(signature))
                 if len(self._orders) >= SIGNATURES:
                     self._orders.popitem(last=False)
                 self._orders[signature] = found
@@ -162,6 +168,8 @@ class SizedVM(StandIn):
             self._stand_aside(trouble)
 
     def _run_in(self, order: Order) -> None:
+        if order is self.planner.order:
+            return
         self.vm = self.planner.machine(order)
         self.planner.order = order
         if self.follow is not None:
@@ -179,7 +187,7 @@ class SizedVM(StandIn):
     def order_at(self, sizes: Sequence[int]) -> Order:
         """What runs when a call comes with these sizes."""
         state = self.state
-        if isinstance(state, InOrder) and state.sizes == tuple(sizes):
+        if isinstance(state, InOrder) and self.planner.sizes_at(state.signature) == tuple(sizes):
             return state.order
         return self.planner.annotation.stock if isinstance(state, NoOrder) else self.planner.would_run(sizes)
 
@@ -191,7 +199,8 @@ class SizedVM(StandIn):
         state, planner = self.state, self.planner
         if not isinstance(state, InOrder):
             return None
-        graph, storage = planner.reading.graph.resized(state.sizes, "the last call"), planner.storage(state.order, state.sizes)
+        sizes = planner.sizes_at(state.signature)
+        graph, storage = planner.reading.graph.resized(sizes, "the last call"), planner.storage(state.order, sizes)
         return planner.plan_of(graph, state.order, storage, planner.feature.sharing, planner.annotation.options)
 
 
