@@ -211,6 +211,8 @@ def test_after_many_unlike_sizes_in_a_row_the_hosts_own_order_runs_until_one_com
     function(*squares(21, 39))
     function(*squares(50, 60))
     assert len(asked) == 6, "one has come again, so it is worth looking again"
+    function(*squares(39, 21))
+    assert len(asked) == 7 and theano_memopt.explain(function).peak == theano_memopt.explain(function).floor, "a stranger that comes again is planned"
 
 
 # --- cells ---------------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ SEARCHES = 32
 SIGNATURES = 1024
 """Signatures of which the order is remembered; the one not used for longest goes first."""
 STRANGERS = 64
-"""After so many calls in a row, each with a signature that was not known, the host's own order runs until one is known again: to look at
+"""After so many calls in a row, each with a signature that was not known, the host's own order runs until one comes again: to look at
 the sizes of each would cost more than small calls themselves."""
 
 
@@ -133,7 +133,8 @@ class SizedVM(StandIn):
         self.planner = planner
         planner.starts_with(vm)
         self.state: State = Unseen()
-        self._orders: OrderedDict[Signature, InOrder] = OrderedDict()
+        self._orders: OrderedDict[Signature, Optional[Order]] = OrderedDict()
+        """The order for each signature that came; None where its sizes were not looked at."""
         self._strangers = 0
         """Calls in a row, each with a signature that was not known."""
 
@@ -153,19 +154,24 @@ class SizedVM(StandIn):
                 signature = planner.signature() if planner.shapes is not None else planner.read_formulas()
             except (AttributeError, TypeError):  # an input was not given: Theano says so better, or output_subset does without it
                 return
-            found = self._orders.get(signature)
-            self._strangers = self._strangers + 1 if found is None else 0
-            if found is None:
-                order = planner.annotation.stock if self._strangers > STRANGERS else planner.order_for(planner.sizes_at(signature))
-                found = InOrder(order, signature, planner.comes_again(signature))
-                if len(self._orders) >= SIGNATURES:
-                    self._orders.popitem(last=False)
-                self._orders[signature] = found
-            self._orders.move_to_end(signature)
+            found = self._in_order(signature)
             self._run_in(found.order)
             self.state = found
         except Exception as trouble:
             self._stand_aside(trouble)
+
+    def _in_order(self, signature: Signature) -> InOrder:
+        """The state for a call with this signature, remembered."""
+        planner = self.planner
+        self._strangers = 0 if signature in self._orders else self._strangers + 1
+        order = self._orders.get(signature)
+        if order is None and self._strangers <= STRANGERS:
+            order = planner.order_for(planner.sizes_at(signature))
+        if len(self._orders) >= SIGNATURES and signature not in self._orders:
+            self._orders.popitem(last=False)
+        self._orders[signature] = order
+        self._orders.move_to_end(signature)
+        return InOrder(planner.annotation.stock if order is None else order, signature, planner.comes_again(signature))
 
     def _run_in(self, order: Order) -> None:
         if order is self.planner.order:
