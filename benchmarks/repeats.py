@@ -162,13 +162,13 @@ def costs(name: str, function: Any, batch: Sequence[Any]) -> Row:
     """Estimates beside what each task took in the median of some calls. Tasks of under 20 microseconds count for the sum alone: what
     is measured of them is the clock."""
     from theano_memopt.hosts.theano.measure.twins import twin
-    from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
+    from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
     from theano_memopt.hosts.theano.read.program import read_program
 
     fgraph = function.maker.fgraph
     nodes = fgraph.toposort()
     sizes = Sizes(fgraph, nodes, 128)
-    program = read_program(fgraph, nodes, {}, lambda v: tuple(row[GUESS] for row in sizes.dims(v))).program
+    program = read_program(fgraph, nodes, {}, sizes.shape_of).program
     taken: Dict[Any, List[float]] = {}
 
     def around(node: Any, thunk: Any) -> Any:

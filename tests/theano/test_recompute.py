@@ -26,7 +26,7 @@ from theano_memopt.hosts.theano.optimize import recompute as host
 from theano_memopt.hosts.theano.optimize import repeats
 from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet
-from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
+from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
 from theano_memopt.hosts.theano.read.program import read_program
 from theano_memopt.hosts.theano.run.verify import Corrupted
 from theano_memopt.planner.certificate import Rejected
@@ -339,7 +339,7 @@ def _planned(draws: bool = False) -> Tuple[Any, Any, Any]:
     fgraph = function.maker.fgraph
     fgraph.attach_feature(gof.toolbox.ReplaceValidate())
     sizes = Sizes(fgraph, fgraph.toposort(), 128)
-    reading = read_program(fgraph, fgraph.toposort(), {}, lambda v: tuple(row[GUESS] for row in sizes.dims(v)))
+    reading = read_program(fgraph, fgraph.toposort(), {}, sizes.shape_of)
     return fgraph, reading, plan_recompute(reading.program, budget_share=0.5)
 
 

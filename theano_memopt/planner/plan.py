@@ -17,7 +17,7 @@ True
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Collection, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner.arena import Arena, check_arena, pack_graph
@@ -52,6 +52,23 @@ class Plan:
         if isinstance(self.storage, Arena):
             return self.storage.height
         return sum(buffer.size for buffer in self.graph.buffers if buffer.producer is not None and not buffer.is_workspace)
+
+
+def tenants_outside(graph: Graph, storage: Storage) -> Tuple[Tuple[int, ...], ...]:
+    """The buffers that are made outside any block: those of one cell together, each other one by itself.
+
+    >>> from theano_memopt.planner.model import worked_example
+    >>> graph = worked_example()
+    >>> tenants_outside(graph, share_cells(graph, (0, 2, 1, 3, 4))), tenants_outside(graph, None)
+    (((0, 1), (2,), (3,), (4,)), ((0,), (1,), (2,), (3,), (4,)))
+    """
+    offsets = storage.offsets if isinstance(storage, Arena) else [None] * len(graph.buffers)
+    found: Dict[Tuple[bool, int], List[int]] = {}
+    for b, buffer in enumerate(graph.buffers):
+        if buffer.producer is not None and offsets[b] is None:
+            cell = storage.cell_of[b] if isinstance(storage, Slots) else None
+            found.setdefault((True, b) if cell is None else (False, cell), []).append(b)
+    return tuple(map(tuple, found.values()))
 
 
 def make_plan(

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Dict, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.model import Graph
-from theano_memopt.planner.plan import Storage
-from theano_memopt.planner.slots import Slots
+from theano_memopt.planner.plan import Storage, tenants_outside
 from theano_memopt.report.model import Line, Profile, Report, Step
 
 
@@ -140,16 +139,10 @@ def occupied(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -
 
     Without cells each buffer is its own, and this is the timeline. An arena is there as a whole from the first step on.
     """
-    offsets = storage.offsets if isinstance(storage, Arena) else [None] * len(graph.buffers)
     block = storage.height if isinstance(storage, Arena) else 0
-    rooms: Dict[Tuple[bool, int], List[int]] = {}
-    for b, buffer in enumerate(graph.buffers):
-        if buffer.producer is not None and offsets[b] is None:
-            cell = storage.cell_of[b] if isinstance(storage, Slots) else None
-            rooms.setdefault((True, cell) if cell is not None else (False, b), []).append(b)
     spans = lives(graph, order)
     comes, goes = [0] * (len(order) + 2), [0] * (len(order) + 2)
-    for tenants in rooms.values():
+    for tenants in tenants_outside(graph, storage):
         size = max(graph.buffers[b].size for b in tenants)
         stays = (kept and not any(graph.buffers[b].is_workspace for b in tenants)) or any(graph.buffers[b].pinned for b in tenants)
         comes[min(spans[b][0] for b in tenants)] += size

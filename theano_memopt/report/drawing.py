@@ -25,14 +25,14 @@ Picture, of storage that is given back. `b` sinks when `a` goes:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Collection, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
 from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.model import Graph
-from theano_memopt.planner.plan import Storage
+from theano_memopt.planner.plan import Storage, tenants_outside
 from theano_memopt.planner.slots import Slots
 
 HELD_OPEN = -1
@@ -77,26 +77,23 @@ def drawn(graph: Graph, order: Sequence[int], storage: Storage, kept: bool) -> D
     inside = {b: offset for b, offset in offsets if offset is not None}
     block = storage.height if isinstance(storage, Arena) else 0
     boxes = [Box(b, *spans[b], offset, offset + graph.buffers[b].size) for b, offset in inside.items()]
-    rooms = _rooms(graph, storage, spans, inside)
+    apart = _rooms(graph, storage, spans)
     in_rows = kept or (isinstance(storage, Slots) and not storage.eager)
     if in_rows:
-        staying = [room for room in rooms if not graph.buffers[room.tenants[0]].is_workspace]
+        staying = [room for room in apart if not graph.buffers[room.tenants[0]].is_workspace]
         rows, block = _in_rows(graph, staying, spans, block)
-        boxes, rooms = [*boxes, *rows], [room for room in rooms if room not in staying]
-    more, top = _stacked(graph, rooms, spans, block, len(order))
+        boxes, apart = [*boxes, *rows], [room for room in apart if room not in staying]
+    more, top = _stacked(graph, apart, spans, block, len(order))
     least = top / THIN
     return Drawing(top, tuple(box for box in [*boxes, *more] if box.begin < box.end and box.high - box.low > least))
 
 
-def _rooms(graph: Graph, storage: Storage, spans: Sequence[Span], inside: Collection[int]) -> List[_Room]:
-    tenants: Dict[Tuple[bool, int], List[int]] = {}
-    for b, buffer in enumerate(graph.buffers):
-        if buffer.producer is not None and buffer.size and b not in inside:
-            cell = storage.cell_of[b] if isinstance(storage, Slots) else None
-            tenants.setdefault((cell is None, b if cell is None else cell), []).append(b)
+def _rooms(graph: Graph, storage: Storage, spans: Sequence[Span]) -> List[_Room]:
     found = []
-    for those in tenants.values():
-        those.sort(key=lambda b: spans[b])
+    for tenants in tenants_outside(graph, storage):
+        those = sorted((b for b in tenants if graph.buffers[b].size), key=lambda b: spans[b])
+        if not those:
+            continue
         size = max(graph.buffers[b].size for b in those)
         found.append(_Room(size, tuple(those), spans[those[0]][0], max(spans[b][1] for b in those)))
     return found

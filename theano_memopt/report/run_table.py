@@ -164,13 +164,18 @@ def _cells(row: Row, report: Report, measured: bool, children: int) -> List[str]
     figures = [f"{n:,}" for n in (report.host_peak, report.peak, report.floor)]
     kept = [f"{report.host_kept:,}", f"{report.kept:,}"]
     seen = [] if not measured else ["no", "no"] if report.measured is None else [f"{report.measured.peak:,}", f"{report.measured.kept:,}"]
-    return [row.name, *_times(row, children), sizes, *figures, against_floor(report.peak, report.floor), *kept, *seen]
+    return [row.name, *_times([row], children), sizes, *figures, against_floor(report.peak, report.floor), *kept, *seen]
 
 
-def _times(row: Row, children: int) -> List[str]:
-    if row.inside:
-        return ["by an op", "in its"]
-    return ["not here"] * 2 if children and not row.calls else [f"{row.calls:,}", f"{row.seconds:.3g}"]
+def _times(rows: Sequence[Row], children: int) -> List[str]:
+    """Calls and seconds; what an op calls has none of its own."""
+    return ["by an op", "in its"] if all(row.inside for row in rows) else _summed(rows, children)
+
+
+def _summed(rows: Sequence[Row], children: int) -> List[str]:
+    outer = [row for row in rows if not row.inside]
+    calls, seconds = sum(row.calls for row in outer), sum(row.seconds for row in outer)
+    return ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
 
 
 def _total(rows: Sequence[Row], measured: bool, children: int) -> List[str]:
@@ -181,9 +186,7 @@ def _total(rows: Sequence[Row], measured: bool, children: int) -> List[str]:
     kept = [f"{sum(report.host_kept for report in reports):,}", f"{_kept(rows):,}"]
     profiles = [report.measured for report in reports if report.measured is not None]
     seen = [f"{max(p.peak for p in profiles):,}", f"{sum(p.kept for p in profiles):,}"] if measured else []
-    outer = [row for row in rows if row.report is not None and not row.inside]
-    calls, seconds = sum(row.calls for row in outer), sum(row.seconds for row in outer)
-    times = ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
+    times = _summed([row for row in rows if row.report is not None], children)
     assumed = sum(report.graph.sizes_assumed for report in reports)
     sizes = f"{len(reports) - assumed} true" if assumed else "true"
     return ["in all", *times, sizes, *peaks, f"{reached} of {len(reports)} at the floor", *kept, *seen]
@@ -206,10 +209,7 @@ def _without(rows: Sequence[Row], children: int) -> Table:
     table.add_column("why", overflow="fold")
     for why in dict.fromkeys(row.why for row in rows if row.report is None):
         those = [row for row in rows if row.report is None and row.why == why]
-        outer = [row for row in those if not row.inside]
-        calls, seconds = sum(row.calls for row in outer), sum(row.seconds for row in outer)
-        times = ["by an op", "in its"] if not outer else ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
-        table.add_row(Text(", ".join(row.name for row in those)), *times, Text(why))
+        table.add_row(Text(", ".join(row.name for row in those)), *_times(those, children), Text(why))
     return table
 
 

@@ -65,9 +65,7 @@ def of_report(report: Report) -> str:
 def _peaks(report: Report) -> Table:
     table = _table()
     table.add_column("peak: bytes live at once")
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("against the floor", justify="right", no_wrap=True)
+    _numbers(table, "bytes", "", "against the floor")
     for name, along in report.host_timelines:
         table.add_row(Text(f"host: {name}"), f"{along.peak:,}", in_bytes(along.peak), against_floor(along.peak, report.floor))
     method = report.plan.schedule.method
@@ -83,9 +81,7 @@ def _peaks(report: Report) -> Table:
 def _reserved(report: Report) -> Table:
     table = _table()
     table.add_column("reserved: bytes set aside for storage")
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("without the plan", justify="right", no_wrap=True)
+    _numbers(table, "bytes", "", "without the plan")
     table.add_column("meaning")
     for i, r in enumerate(report.reserved):
         table.add_row(r.setting + (" (in force)" if not i else ""), f"{r.bytes:,}", in_bytes(r.bytes), f"{r.without:,}", Text(r.meaning))
@@ -107,10 +103,7 @@ def advice_in_words(found: Sequence[Advice], why_none: str = "") -> List[str]:
 def _needs(report: Report) -> Group:
     table = _table()
     table.add_column("all that a call needs at its peak")
-    table.add_column("arrays", justify="right", no_wrap=True)
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("share", justify="right", no_wrap=True)
+    _numbers(table, "arrays", "bytes", "", "share")
     everything = sum(need.bytes for need in report.needs)
     for need in report.needs:
         count = f"{need.count:,}" if need.count else "-"
@@ -126,8 +119,7 @@ def lines_table(found: Sequence[Tuple[str, int, Sequence[Line]]], named: bool = 
     table = _table()
     if named:
         table.add_column("function", overflow="fold")
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("of the peak", justify="right", no_wrap=True)
+    _numbers(table, "bytes", "of the peak")
     table.add_column("line", overflow="fold")
     for function, peak, lines in found:
         for line in [line for line in lines if line.bytes >= TELLING * peak]:
@@ -142,8 +134,7 @@ def _alive(report: Report) -> Group:
     title = f"Live at the peak: step {step + 1} of {len(report.order)}, task {graph.tasks[report.order[step]].label!r}"
     table = _table()
     table.add_column("variable", overflow="fold")
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("of the peak", justify="right", no_wrap=True)
+    _numbers(table, "bytes", "of the peak")
     table.add_column("type", no_wrap=True)
     table.add_column("made by", overflow="fold")
     alive = report.alive_at_peak
@@ -254,8 +245,7 @@ def of_together(both: Together) -> str:
     for title, rows in both.tables:
         table = _table()
         table.add_column(title, overflow="fold")
-        for name in ("before", "after", "change"):
-            table.add_column(name, justify="right", no_wrap=True)
+        _numbers(table, "before", "after", "change")
         for what, one, two in rows[:CHANGES]:
             change = "" if one is None or two is None else f"{two - one:+,}" if two != one else "the same"
             table.add_row(Text(what), *("not known" if n is None else f"{n:,}" for n in (one, two)), change)
@@ -286,6 +276,12 @@ def _titled(title: str, table: Table) -> Group:
 
 def _table() -> Table:
     return Table(show_edge=False, pad_edge=False)
+
+
+def _numbers(table: Table, *heads: str) -> None:
+    """Columns of figures, which are never broken."""
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
 
 
 WIDTH = 140

@@ -76,7 +76,7 @@ def peak_with_repeats(fgraph: Any, nodes: Sequence[Any], lengths: Sizes, order: 
     """
     if len(nodes) > MANY:
         return None
-    program = read_program(fgraph, nodes, {}, lambda v: tuple(row[GUESS] for row in lengths.dims(v))).program
+    program = read_program(fgraph, nodes, {}, lengths.shape_of).program
     orders = [order] if program.is_legal(order) else []
     return plan_recompute(program, extra_time=EXTRA_TIME, options=QUICKLY, competing_orders=orders).peak
 
@@ -134,7 +134,7 @@ def _hints(inputs: Sequence[Tuple[str, Any]], assumed: Sizes, sizes: Sizes) -> T
         if not isinstance(variable.type, tensor.TensorType):
             continue
         before = assumed.dims(variable)
-        shape = tuple(row[GUESS] for row in sizes.dims(variable))
+        shape = sizes.shape_of(variable)
         if any(len(set(row)) > 1 or row[GUESS] != length for row, length in zip(before, shape)):
             found.append(f"theano_memopt.hint({re.sub(r'[^0-9A-Za-z_]', '_', name)}, {shape})")
     return tuple(found)

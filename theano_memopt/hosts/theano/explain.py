@@ -49,6 +49,7 @@ from theano_memopt.planner.arena import Arena, pack_graph
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import lives, timeline
+from theano_memopt.planner.load import loads
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan, along, put_together
 from theano_memopt.planner.slots import Slots, share_cells
@@ -65,18 +66,15 @@ EFFORT = 20_000
 """States that the search for the least peak may open: more than while compiling, and still well below a second on training graphs."""
 LARGE = 0.01
 """Words about why a variable is alone are looked for if it takes this share of all bytes."""
-WORTH_REPEATING = 1 << 20
 BELOW_EVERY_ORDER = (
     "Less than any order needs: with theano_memopt.mode(budget=0.5), or extra_time=0.1, cheap results run again instead of being kept, "
     "with the same bits; explain then says what each peak costs."
 )
-"""For functions with such a peak."""
+"""For functions with a large peak."""
 SCAN_RELIEF = (
     "It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
     "the rest again, truncate_gradient looks back less far), to scan a shorter sequence at once, or to take a smaller batch."
 )
-
-
 INDEX_RELIEF = (
     "It is the gradient of what was read by an index, and as large as all of that, whatever the batch. It would help to take the gradient with "
     "respect to the rows that are read, and to update these alone (theano.tensor.inc_subtensor)."
@@ -368,7 +366,7 @@ class _Subject:
         told = any("extra_time" in line for found in advised for line in found.paste)
         if self.feature.waits is not None:
             notes.append("What runs again for the budget, or the extra time, is decided at the first call, for the sizes that come.")
-        elif self.feature.outcome is None and self.annotation.schedule.peak >= WORTH_REPEATING and not told:
+        elif self.feature.outcome is None and self.annotation.schedule.peak >= advice.LARGE and not told:
             notes.append(BELOW_EVERY_ORDER)
         if blas.offer():
             notes.append(blas.offer())
@@ -403,9 +401,14 @@ class _Subject:
 
     # --- storage -------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _last_plan(self) -> Optional[Plan]:
+        """A search for the least peak goes into it, so it is asked for once."""
+        return planned_by(self.function.fn)
+
     def machine_plan(self, graph: Graph) -> Optional[Plan]:
         """What the machine planned last, if that was at these sizes."""
-        plan = planned_by(self.function.fn)
+        plan = self._last_plan
         return plan if plan is not None and [b.size for b in plan.graph.buffers] == [b.size for b in graph.buffers] else None
 
     def arena(self, sized: Sized, schedule: Schedule) -> Arena:
@@ -559,7 +562,7 @@ class _Subject:
         """A Scan's inner function, at the shapes that come from outside; where these are not known, at those assumed at compile time."""
         subject = _Subject(compiled(node.op))
         try:
-            return subject, subject.sized(inner_shapes(node, lambda v: tuple(row[GUESS] for row in sized.lengths.dims(v))))
+            return subject, subject.sized(inner_shapes(node, sized.lengths.shape_of))
         except BadUse:
             return subject, subject.sized(())
 
@@ -580,15 +583,10 @@ def resized_slots(graph: Graph, order: Sequence[int], slots: Slots) -> Slots:
     reserved = sum(sizes)
     if slots.eager:
         spans = lives(graph, order)
-        change = [0] * (len(order) + 1)
-        for tenants, size in zip(inside, sizes):
-            change[min(spans[b][0] for b in tenants)] += size
-            change[max(spans[b][1] for b in tenants)] -= size
-        for b, buffer in enumerate(graph.buffers):
-            if buffer.is_workspace:
-                change[spans[b][0]] += buffer.size
-                change[spans[b][1]] -= buffer.size
-        reserved = int(max(np.cumsum(change), default=0)) if order else 0
+        held = [(min(spans[b][0] for b in tenants), max(spans[b][1] for b in tenants)) for tenants in inside]
+        workspaces = [b for b, buffer in enumerate(graph.buffers) if buffer.is_workspace]
+        taken = [graph.buffers[b].size for b in workspaces]
+        reserved = max(loads([*sizes, *taken], [*held, *(spans[b] for b in workspaces)], len(order)), default=0)
     return Slots(slots.cell_of, tuple((kind, size) for (kind, _), size in zip(slots.cells, sizes)), reserved, slots.eager)
 
 

@@ -29,6 +29,7 @@ from theano.gof import toolbox
 from theano_memopt.hosts.theano.install.flags import Settings, storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation, Declined, annotate, reordered
 from theano_memopt.hosts.theano.optimize.recompute import Outcome, Waiting
+from theano_memopt.hosts.theano.read.host_orders import demands_of
 from theano_memopt.planner.plan import Plan, put_together
 
 _logger = logging.getLogger("theano.mem_reuse")
@@ -56,7 +57,7 @@ class MemReuse(toolbox.Feature):
         """Set, if it is decided at the first call, for its sizes, what runs again."""
         self._start()
 
-    def again(self) -> MemReuse:
+    def for_a_copy(self) -> MemReuse:
         """The same for a copy of the graph."""
         return MemReuse(self.settings, self.outcome, self.waits)
 
@@ -81,7 +82,7 @@ class MemReuse(toolbox.Feature):
     def on_attach(self, fgraph: Any) -> None:
         if self.fgraph is not None and self.fgraph is not fgraph:
             # clone_get_equiv hands the features of one graph to its clone: the clone gets one of its own.
-            fgraph.attach_feature(self.again())
+            fgraph.attach_feature(self.for_a_copy())
             raise toolbox.AlreadyThere()
         if any(isinstance(feature, MemReuse) for feature in fgraph._features):
             raise toolbox.AlreadyThere()
@@ -196,12 +197,7 @@ def feature_of(fgraph: Any) -> Optional[MemReuse]:
 
 def others_demands(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
     """What features other than ours want to run before what."""
-    found: Dict[Any, List[Any]] = {}
-    for feature in fgraph._features:
-        if hasattr(feature, "orderings") and not isinstance(feature, MemReuse):
-            for node, before in feature.orderings(fgraph).items():
-                found.setdefault(node, []).extend(before)
-    return found
+    return demands_of(fgraph, but=MemReuse)
 
 
 def shows_values(linker: Any) -> bool:

@@ -39,7 +39,7 @@ def maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
     if _copied.features and fgraph is not None and feature_of(fgraph) is None:
         if not any(isinstance(feature, DestroyHandler) for feature in fgraph._features):
             fgraph.attach_feature(DestroyHandler())  # it alone makes a node that overwrites an input wait for the input's readers
-        fgraph.attach_feature(_copied.features[-1].again())
+        fgraph.attach_feature(_copied.features[-1].for_a_copy())
     mode = kwargs["mode"] if "mode" in kwargs else args[2] if len(args) > 2 else None
     with making_in(modes.get_mode(mode)):
         return original(maker, *args, **kwargs)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional, Tuple
 
 import theano
 from theano import gof
@@ -35,7 +35,7 @@ from theano_memopt.hosts.theano.optimize.repeats import check_repeats, put_in, r
 from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
 from theano_memopt.hosts.theano.read.costs import measured_costs
 from theano_memopt.hosts.theano.read.graph import ShapeOf
-from theano_memopt.hosts.theano.read.host_orders import host_orders
+from theano_memopt.hosts.theano.read.host_orders import demands_of, host_orders
 from theano_memopt.hosts.theano.read.program import ProgramReading, read_program
 from theano_memopt.planner.budget import Budget, in_words, parse_budget
 from theano_memopt.planner.certificate import Rejected
@@ -142,7 +142,8 @@ def waits_for_sizes(fgraph: Any, chosen: Settings) -> bool:
 def _plan(fgraph: Any, chosen: Settings, goal: Goal, shape_of: ShapeOf, costs: Costs) -> Tuple[Recomputed, ProgramReading]:
     nodes = fgraph.toposort()
     measured = measured_costs(nodes, shape_of, dict(costs)) if costs else None
-    reading = read_program(fgraph, nodes, _demands_of_others(fgraph), shape_of, measured)
+    # The destroy handler's demands follow from what is overwritten, and hold for each copy apart.
+    reading = read_program(fgraph, nodes, demands_of(fgraph, but=gof.DestroyHandler), shape_of, measured)
     found = annotate(fgraph, chosen, "toposort", "off", bool(theano.config.cxx), replans=True)
     index = {node: t for t, node in enumerate(nodes)}
     orders = [[index[node] for node in found.nodes]]
@@ -187,16 +188,6 @@ def _planned_peak(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf]) ->
         return found.schedule.peak
     graph = found.reading.graph.resized(found.reading.sizes_at(shape_of))
     return minimise_peak(graph, found.options, [("in force", found.schedule.order)]).peak
-
-
-def _demands_of_others(fgraph: Any) -> Mapping[Any, Sequence[Any]]:
-    """What features want to run before what. The destroy handler's demands follow from what is overwritten, and hold for each copy apart."""
-    found: Dict[Any, Sequence[Any]] = {}
-    for feature in fgraph._features:
-        if hasattr(feature, "orderings") and not isinstance(feature, gof.DestroyHandler):
-            for node, before in feature.orderings(fgraph).items():
-                found[node] = [*found.get(node, ()), *before]
-    return found
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------

@@ -20,6 +20,16 @@ def host_orders(graph: Graph, nodes: Sequence[Any], outputs: Sequence[Any], dema
     return {"toposort": toposort, "cvm": cvm if graph.is_legal(cvm) else toposort}
 
 
+def demands_of(fgraph: Any, but: type) -> Dict[Any, List[Any]]:
+    """What the features of a graph want to run before what; those of type `but` are not asked."""
+    found: Dict[Any, List[Any]] = {}
+    for feature in fgraph._features:
+        if hasattr(feature, "orderings") and not isinstance(feature, but):
+            for node, before in feature.orderings(fgraph).items():
+                found.setdefault(node, []).extend(before)
+    return found
+
+
 def cvm_order(nodes: Sequence[Any], outputs: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> List[Any]:
     """The order in which `lazy_rec_eval` of lazylinker_c.c runs `nodes`, were every input asked for.
 

@@ -58,6 +58,11 @@ class TrueShapes(Walker[str]):
         self.shapes: Callable[..., Tuple[Tuple[int, ...], ...]] = self._space["shapes"]
         """The shapes of `known`, from a signature."""
 
+    def signature(self) -> Signature:
+        """Of the values that are there now. `AttributeError` or `TypeError` where one is not given."""
+        shapes = [self._value_now(v).shape for v in self.shape_sources]
+        return (*shapes, *(int(self._value_now(v)) for v in self.value_sources))
+
     # --- the value of a formula: the name, or the source, of its Python code -------------------------------------
 
     def number(self, length: int) -> str:
@@ -154,8 +159,7 @@ def shapes_now(fgraph: Any, nodes: Sequence[Any], value_of: Callable[[Any], Any]
     """Of each dense array that has a formula its shape, for the inputs that have these values."""
     variables = dict.fromkeys(v for node in nodes for v in [*node.inputs, *node.outputs] if isinstance(v.type, tensor.TensorType))
     found = TrueShapes(fgraph, nodes, variables, value_of)
-    signature = (*(np.shape(value_of(v)) for v in found.shape_sources), *(int(value_of(v)) for v in found.value_sources))
-    return dict(zip(found.known, found.shapes(*signature)))
+    return dict(zip(found.known, found.shapes(*found.signature())))
 
 
 def _tuple_of(parts: Iterable[str]) -> str:

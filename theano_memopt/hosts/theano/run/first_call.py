@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from typing import Any, Callable, Tuple
 
-import numpy as np
-from theano import tensor
-
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain
 from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Waiting, recompute
 from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
@@ -61,11 +58,4 @@ class FirstCallVM(Veil):
         known = shapes_now(self._fgraph, nodes, self._value_of)
         guessed = Sizes(self._fgraph, nodes, self._feature.settings.default_dim)
 
-        def shape_of(variable: Any) -> Tuple[int, ...]:
-            if variable in known:
-                return known[variable]
-            if variable.owner is None and isinstance(variable.type, tensor.TensorType) and variable in self._vm.storage_map:
-                return np.shape(self._value_of(variable))
-            return guessed.shape_of(variable)
-
-        return shape_of
+        return lambda variable: known[variable] if variable in known else guessed.shape_of(variable)

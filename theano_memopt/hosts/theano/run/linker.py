@@ -37,7 +37,7 @@ from theano_memopt.hosts.theano.run.arena.block import lent_by, making, shared_l
 from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.first_call import FirstCallVM
-from theano_memopt.hosts.theano.run.sized_call import with_true_order
+from theano_memopt.hosts.theano.run.sized_call import CellPlanner, SizedVM
 from theano_memopt.hosts.theano.run.thunks import wrapped_all
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch
 from theano_memopt.planner.slots import Slots
@@ -137,7 +137,7 @@ def make_vm(
     if binding.arena:
         return with_arena(made, make, feature, binding.annotation, linker, thunks, storage_map, follow)
     if feature.replans and binding.annotation.reading.scenarios:
-        return with_true_order(made, make, feature, linker, thunks, storage_map, binding, follow)
+        return SizedVM(CellPlanner(make, feature, linker, thunks, storage_map, binding), made, linker, storage_map, follow)
     return made
 
 

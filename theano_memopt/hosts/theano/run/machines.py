@@ -165,8 +165,7 @@ class Machines:
 
     def signature(self) -> Signature:
         assert self.shapes is not None
-        shapes = [self.storage_map[v][0].shape for v in self.shapes.shape_sources]
-        return (*shapes, *(int(self.storage_map[v][0]) for v in self.shapes.value_sources))
+        return self.shapes.signature()
 
     def comes_again(self, signature: Signature) -> ComesAgain:
         """Asks in a later call whether it comes with this signature."""

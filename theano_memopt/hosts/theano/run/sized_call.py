@@ -75,9 +75,9 @@ State = Union[Unseen, InOrder, NoOrder]
 class CellPlanner(Machines):
     """Orders and machines over cells that are bound already."""
 
-    def __init__(
-        self, make: Callable[..., Any], feature: MemReuse, annotation: Annotation, linker: Any, thunks: Sequence[Any], storage_map: Any, binding: Any
-    ) -> None:
+    def __init__(self, make: Callable[..., Any], feature: MemReuse, linker: Any, thunks: Sequence[Any], storage_map: Any, binding: Any) -> None:
+        """`make(nodes, thunks, clears)` makes a machine over another order."""
+        annotation: Annotation = binding.annotation
         graph = annotation.reading.graph
         self.chains = cells.chains(graph, annotation.schedule.order, feature.storage)
         super().__init__(make, feature, annotation, linker, thunks, storage_map, cells.tied(graph, self.chains))
@@ -198,6 +198,7 @@ class SizedVM(StandIn):
         return self.planner.annotation.stock if isinstance(state, NoOrder) else self.planner.would_run(sizes)
 
     def last_sources(self) -> Dict[Any, Tuple[Tuple[int, ...], Any]]:
+        """Of each input on which the sizes rest, its shape in the last call, and its value if that matters."""
         return self.planner.sources(self.state.came) if isinstance(self.state, InOrder) else {}
 
     def plan(self) -> Optional[Plan]:
@@ -208,18 +209,3 @@ class SizedVM(StandIn):
         sizes = planner.sizes_at(state.signature)
         graph, storage = planner.reading.graph.resized(sizes, "the last call"), planner.storage(state.order, sizes)
         return planner.plan_of(graph, state.order, storage, planner.feature.sharing, planner.annotation.options)
-
-
-def with_true_order(
-    vm: Any,
-    make: Callable[..., Any],
-    feature: MemReuse,
-    linker: Any,
-    thunks: Any,
-    storage_map: Any,
-    binding: Any,
-    follow: Optional[Callable[[Order], None]],
-) -> SizedVM:
-    """The machine `vm`, which `make(nodes, thunks, clears)` can make again over another order; `follow`, if given, is told the order
-    of every machine that is about to run."""
-    return SizedVM(CellPlanner(make, feature, binding.annotation, linker, thunks, storage_map, binding), vm, linker, storage_map, follow)
