@@ -172,11 +172,14 @@ def test_an_optimization_is_told_the_linker_of_its_own_thread() -> None:
         thread.start()
         meanwhile.wait(60)
 
+    # While Theano optimizes it notes no lines of source. The other thread begins in that state, and at its end it would set it for all.
+    lines_noted = theano.config.traceback.limit
     try:
         mine = _compiled(with_pass().register((Calling(wait), 998.0)))
     finally:
         done.set()
         thread.join()
+        theano.config.traceback.limit = lines_noted
     assert any(isinstance(node.op, products) for node in mine.maker.fgraph.apply_nodes)
     assert not any(isinstance(node.op, products) for node in seen[0].maker.fgraph.apply_nodes)
 
