@@ -295,7 +295,7 @@ class _Subject:
             reserved,
             packed,
             schedule.peak,
-            best,
+            None if getattr(self.function.fn, "small", "") else best,
             self.obstacle(best, sized.graph),
             self.feature.replans,
             self._peak_with_repeats(sized, schedule),
@@ -368,6 +368,9 @@ class _Subject:
             notes.append("What runs again for the budget, or the extra time, is decided at the first call, for the sizes that come.")
         elif self.feature.outcome is None and self.annotation.schedule.peak >= advice.LARGE and not told:
             notes.append(BELOW_EVERY_ORDER)
+        small = getattr(self.function.fn, "small", "")
+        if small:
+            notes.append(f"It runs in Theano's own order: {small}. That is asked again when an input has grown.")
         if blas.offer():
             notes.append(blas.offer())
         return tuple(notes)

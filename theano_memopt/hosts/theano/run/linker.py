@@ -137,7 +137,8 @@ def make_vm(
     if binding.arena:
         return with_arena(made, make, feature, binding.annotation, linker, thunks, storage_map, follow)
     if feature.replans and binding.annotation.reading.scenarios:
-        return SizedVM(CellPlanner(make, feature, linker, thunks, storage_map, binding), made, linker, storage_map, follow)
+        sparing = feature.settings.storage == "auto"
+        return SizedVM(CellPlanner(make, feature, linker, thunks, storage_map, binding), made, linker, storage_map, follow, sparing)
     return made
 
 
