@@ -230,7 +230,7 @@ class TestShapes:
         ours, stock = square()
         agree(ours, stock, *[(floats(64, 5),)] * 4)
         large = machine(ours).lender.block.height
-        agree(ours, stock, *[(floats(6, 5),)] * (call.SPARE + 4))
+        agree(ours, stock, *[(floats(6, 5),)] * (memory.SPARE + 4))
         assert machine(ours).lender.block.height < large / 4
 
     @pytest.mark.quick
@@ -592,13 +592,10 @@ class TestSharedArena:
             two, _ = square()
         for f in (one, two):
             agree(f, stock, *[(floats(5, 4),)] * 4)
-        assert lender.lock.acquire(False)
-        lender.user = machine(one)
         before = bytes(lender.block.room)
-        try:
-            agree(two, stock, *[(floats(5, 4, seed=i),) for i in range(4)])
-        finally:
-            lender.lock.release()
+        lender.taken[memory.USER] = machine(one)
+        agree(two, stock, *[(floats(5, 4, seed=i),) for i in range(4)])
+        lender.taken.clear()
         assert bytes(lender.block.room) == before
         agree(two, stock, (floats(5, 4),))
 
