@@ -41,6 +41,7 @@ from theano_memopt.hosts.theano.read.op_facts import describe, op_name
 from theano_memopt.hosts.theano.read.scan_shapes import inner_shapes
 from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
+from theano_memopt.hosts.theano.run.arena.block import Lending
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.machines import method_of
 from theano_memopt.hosts.theano.run.sized_call import GROWTH, CellPlanner, SizedVM
@@ -459,8 +460,10 @@ class _Subject:
     def _in_its_block(self, planned: Reserved) -> Reserved:
         """What is planned for this function, with the block that it lies in; others may need a larger one."""
         lender = getattr(self.function.fn, "lender", None)
+        if lender is None or lender.lending is Lending.ALONE:
+            return planned
         found = replace(planned, block=id(lender))
-        others = [] if lender is None else [vm for vm in lender.tenants() if vm is not self.function.fn and vm.wants is not None]
+        others = [vm for vm in lender.tenants() if vm.wants is not None and vm.storage_map is not self.function.fn.storage_map]
         assert isinstance(planned.storage, Arena)
         if not others or lender.height <= planned.storage.height:
             return found

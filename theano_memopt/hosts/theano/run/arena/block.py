@@ -5,7 +5,19 @@
     lender     owns a block and lends it to one call at a time
     tenant     a machine that fills cells with places of a lender's block
 
-A block is given back before a larger one is taken, so that two never exist at once.
+A block is given back before another one is taken, so that two never exist at once.
+
+Functions without gc that one thread has made share a lender unasked, for most programs run them one after the other. What stock Theano lets a
+caller see between two calls never lies in a block: results, updates, and all that an op which is not Theano's own may have kept. So another
+function may overwrite the block between two calls of this one, as this one's own next call does. One that finds the block taken moves out:
+
+    call comes     block taken by     lender asked for     what the call does
+    ----------     --------------     ----------------     ------------------------------------------------------
+    any            nobody                                  takes it
+    nested         itself                                  allocates as Theano does
+    any            another            no                   moves out: a lender of its own, now and from then on
+    any            another            yes                  allocates as Theano does
+    other thread   itself                                  waits for its own call, whose cells are the same
 """
 
 from __future__ import annotations
