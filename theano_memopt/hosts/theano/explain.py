@@ -41,6 +41,7 @@ from theano_memopt.hosts.theano.read.op_facts import describe, op_name
 from theano_memopt.hosts.theano.read.scan_shapes import inner_shapes
 from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
+from theano_memopt.hosts.theano.run.arena.block import Lending
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.machines import method_of
 from theano_memopt.hosts.theano.run.sized_call import GROWTH, CellPlanner, SizedVM
@@ -437,7 +438,7 @@ class _Subject:
                 words = f"every variable in storage of its own, kept from call to call, as without the pass: {why}"
                 return Reserved("allow_gc=False", None, total(graph), without, words, kept=True, after_call=True)
             found = self._with_a_block(sized, schedule, gc, without)
-            return replace(found, block=id(getattr(self.function.fn, "lender", None))) if in_force and not gc else found
+            return self._in_its_block(found) if in_force and not gc else found
         storage = self._cells_in_force(graph, schedule.order) if in_force else self._cells(sized, schedule, gc)
         if gc:
             held = storage.reserved_bytes if isinstance(storage, Slots) else schedule.peak
@@ -458,6 +459,19 @@ class _Subject:
         if highest > arena.height + outside:
             words += f". While a call runs, arrays that ops allocate for themselves come on top: {highest:,} bytes at most at one step"
         return Reserved("allow_gc=False", arena, arena.height + outside, without, words, after_call=True)
+
+    def _in_its_block(self, planned: Reserved) -> Reserved:
+        """What is planned for this function, with the block that it lies in; others may need a larger one."""
+        lender = getattr(self.function.fn, "lender", None)
+        if lender is None or lender.lending is Lending.ALONE:
+            return planned
+        found = replace(planned, block=id(lender))
+        others = [vm for vm in lender.tenants() if vm.wants is not None and vm.storage_map is not self.function.fn.storage_map]
+        assert isinstance(planned.storage, Arena)
+        if not others or lender.height <= planned.storage.height:
+            return found
+        words = f"{len(others)} other function{'s' if len(others) > 1 else ''}"
+        return replace(found, meaning=f"{planned.meaning}. It shares the block with {words}: for all of them that has {lender.height:,} bytes")
 
     def kept_outside(self, arena: Arena) -> Set[int]:
         """Buffers outside the block that stay after a call: what is returned, and what the machine says."""
