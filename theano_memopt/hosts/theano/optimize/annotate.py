@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from theano.gof.graph import io_toposort
 
 from theano_memopt.hosts.theano.install.flags import Settings
+from theano_memopt.hosts.theano.read.branches import Step, order_of, steps_of
 from theano_memopt.hosts.theano.read.graph import Reading, read
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import always_asked, is_lazy
@@ -34,6 +35,8 @@ from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import peaks, timeline
 from theano_memopt.planner.plan import along
 
+ROUNDS = 3
+"""The CVM asks for what features demand in the sequence of the nodes that it is given, so the order of the steps is found in rounds."""
 OTHER_EFFORT = 500
 """States for an order at other sizes than the guessed ones."""
 LARGE, FEW = 1000, 3
@@ -55,6 +58,10 @@ class Annotation:
     links: OrderedDict[Any, List[Any]]
     stock: Tuple[int, ...]
     """The order that the linker would run without the pass."""
+    outputs: Tuple[Any, ...]
+    runs: str
+    steps: Optional[Tuple[Step, ...]] = None
+    """Where there are lazy ops, and it is known in which order the CVM runs the nodes in every outcome: its steps. The order is theirs."""
 
 
 class Declined(Exception):
@@ -75,16 +82,48 @@ def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool
     options = PlanOptions(effort=chosen.effort, storage=uses)
     by_host = host_orders(reading.graph, nodes, fgraph.outputs, demands)
     schedule = _choose(reading, options, by_host, runs, chosen.order, replans)
-    order = tuple(nodes[t] for t in schedule.order)
-    return Annotation(reading, schedule, options, order, _chain([n for n in order if n in reading.certain], demands), by_host[runs])
+    found = Annotation(reading, schedule, options, (), OrderedDict(), by_host[runs], tuple(fgraph.outputs), runs)
+    ours, stock = (reordered(found, order, demands) for order in (schedule.order, by_host[runs]))
+    if ours.steps is None or stock.steps is None:
+        return _linked(found, schedule.order, demands)
+    if ours.schedule.peak > stock.schedule.peak:
+        ours = replace(stock, schedule=along(stock.schedule, reading.graph, stock.schedule.order, "host", ""))
+    return replace(ours, stock=stock.schedule.order)
 
 
 def reordered(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any, Sequence[Any]]) -> Annotation:
-    """The annotation with another legal order of the same nodes; `demands` of features other than ours."""
+    """The annotation with another legal order of the same nodes; `demands` of features other than ours. Nodes that only a lazy op asks
+    for come where it does, if that is known."""
+    found = _linked(annotation, order, demands)
+    if annotation.runs == "cvm":
+        for _ in range(ROUNDS):
+            steps = steps_of(found.nodes, annotation.outputs, _merged(demands, found.links))
+            if steps is None:
+                break
+            real = order_of(steps, annotation.reading)
+            if real == found.schedule.order:
+                return replace(found, steps=steps)
+            if not annotation.reading.graph.is_legal(real):
+                break
+            found = _linked(annotation, real, demands)
+    return _linked(annotation, order, demands)
+
+
+def _linked(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any, Sequence[Any]]) -> Annotation:
+    """As if every node were asked for in its turn."""
     reading = annotation.reading
     nodes = tuple(reading.nodes[t] for t in order)
     links = _chain([n for n in nodes if n in reading.certain], demands)
-    return replace(annotation, schedule=along(annotation.schedule, reading.graph, order), nodes=nodes, links=links)
+    schedule = annotation.schedule if order == annotation.schedule.order else along(annotation.schedule, reading.graph, order)
+    return replace(annotation, schedule=schedule, nodes=nodes, links=links, steps=None)
+
+
+def _merged(*demands: Mapping[Any, Sequence[Any]]) -> Dict[Any, List[Any]]:
+    merged: Dict[Any, List[Any]] = {}
+    for some in demands:
+        for node, before in some.items():
+            merged.setdefault(node, []).extend(before)
+    return merged
 
 
 def _choose(reading: Reading, options: PlanOptions, by_host: Mapping[str, Tuple[int, ...]], runs: str, wish: str, replans: bool) -> Schedule:
