@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from theano.gof.graph import io_toposort
 
@@ -98,7 +98,7 @@ def reordered(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[A
     if annotation.runs == "cvm":
         for _ in range(ROUNDS):
             steps = steps_of(found.nodes, annotation.outputs, _merged(demands, found.links))
-            if steps is None:
+            if steps is None or not _chained(steps, found.nodes, annotation.reading.certain):
                 break
             real = order_of(steps, annotation.reading)
             if real == found.schedule.order:
@@ -116,6 +116,12 @@ def _linked(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any
     links = _chain([n for n in nodes if n in reading.certain], demands)
     schedule = annotation.schedule if order == annotation.schedule.order else along(annotation.schedule, reading.graph, order)
     return replace(annotation, schedule=schedule, nodes=nodes, links=links, steps=None)
+
+
+def _chained(steps: Sequence[Step], order: Sequence[Any], certain: FrozenSet[Any]) -> bool:
+    """Do the nodes that run in every call come in the sequence of the chain, whichever branches are taken? Else a call with output_subset
+    would not be the beginning of a whole one."""
+    return [step.node for step in steps if step.node in certain] == [node for node in order if node in certain]
 
 
 def _merged(*demands: Mapping[Any, Sequence[Any]]) -> Dict[Any, List[Any]]:

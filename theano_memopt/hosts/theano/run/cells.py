@@ -187,9 +187,10 @@ def as_it_runs(annotation: Annotation, cautious: Graph) -> Tuple[Graph, Sequence
 
 
 def follows_steps(annotation: Annotation, linker: Any) -> bool:
-    """Theano has another machine in place of the CVM where it profiles memory."""
-    profiles = (theano.config.profile or theano.config.print_global_stats) and theano.config.profile_memory
-    return annotation.steps is not None and not linker.allow_gc and not profiles
+    """Is storage planned for the steps of the CVM? Theano has another machine in its place where it profiles the memory of functions that have
+    no profile of their own."""
+    another = theano.config.profile_memory and (theano.config.profile or theano.config.print_global_stats) and not linker.profile
+    return annotation.steps is not None and not linker.allow_gc and not another
 
 
 def tenants(graph: Graph, order: Tuple[int, ...], slots: Slots) -> List[List[int]]:
