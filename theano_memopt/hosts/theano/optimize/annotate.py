@@ -10,6 +10,7 @@ Words
 Lemma. With a total order chained, whatever node is asked for, exactly the nodes before it have run when it runs: it
 needs its predecessor directly, as an input that it always asks for, as another feature's demand or as a link, and so on
 down to the first. (One exception, a lazy op on the Stack machine, which obeys no links: all nodes after it are linked to those before it.)
+What only a lazy op asks for is not chained. Where it is known when the CVM runs it (read/branches.py), it stands there in the order, too.
 
 Sizes are often guessed. Theano's virtual machines are planned anew when the first arguments are there (run/sized_call.py, run/arena). Other
 linkers keep the order of compile time: among orders with a low peak at the guessed sizes that one is taken that is no worse than the
@@ -59,7 +60,9 @@ class Annotation:
     stock: Tuple[int, ...]
     """The order that the linker would run without the pass."""
     outputs: Tuple[Any, ...]
+    """Of the graph, in their sequence: the CVM begins with them."""
     runs: str
+    """The name of the host order that the linker would run."""
     steps: Optional[Tuple[Step, ...]] = None
     """Where there are lazy ops, and it is known in which order the CVM runs the nodes in every outcome: its steps. The order is theirs."""
 
