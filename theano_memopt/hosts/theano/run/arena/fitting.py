@@ -4,7 +4,8 @@
 
 Why it is sound. A place is written by the variable's own task and read until the last reader of any of its names (the
 cautious graph takes every declared view at its word). The order is total, so two variables whose lives do not touch never need
-their places at once, whatever the machine. `check_packing`, which shares nothing with the packer, holds every set of offsets against that
+their places at once, whatever the machine; with lazy ops lives are counted in the steps of the CVM, which hold whichever branches are
+taken (read/branches.py). `check_packing`, which shares nothing with the packer, holds every set of offsets against that
 before it is used. A wrong size costs memory: the thunk finds that the place does not fit, and allocates.
 """
 
