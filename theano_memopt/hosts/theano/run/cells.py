@@ -2,8 +2,8 @@
 
 With gc an empty cell that is held open for the next tenant must not raise the peak; without gc every cell stays, so only
 their number counts. A variable shares only if its op fills the array in the cell (another op would leave an array of its own there), if its end is
-certain, and if it is in C order in every call. With lazy ops, in the CVM and without gc, lives are counted in the steps of read/branches.py, which hold
-whichever branches are taken; elsewhere what a lazy op has to do with has no certain end.
+certain, and if it is in C order in every call. With lazy ops, in the CVM and without gc, lives are counted in the steps of read/branches.py,
+which hold whichever branches are taken; elsewhere what a lazy op has to do with has no certain end.
 
 Where sizes are assumed, the function may run in another order once they are known (sized_call.py). Its thunks keep their cells, so the
 tenants of a cell must live there in the same sequence in every order, the host's own included.
