@@ -421,7 +421,10 @@ class _Subject:
         if plan is not None and isinstance(plan.storage, Arena) and plan.schedule.order == schedule.order:
             return plan.storage
         inside = [b for b in candidates(self.annotation, self.linker) if writes_into_preallocated(self.reading.roots[b].owner)]
-        return pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, inside)
+        return pack_graph(*self.as_it_runs(sized, schedule), self.annotation.options.alignment, inside)
+
+    def as_it_runs(self, sized: Sized, schedule: Schedule) -> Tuple[Graph, Sequence[int]]:
+        return cells.as_it_runs(self.feature.reordered(self.annotation, schedule.order), sized.cautious)
 
     def reserved(self, sized: Sized, schedule: Schedule) -> Tuple[Reserved, ...]:
         """Bytes of storage with allow_gc False and True; the setting in force first."""
@@ -496,7 +499,7 @@ class _Subject:
         linker.allow_gc = gc
         sharing = cells.may_share(self.annotation, linker)
         if not gc:
-            return share_cells(sized.cautious, schedule.order, sharing)
+            return share_cells(*self.as_it_runs(sized, schedule), sharing)
         return share_cells(sized.graph, schedule.order, sharing, schedule.peak)
 
     # --- words ---------------------------------------------------------------------------------------------------
@@ -526,7 +529,7 @@ class _Subject:
             return "it is handed to the caller, or becomes a new value of a shared variable"
         if cautious.buffers[b].pinned:
             return "nobody reads it, so Theano clears it only at the end of the call"
-        if b in self.reading.loose:
+        if b in cells.loose_for(self.annotation, self.linker):
             return "a lazy op, or an op that may keep its array, has to do with it, so its end is not certain"
         if not isinstance(storage, Arena):
             if not self.linker.c_thunks:
