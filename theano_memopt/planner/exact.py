@@ -386,8 +386,8 @@ class _Minimiser:
         going = True
         while going and not self.settled and search.cuts < until:
             before = search.cuts
-            way = search.lowest_way(self.peak, until - search.cuts, self._out_of_time)
-            search.drop_useless(way, self.peak, until - search.cuts, self._out_of_time)
+            way = search.lowest_way(self.peak, until - search.cuts, self.floor, self._out_of_time)
+            search.drop_useless(way, until - search.cuts, self.floor, self._out_of_time)
             self._raise_floor(way.floor, Milestones(tuple(search.tasks)))
             going = way.steps is not None
             if going:

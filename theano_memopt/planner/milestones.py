@@ -68,35 +68,47 @@ class MilestoneSearch:
         self._kernel = kernel
         self._ancestors = ancestor_masks(kernel.graph)
         self._known: Dict[Tuple[int, int, int], Tuple[int, bytes]] = {}
-        self._limit = IMPOSSIBLE
-        self._shown = 0
+        self._place: Dict[int, int] = {}
 
-    def lowest_way(self, limit: int, cuts: int, stop: Callable[[], bool] = lambda: False) -> Way:
-        """The lowest way below the limit, within so many cuts. Stages are settled from the lowest up, so an end that comes early leaves a floor."""
+    def lowest_way(self, limit: int, cuts: int, known: int = 0, stop: Callable[[], bool] = lambda: False) -> Way:
+        """The lowest way below the limit, within so many cuts; what is below the floor that is `known` does not matter.
+
+        Stages are settled from the lowest up, so an end that comes early leaves a floor. A step is looked at when it is the next one.
+        """
         until = self.cuts + cuts
-        self._limit = min(limit, self._limit)
         everything = _bits(self.tasks)
-        came: Dict[int, Tuple[int, Optional[Step]]] = {0: (0, None)}  # stage -> the highest step on the best way to it, and its last one
-        waiting = [(0, 0, 0)]
-        settled = set()
-        while waiting:
-            height, _, stage = heapq.heappop(waiting)
-            if stage == everything:
-                return Way(height, _steps_to(stage, came))
-            if self.cuts >= until or stop():
-                return Way(height, None)
-            if stage in settled:
-                continue
-            settled.add(stage)
+        came: Dict[int, Step] = {}  # stage that is settled -> the last step on the best way to it
+        tried: Dict[Tuple[int, int], bytes] = {}  # steps that wait at their true height -> their least sets
+        waiting: List[Tuple[int, int, int, int, int]] = []  # height, milestones that are not done, place in the last way, stage before, task
+
+        def wait_for_steps(stage: int, height: int) -> None:
+            left = len(self.tasks) - bin(stage).count("1") - 1
             for task in self.tasks:
-                following = stage | 1 << task
-                if following == stage or following in settled or self._ancestors[task] & everything & ~stage:
+                if not stage >> task & 1 and not self._ancestors[task] & everything & ~stage and stage | 1 << task not in came:
+                    heapq.heappush(waiting, (height, left, self._place.get(task, 0), stage, task))
+
+        wait_for_steps(0, known)
+        if not self.tasks:
+            return Way(known, [])
+        while waiting:
+            height, left, place, stage, task = heapq.heappop(waiting)
+            following = stage | 1 << task
+            if following in came:
+                continue
+            if (stage, task) not in tried:
+                if self.cuts >= until or stop():
+                    return Way(height, None)
+                reached, tried[stage, task] = self._before(task, stage, everything & ~following, limit)
+                if reached > height:
+                    if reached < limit:
+                        heapq.heappush(waiting, (reached, left, place, stage, task))
                     continue
-                step_height, least_set = self._before(task, stage, everything & ~following)
-                reached = max(height, step_height)
-                if reached < came.get(following, (limit, None))[0]:
-                    came[following] = (reached, Step(stage, task, least_set))
-                    heapq.heappush(waiting, (reached, -bin(following).count("1"), following))
+            came[following] = Step(stage, task, tried[stage, task])
+            if following == everything:
+                steps = _steps_to(everything, came)
+                self._place = {step.task: i for i, step in enumerate(steps)}
+                return Way(height, steps)
+            wait_for_steps(following, height)
         return Way(limit, None)
 
     def order_along(self, way: Way) -> Tuple[int, ...]:
@@ -122,17 +134,16 @@ class MilestoneSearch:
             self.tasks.append(min(ranked)[2])
         return bool(ranked)
 
-    def drop_useless(self, way: Way, limit: int, cuts: int, stop: Callable[[], bool] = lambda: False) -> None:
+    def drop_useless(self, way: Way, cuts: int, known: int = 0, stop: Callable[[], bool] = lambda: False) -> None:
         """Where the floor has risen: drop the milestones without which it is the same. Elsewhere they may be needed together with the next ones."""
-        if way.floor <= self._shown:
+        if way.floor <= known:
             return
         until = self.cuts + cuts
         for task in list(self.tasks):
             kept = self.tasks
             self.tasks = [other for other in kept if other != task]
-            if self.lowest_way(limit, until - self.cuts, stop).floor < way.floor:
+            if self.lowest_way(way.floor, until - self.cuts, way.floor - 1, stop).floor < way.floor:
                 self.tasks = kept
-        self._shown = way.floor
 
     def _parts(self, steps: Sequence[Step]) -> List[int]:
         """Twice the number of the first step before which a task is done, and for a milestone one more than for its step."""
@@ -145,29 +156,28 @@ class MilestoneSearch:
             parts[step.task] = 2 * i + 1
         return parts
 
-    def _before(self, task: int, done: int, undone: int) -> Tuple[int, bytes]:
-        """The height of a step and its least set. A height that is not below the lowest limit so far may be higher in truth."""
+    def _before(self, task: int, done: int, undone: int, limit: int = IMPOSSIBLE) -> Tuple[int, bytes]:
+        """The height of a step and its least set. A height that is not below the limit may be higher in truth."""
         known = self._known.get((task, done, undone))
-        if known is None:
-            known = self._known[task, done, undone] = self._found(task, done, undone)
-        return known
-
-    def _found(self, task: int, done: int, undone: int) -> Tuple[int, bytes]:
+        if known is not None:
+            return known
         latest = next((other for other in reversed(self.tasks) if (done | undone) >> other & 1), None)
         if latest is not None:
-            known = self._before(task, done & ~(1 << latest), undone & ~(1 << latest))
-            if known[0] >= self._limit or bool(known[1][latest]) == bool(done >> latest & 1):
+            known = self._before(task, done & ~(1 << latest), undone & ~(1 << latest), limit)
+            if known[0] >= limit:
                 return known
-        self.cuts += 1
-        return self._kernel.least_set(task, _of(self.tasks, done), _of(self.tasks, undone))
+        if latest is None or known is None or bool(known[1][latest]) != bool(done >> latest & 1):
+            self.cuts += 1
+            known = self._kernel.least_set(task, _of(self.tasks, done), _of(self.tasks, undone))
+        self._known[task, done, undone] = known
+        return known
 
 
-def _steps_to(stage: int, came: Dict[int, Tuple[int, Optional[Step]]]) -> List[Step]:
+def _steps_to(stage: int, came: Dict[int, Step]) -> List[Step]:
     steps: List[Step] = []
-    step = came[stage][1]
-    while step is not None:
-        steps.append(step)
-        step = came[step.stage][1]
+    while stage:
+        steps.append(came[stage])
+        stage = came[stage].stage
     return steps[::-1]
 
 
