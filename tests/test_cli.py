@@ -196,6 +196,7 @@ FOR_ORDER = {
     "planner.kernel",
     "planner.liveness",
     "planner.load",
+    "planner.milestones",
     "planner.model",
     "planner.moves",
     "planner.reduce",

@@ -13,6 +13,7 @@ from benchmarks.families import make_graph, small_graph
 from tests.oracles import least_peak_by_memo
 from tests.strategies import graphs
 from theano_memopt.options import PlanOptions, Prunings
+from theano_memopt.planner import milestones
 from theano_memopt.planner.certificate import Milestones, Rejected, check_certificate, check_proof
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.floors import best_of_sets, floor_of_a_set
@@ -157,6 +158,16 @@ def test_few_cuts_are_made_twice() -> None:
     for task, done, undone in sorted(asked):
         known = search._known[task, done, undone]
         assert known == least_set(task, [t for t in range(70) if done >> t & 1], [t for t in range(70) if undone >> t & 1])
+
+
+@given(graphs(most=8), st.data())
+def test_forgetting_changes_no_answer(graph: Graph, data: st.DataObject) -> None:
+    tasks = some_tasks(graph, data, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(milestones, "REMEMBERED", 3 * len(graph.tasks))
+        search, way = way_of(graph, tasks)
+        assert len(search._known) <= 3
+    assert way == way_of(graph, tasks)[1]
 
 
 def test_useless_milestones_are_dropped() -> None:

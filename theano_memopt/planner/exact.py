@@ -37,7 +37,7 @@ from theano_memopt.planner.heuristics import RULES
 from theano_memopt.planner.improve import Piece, WalkedOrder
 from theano_memopt.planner.kernel import Kernel, Search, kernel_for
 from theano_memopt.planner.liveness import timeline
-from theano_memopt.planner.milestones import MilestoneSearch
+from theano_memopt.planner.milestones import CANDIDATES, MilestoneSearch
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import Reduced, reduce_graph, unreduced
 from theano_memopt.planner.search import EXHAUSTED, FARTHEST, FOUND, LEAST_LIVE, RUNNING
@@ -378,10 +378,12 @@ class _Minimiser:
 
     def pass_milestones(self, slice_: int) -> None:
         """Milestones are added where the order along the lowest way is too high, as long as ways can be found within the slice."""
-        if not self.options.prunings.milestones:
-            return
-        search, weight = self.milestones, 1 + len(self.graph.tasks) // TASKS_OF_A_STATE
-        until = search.cuts + min(SHARE_OF_MILESTONES * slice_, max(0, self.options.effort - self.states)) // weight
+        weight = 1 + len(self.graph.tasks) // TASKS_OF_A_STATE
+        cuts = min(SHARE_OF_MILESTONES * slice_, max(0, self.options.effort - self.states)) // weight
+        if not self.options.prunings.milestones or cuts < CANDIDATES:
+            return  # the first of them would take all cuts
+        search = self.milestones
+        until = search.cuts + cuts
         order: Sequence[int] = ()
         going = True
         while going and not self.settled and search.cuts < until:

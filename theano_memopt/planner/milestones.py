@@ -43,6 +43,9 @@ from theano_memopt.planner.reduce import ancestor_masks
 CANDIDATES = 24
 """Tasks that are looked at for the next milestone: those that run highest in the order along the way."""
 
+REMEMBERED = 1 << 27
+"""Bytes that known cuts may take; then all are forgotten, which costs time and changes no answer."""
+
 
 class Step(NamedTuple):
     stage: int
@@ -169,6 +172,8 @@ class MilestoneSearch:
         if latest is None or known is None or bool(known[1][latest]) != bool(done >> latest & 1):
             self.cuts += 1
             known = self._kernel.least_set(task, _of(self.tasks, done), _of(self.tasks, undone))
+        if (len(self._known) + 1) * len(known[1]) > REMEMBERED:
+            self._known.clear()
         self._known[task, done, undone] = known
         return known
 
