@@ -114,6 +114,8 @@ def test_proofs_are_accepted_and_forged_ones_rejected(graph: Graph, data: st.Dat
     with pytest.raises(Rejected) as no:
         check_proof(graph, floor + 1, Milestones(tuple(tasks)))
     assert no.value.reason == "weak-proof"
+    with pytest.raises(Rejected):  # a task named twice is no other task
+        check_proof(graph, floor + 1, Milestones((*tasks, *tasks)))
 
 
 @given(graphs(most=8), st.data())

@@ -247,7 +247,7 @@ def _milestones_can_run(graph: Graph, budget: int, tasks: Sequence[int]) -> bool
 
 
 def _bits(tasks: Iterable[int]) -> int:
-    return sum(1 << task for task in tasks)
+    return sum(1 << task for task in set(tasks))
 
 
 def _check_use(graph: Graph, family: Sequence[Chain]) -> None:
