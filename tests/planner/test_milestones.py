@@ -20,7 +20,7 @@ from theano_memopt.planner.floors import best_of_sets, floor_of_a_set
 from theano_memopt.planner.kernel import IMPOSSIBLE, CompiledKernel, PythonKernel, kernel_for
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.milestones import MilestoneSearch, Way
-from theano_memopt.planner.model import Graph
+from theano_memopt.planner.model import Graph, build_graph
 
 PLENTY = 1 << 30
 ABOVE_ALL = 1 << 100
@@ -156,7 +156,7 @@ def test_few_cuts_are_made_twice() -> None:
         search.tasks.append(task)
         search.lowest_way(ABOVE_ALL, PLENTY)
         asked |= set(search._known)
-    assert search.cuts < 0.7 * len(asked)
+    assert search.cuts < 0.75 * len(asked)
     for task, done, undone in sorted(asked):
         known = search._known[task, done, undone]
         assert known == least_set(task, [t for t in range(70) if done >> t & 1], [t for t in range(70) if undone >> t & 1])
@@ -170,6 +170,18 @@ def test_forgetting_changes_no_answer(graph: Graph, data: st.DataObject) -> None
         search, way = way_of(graph, tasks)
         assert len(search._known) <= 3
     assert way == way_of(graph, tasks)[1]
+
+
+def test_effort_is_kept_where_no_cut_is_needed() -> None:
+    """Equal branches side by side: nearly all of the 2 ** 16 stages are known from fewer milestones, and must not be gone through for nothing."""
+    count = 16
+    graph = build_graph(
+        {f"b{i}": 8 for i in range(count)}, [(f"make{i}", (), (f"b{i}",)) for i in range(count)], keep=[f"b{i}" for i in range(count)]
+    )
+    search = MilestoneSearch(kernel_for(graph))
+    search.tasks = list(range(count))
+    search.lowest_way(limit=8 * count, cuts=100)
+    assert search.cuts <= 100 and len(search._known) < 100 * (milestones.TAKEN_OVER + 2)
 
 
 def test_useless_milestones_are_dropped() -> None:

@@ -43,6 +43,9 @@ from theano_memopt.planner.reduce import ancestor_masks
 CANDIDATES = 24
 """Tasks that are looked at for the next milestone: those that run highest in the order along the way."""
 
+TAKEN_OVER = 8
+"""Least sets taken over from fewer milestones that count as one cut: they need none, but there may be a great many."""
+
 REMEMBERED = 1 << 27
 """Bytes that known cuts may take; then all are forgotten, which costs time and changes no answer."""
 
@@ -68,6 +71,8 @@ class MilestoneSearch:
     def __init__(self, kernel: Kernel) -> None:
         self.tasks: List[int] = []
         self.cuts = 0
+        """Effort so far: cuts, and the steps that needed none in bunches."""
+        self._taken_over = 0
         self._kernel = kernel
         self._ancestors = ancestor_masks(kernel.graph)
         self._known: Dict[Tuple[int, int, int], Tuple[int, bytes]] = {}
@@ -172,6 +177,9 @@ class MilestoneSearch:
         if latest is None or known is None or bool(known[1][latest]) != bool(done >> latest & 1):
             self.cuts += 1
             known = self._kernel.least_set(task, _of(self.tasks, done), _of(self.tasks, undone))
+        else:
+            self._taken_over += 1
+            self.cuts += self._taken_over % TAKEN_OVER == 0
         if (len(self._known) + 1) * len(known[1]) > REMEMBERED:
             self._known.clear()
         self._known[task, done, undone] = known
