@@ -72,9 +72,11 @@ BELOW_EVERY_ORDER = (
 )
 """For functions with a large peak."""
 SCAN_RELIEF = (
-    "It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
-    "the rest again, truncate_gradient looks back less far), to scan a shorter sequence at once, or to take a smaller batch."
+    "It would help to keep fewer steps (a Scan over parts of the sequence, x.reshape((parts, steps, ...)), whose step scans one part and hands out "
+    "its last state: the gradient computes the steps of a part again; truncate_gradient looks back less far), to scan a shorter sequence at once, "
+    "or to take a smaller batch."
 )
+"""Not theano.scan_checkpoints, which does the same: it divides the length of a sequence by `/`, so that on Python 3 it fails for every one."""
 INDEX_RELIEF = (
     "It is the gradient of what was read by an index, and as large as all of that, whatever the batch. It would help to take the gradient with "
     "respect to the rows that are read, and to update these alone (theano.tensor.inc_subtensor)."
