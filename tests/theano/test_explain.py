@@ -17,6 +17,7 @@ import theano
 import theano.tensor as tt
 from theano import gof
 from theano.compile.mode import Mode
+from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import floats, with_pass, without_pass
@@ -616,3 +617,91 @@ def test_a_plan_that_contradicts_its_graph_about_the_sizes_is_refused() -> None:
     data = plan_to_json(theano_memopt.plan_of(_of_two_products(tt.matrix("x"))))
     with pytest.raises(Rejected, match="assumed"):
         plan_from_json({**data, "sizes": "given"})
+
+
+# --- the headline names the sizes ------------------------------------------------------------------------------------
+
+
+def _reserved(report: Any, setting: str) -> Any:
+    return next(found for found in report.reserved if found.setting == setting)
+
+
+def _of_two_pools(x: Any, linker: str, **flags: Any) -> Any:
+    found = pool_2d(tt.exp(x), (2, 2), ignore_border=True)
+    return theano.function([x], tt.tanh(pool_2d(tt.exp(found), (2, 2), ignore_border=True)).sum(), mode=with_pass(linker, **flags))
+
+
+def test_what_would_be_kept_without_gc_is_foretold_with_gc() -> None:
+    """Also where ops are replaced by others that write into a block, as Pool is."""
+    batch = floats(20, 3, 40, 40)
+    with_gc, without = (_of_two_pools(tt.dtensor4("x"), linker, storage=how) for linker, how in (("cvm", "auto"), ("cvm_nogc", "arena")))
+    for function in (with_gc, without):
+        for _ in range(4):
+            function(batch)
+    foretold, real = (_reserved(theano_memopt.explain(function, batch), "allow_gc=False") for function in (with_gc, without))
+    assert foretold.bytes == real.bytes and "Estimated" in foretold.meaning and "Estimated" not in real.meaning
+    assert real.bytes == theano_memopt.explain(without, batch).kept
+    assert abs(theano_memopt.profile(without, batch).kept - real.bytes) <= PYTHON_OBJECTS
+
+
+def test_after_a_smaller_call_both_sides_are_of_that_one_and_the_block_that_is_there_is_told() -> None:
+    function = _of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena")
+    large, small = floats(20, 3, 40, 40), floats(13, 3, 40, 40)
+    for _ in range(4):
+        function(large)
+    before = theano_memopt.explain(function)
+    function(small)
+    after = theano_memopt.explain(function)
+    there = function.fn.lender.block.height
+    row = after.reserved[0]
+    assert row.bytes == theano_memopt.explain(_of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena"), small).kept
+    assert 0.6 * before.kept < after.kept < 0.7 * before.kept and there > after.kept
+    assert f"(at present it has {there:,}, for a larger call before)" in row.meaning and "at present" not in before.reserved[0].meaning
+
+
+def test_a_block_that_functions_share_is_told_as_such() -> None:
+    with theano_memopt.shared_arena():
+        train, validate = (_of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena") for _ in range(2))
+    alone = _of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena")
+    large, small = floats(20, 3, 40, 40), floats(13, 3, 40, 40)
+    for function, batch in ((train, large), (validate, small), (alone, large)):
+        for _ in range(4):
+            function(batch)
+    there = train.fn.lender.block.height
+    said = [theano_memopt.explain(function).reserved[0].meaning for function in (train, validate, alone)]
+    assert f"{there:,} bytes of a block shared with 1 other function for the intermediates" in said[0]
+    assert f"of a block shared with 1 other function (at present it has {there:,}, for the largest call of them all)" in said[1]
+    assert said[2].startswith(f"one block of {there:,} bytes for the intermediates")
+
+
+def _headline(report: Any) -> str:
+    return str(report).replace("\n", " ").split(" tasks, ")[0]
+
+
+@pytest.mark.parametrize("allow_gc", (True, False))
+def test_the_headline_names_the_sizes_and_whose_they_are(allow_gc: bool) -> None:
+    x, y, n = tt.dmatrix("x"), tt.dvector("y"), tt.lscalar("n")
+    mode = with_pass("cvm") if allow_gc else with_pass("cvm_nogc", storage="arena")
+    wide, numbers = tt.exp(x), tt.arange(n)
+    function = theano.function([x, y, n], tt.tanh(tt.dot(wide.T, wide)).sum() + tt.dot(numbers, numbers) + y.sum(), name="f", mode=mode)
+    assert _headline(theano_memopt.explain(function)).startswith("f, at x 128x128, y 128 (assumed): ")
+    assert "(given): " in _headline(theano_memopt.explain(function, (2000, 3), (4,), 5))
+    for batch in (2000, 1000, 1000):  # an arena knows the sizes of the last call from the second one on
+        function(floats(batch, 300), floats(4), 500)
+    report = theano_memopt.explain(function)
+    assert _headline(report).startswith("f, at x 1000x300, n = 500 (the last call): ")  # on the length of y no size rests
+    assert not report.graph.sizes_assumed
+    assert report_to_json(report)["inputs"]["x"] == "1000x300" and page_data(report)["at"] == report.at
+    assert "x 2000x300" in _headline(theano_memopt.profile(function, floats(2000, 300), floats(4), 500))
+
+
+def test_reports_at_different_sizes_are_not_compared_in_silence(tmp_path: Any) -> None:
+    x = tt.dmatrix("x")
+    function = theano.function([x], tt.exp(x).sum(), mode=with_pass())
+    one, same, other = (theano_memopt.explain(function, (n, 30)) for n in (50, 50, 32))
+    both = theano_memopt.compare(one, other)
+    assert "The sizes are not the same: x 50x30 before and 32x30 after." in str(both).split("bytes")[0].replace("\n", " ")
+    page = both.to_html(str(tmp_path / "both.html"))
+    with open(page, encoding="utf-8") as stream:
+        assert "<p>The sizes are not the same: x 50x30 before" in stream.read()
+    assert "not the same:" not in str(theano_memopt.compare(one, same))

@@ -33,7 +33,7 @@ LARGE = 0.02
 def of_report(report: Report) -> str:
     graph = report.graph
     parts: List[RenderableType] = [
-        Text(f"{report.name}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables of {in_bytes(total(graph))} in all"),
+        Text(f"{report.title}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables; all results together are {in_bytes(total(graph))}"),
         Text(""),
         *map(Text, advice_in_words(report.advice[:ACTIONS], f"; the peak is {report.gap}")),
         Text(""),
@@ -94,7 +94,7 @@ def advice_in_words(found: Sequence[Advice], why_none: str = "") -> List[str]:
         return [f"What to do: nothing that is known here would help{why_none}."]
     said = []
     for i, advice in enumerate(found):
-        saves = "" if advice.saves is None else f" saves {in_bytes(advice.saves)}, {advice.saves:,} bytes"
+        saves = "" if advice.saves is None else f" saves {in_bytes(advice.saves)}, {advice.saves:,} bytes" + (f", {advice.provided}" if advice.provided else "")
         said.append(f"What to do{f', {i + 1}' if len(found) > 1 else ''}: {advice.text}{saves}")
         said += [f"    {line}" for line in advice.paste]
     return said
@@ -201,7 +201,7 @@ STEPS = 40
 
 def of_comparison(comparison: Comparison) -> str:
     graph, profile = comparison.report.graph, comparison.profile
-    title = f"{comparison.report.name}: one measured call, {len(profile.steps)} tasks, {profile.seconds * 1000:.3g} ms while measured"
+    title = f"{comparison.report.title}: one measured call, {len(profile.steps)} tasks, {profile.seconds * 1000:.3g} ms while measured"
     table = _table()
     for name in ("task", "measured: allocates", "frees", "live before", "live while", "planned live while", "live after", "planned live after"):
         table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name == "task")
@@ -241,7 +241,9 @@ def of_comparison(comparison: Comparison) -> str:
 
 
 def of_together(both: Together) -> str:
-    parts: List[RenderableType] = [Text(f"before: {both.before.name}\nafter:  {both.after.name}")]
+    parts: List[RenderableType] = [Text(f"before: {both.before.title}\nafter:  {both.after.title}")]
+    if both.unlike:
+        parts.append(Text(f"\n{both.unlike}"))
     for title, rows in both.tables:
         table = _table()
         table.add_column(title, overflow="fold")

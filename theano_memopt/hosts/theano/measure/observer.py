@@ -68,7 +68,7 @@ class Row:
             for found, report in with_scans(function, *arguments):
                 row = row_of(found)
                 if row is not None and (row is self or not row.looked):
-                    row.report, row.looked = replace(report, name=row.name), True
+                    row.report, row.looked = replace(report, name=row.name, sizes_of=report.sizes_of.replace("given", "the first call")), True
             if self.measured and self.report is not None and self.calls:
                 self.report = _measured(self.report, function, arguments)
         except NoPlan as none:
