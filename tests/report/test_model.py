@@ -119,6 +119,16 @@ def test_the_bytes_by_line_are_those_of_the_peak_whoever_made_them(graph: Graph,
     assert results.bytes == sum(graph.buffers[b].size for b in report.alive_at_peak if graph.buffers[b].pinned)
 
 
+def test_the_shares_of_the_lines_are_the_whole_peak() -> None:
+    report = real_report("mlp_adam")
+    known = tuple(Known(made_at=f"model.py:{b}  line") for b in range(len(report.graph.buffers)))
+    text = str(replace(report, known=known)).split("By the line of code")[1].split("\n\n")[0]
+    shown = [line.split("│") for line in text.splitlines() if "│" in line]
+    assert sum(int(cells[0].replace(",", "")) for cells in shown) == report.peak and "the rest, of" in shown[-1][2]
+    one = tuple(Known(made_at="model.py:1  line") for _ in report.graph.buffers)
+    assert "the rest, of" not in str(replace(report, known=one))
+
+
 def test_a_peak_that_many_share_has_no_owner() -> None:
     buffers = {f"b{i}": 10 for i in range(10)}
     tasks: List[Any] = [(f"make{i}", (), (f"b{i}",)) for i in range(10)]

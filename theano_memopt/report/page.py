@@ -66,7 +66,7 @@ def page_data(report: Report) -> Dict[str, Any]:
         "hostKept": report.host_kept,
         "atSizes": report.at_sizes,
         "verdict": report.verdict,
-        "advice": [{"text": advice.text, "saves": advice.saves, "provided": advice.provided, "paste": list(advice.paste)} for advice in report.advice[:ACTIONS]],
+        "advice": [{"text": a.text, "saves": a.saves, "provided": a.provided, "paste": list(a.paste)} for a in report.advice[:ACTIONS]],
         "needs": [[need.what, need.bytes, need.count] for need in report.needs],
         "byLine": [[line.where, line.bytes] for line in report.by_line()],
         "sizesFrom": graph.sizes_from,

@@ -42,7 +42,12 @@ class Row(Protocol):
     def calls(self) -> int: ...
 
     @property
-    def seconds(self) -> float: ...
+    def seconds(self) -> float:
+        """Of the calls, without planning."""
+
+    @property
+    def planning(self) -> float:
+        """Seconds inside calls that went into planning for them."""
 
     @property
     def report(self) -> Optional[Report]: ...
@@ -86,6 +91,7 @@ def _title(again: bool) -> str:
         floor = "least by order: nothing run twice; floor: no schedule needs less, however often it repeats;\nextra: time for results that run again"
     return (
         f"\nPlanned bytes. peak: live at once in a call; kept: storage that stays after it; stock: without the pass; {floor}.\n"
+        "seconds: of the calls; planning: seconds inside them, mostly in the first, in which orders are looked for and machines made.\n"
         "sizes: true are those of the first call, assumed where a length is not known. In all: the largest peak, and everything that is kept."
     )
 
@@ -156,7 +162,7 @@ def _blocks(rows: Sequence[Row]) -> Dict[int, List[Tuple[str, Report]]]:
 def _planned(rows: Sequence[Row], children: int) -> Table:
     measured = any(row.report is not None and row.report.measured is not None for row in rows)
     again = _ran_again(rows)
-    heads = ["function", "calls", "seconds", "sizes", "peak: stock", *(["least by order"] if again else []), "ours", "floor", "ours is"]
+    heads = ["function", "calls", "seconds", "planning", "sizes", "peak: stock", *(["least by order"] if again else []), "ours", "floor", "ours is"]
     heads += ["extra: estimated", *(["measured"] if measured else [])] if again else []
     heads += ["kept: stock", "ours", *(["measured: peak", "kept"] if measured else [])]
     lines = [_cells(row, row.report, measured, again, children) for row in rows if row.report is not None]
@@ -207,12 +213,12 @@ def _extra(report: Report, measured: bool, again: bool) -> List[str]:
 
 
 INSIDE = "-"
-INSIDE_IN_WORDS = f"{INSIDE}: an op of another function runs it, as a Scan does its step; its calls, time and measured bytes are among those of that function."
+INSIDE_IN_WORDS = f"{INSIDE}: an op of another function runs it, as a Scan does its step; its calls, time and measured bytes are among that one's."
 
 
 def _times(rows: Sequence[Row], children: int) -> List[str]:
-    """Calls and seconds; what an op calls has none of its own."""
-    return [INSIDE] * 2 if all(row.inside for row in rows) else _summed(rows, children)
+    """Calls, seconds and planning; what an op calls has none of its own."""
+    return [INSIDE] * 3 if all(row.inside for row in rows) else _summed(rows, children)
 
 
 def _on_top(rows: Sequence[Row]) -> List[str]:
@@ -221,7 +227,7 @@ def _on_top(rows: Sequence[Row]) -> List[str]:
     for row in rows:
         most = 0 if row.report is None else max((work.own_peak for work in row.report.work), default=0)
         if not row.inside and most > ON_TOP * _peak(row):
-            found.append(f"{row.name}: a function inside it, the step of a Scan, needs up to {most:,} bytes on top of its planned peak while it runs.")
+            found.append(f"{row.name}: the function inside it, as the step of a Scan, needs up to {most:,} bytes on top of that peak while it runs.")
     return found
 
 
@@ -231,8 +237,8 @@ ON_TOP = 0.1
 
 def _summed(rows: Sequence[Row], children: int) -> List[str]:
     outer = [row for row in rows if not row.inside]
-    calls, seconds = sum(row.calls for row in outer), sum(row.seconds for row in outer)
-    return ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
+    calls, *times = (sum(getattr(row, name) for row in outer) for name in ("calls", "seconds", "planning"))
+    return ["not here"] * 3 if children and not calls else [f"{calls:,}", *(f"{seconds:.3g}" for seconds in times)]
 
 
 def _total(rows: Sequence[Row], measured: bool, again: bool, children: int) -> List[str]:
@@ -268,7 +274,7 @@ def _without(rows: Sequence[Row], children: int) -> Table:
     table.add_column("why", overflow="fold")
     for why in dict.fromkeys(row.why for row in rows if row.report is None):
         those = [row for row in rows if row.report is None and row.why == why]
-        table.add_row(Text(", ".join(row.name for row in those)), *_times(those, children), Text(why))
+        table.add_row(Text(", ".join(row.name for row in those)), *_times(those, children)[:2], Text(why))
     return table
 
 
@@ -279,6 +285,7 @@ def rows_to_json(rows: Sequence[Row]) -> List[Dict[str, Any]]:
             "inside": row.inside,
             "calls": row.calls,
             "seconds": row.seconds,
+            "planning_seconds": row.planning,
             "why_no_report": row.why,
             "report": None if row.report is None else json_form.report_to_json(row.report),
         }

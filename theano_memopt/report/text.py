@@ -49,7 +49,7 @@ def of_report(report: Report) -> str:
     if report.order:
         parts += [Text(""), _alive(report)]
     if any(line.where for line in report.by_line()):
-        parts += [Text(""), _titled("By the line of code that made it", lines_table([(report.name, report.peak, report.by_line()[:LINES])]))]
+        parts += [Text(""), _titled("By the line of code that made it", lines_table([(report.name, report.peak, report.by_line())]))]
     sharing = _sharing(report)
     if sharing is not None:
         parts += [Text(""), sharing]
@@ -94,7 +94,8 @@ def advice_in_words(found: Sequence[Advice], why_none: str = "") -> List[str]:
         return [f"What to do: nothing that is known here would help{why_none}."]
     said = []
     for i, advice in enumerate(found):
-        saves = "" if advice.saves is None else f" saves {in_bytes(advice.saves)}, {advice.saves:,} bytes" + (f", {advice.provided}" if advice.provided else "")
+        saves = "" if advice.saves is None else f" saves {in_bytes(advice.saves)}, {advice.saves:,} bytes"
+        saves += f", {advice.provided}" if advice.provided else ""
         said.append(f"What to do{f', {i + 1}' if len(found) > 1 else ''}: {advice.text}{saves}")
         said += [f"    {line}" for line in advice.paste]
     return said
@@ -115,17 +116,22 @@ def _needs(report: Report) -> Group:
 
 
 def lines_table(found: Sequence[Tuple[str, int, Sequence[Line]]], named: bool = False) -> Table:
-    """Of each function its name, its peak, and its lines of code with what they hold then; `named`: the names are shown."""
+    """Of each function its name, its peak, and its lines of code with what they hold then, the largest `LINES`; `named`: the names are shown,
+    and the rest, which else is the last row, is not."""
     table = _table()
     if named:
         table.add_column("function", overflow="fold")
     _numbers(table, "bytes", "of the peak")
     table.add_column("line", overflow="fold")
     for function, peak, lines in found:
-        for line in [line for line in lines if line.bytes >= TELLING * peak]:
+        told = [line for line in lines[:LINES] if line.bytes >= TELLING * peak]
+        for line in told:
             name = [Text(function)] if named else []
             where = line.where or f"no line is known ({line.variables} variables)"
             table.add_row(*name, f"{line.bytes:,}", percent(line.bytes, peak), Text(where))
+        rest = sum(line.bytes for line in lines) - sum(line.bytes for line in told)
+        if rest and not named:
+            table.add_row(f"{rest:,}", percent(rest, peak), f"the rest, of {len(lines) - len(told)} lines")
     return table
 
 
@@ -227,7 +233,7 @@ def of_comparison(comparison: Comparison) -> str:
         parts.append(Text(f"What is kept differs from the plan by {by}."))
     if any(line.where for line in comparison.by_line()):
         parts.append(Text("\nLive at the measured peak, by the line of code that made it"))
-        parts.append(lines_table([(comparison.report.name, comparison.report.peak, comparison.by_line()[:LINES])]))
+        parts.append(lines_table([(comparison.report.name, comparison.report.peak, comparison.by_line())]))
     if comparison.report.given:
         parts += [Text(""), _needs(comparison.report)]
     if not comparison.differences:

@@ -37,7 +37,7 @@ from theano_memopt.hosts.theano.optimize.preallocated import would_write_into_pr
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
 from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.hosts.theano.read.host_orders import host_orders
-from theano_memopt.hosts.theano.read.op_facts import describe, op_name
+from theano_memopt.hosts.theano.read.op_facts import describe, kind_of, op_name
 from theano_memopt.hosts.theano.read.scan_shapes import inner_shapes
 from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
@@ -162,7 +162,7 @@ def compiled(function: Any) -> Any:
     op = getattr(function, "op", function)
     found = op.fn if isinstance(op, Scan) else function
     if not hasattr(getattr(found, "maker", None), "fgraph"):
-        raise BadUse(f"only a function that Theano compiled can be explained, not {type(function).__name__} {function!r}".replace("\n", " "))
+        raise BadUse(f"only a function that Theano compiled can be explained, not {kind_of(function)}")
     return found
 
 
@@ -272,7 +272,8 @@ class _Subject:
         if not required <= len(arguments) <= len(slots):
             wanted = f"{len(slots)}" if required == len(slots) else f"{required} to {len(slots)}"
             names = ", ".join(name for name, _ in slots)
-            raise BadUse(f"{self.name} takes {wanted} arguments ({names}), {len(arguments)} were given")
+            took = f"{wanted} argument{'' if wanted == '1' else 's'}" + (f" ({names})" if names else "")
+            raise BadUse(f"{self.name} takes {took}; {len(arguments)} {'was' if len(arguments) == 1 else 'were'} given")
         return {v: _shape_of(v, name, argument) for (name, v), argument in zip(slots, arguments)}
 
     # --- the report ----------------------------------------------------------------------------------------------
@@ -391,7 +392,7 @@ class _Subject:
             notes.append("What runs again for the budget, or the extra time, is decided at the first call, for the sizes that come.")
         elif self.feature.outcome is None and self.annotation.schedule.peak >= advice.LARGE and not told:
             notes.append(BELOW_EVERY_ORDER)
-        if blas.offer():
+        if blas.offer_once():
             notes.append(blas.offer())
         return tuple(notes)
 
