@@ -306,7 +306,7 @@ class Report:
         halved = {*task.writes, *(task.reads if self._footprint_owns else ())}
         sizes = [buffer.size // 2 if b in halved else buffer.size for b, buffer in enumerate(self.graph.buffers)]
         saves = self.peak - timeline(self.graph.resized(sizes), self.order).peak
-        return (Advice(f"{sentence} Half of what it holds", saves, provided="as long as all else stays as large as it is"),) if saves else ()
+        return (Advice(f"{sentence} Half of that at once", saves, provided="as long as all else stays as large as it is"),) if saves else ()
 
     @cached_property
     def owner(self) -> Optional[int]:
