@@ -75,6 +75,10 @@ def test_a_script_runs_as_it_would_and_every_function_is_reported(tmp_path: Path
     assert "x.shape[0] = 50 (given)" in data["train"]["report"]["plan"]["graph"]["sizes_from"]  # of the first call
     assert data["script.py:11"]["report"]["peak_bytes"] == 7 * 20 * 4
     assert "uPlot" in (tmp_path / "html").read_text()
+    written = [line for line in done.stderr.splitlines() if line.startswith(("figures: ", "picture: ", "trace: "))]
+    assert written == [f"{what}: {tmp_path / kind}" for what, kind in (("figures", "json"), ("picture", "html"), ("trace", "trace"))]
+    assert 0 <= data["train"]["planning_seconds"] and float(found["train"][2]) == pytest.approx(data["train"]["planning_seconds"], rel=0.01)
+    assert data["train"]["report"]["sizes_of"] == "the first call" and data["train"]["report"]["inputs"]["x"].startswith("50x")
     assert {e["pid"] for e in json.loads((tmp_path / "trace").read_text())["traceEvents"]} == {1, 2}
 
 
@@ -83,6 +87,9 @@ def test_a_script_that_fails_still_gets_its_report(tmp_path: Path) -> None:
     done = run(tmp_path, SCRIPT + "train(np.ones((2, 3), 'float32'))\n", ["--json", str(tmp_path / "r.json")])
     assert done.returncode == 1
     assert "ValueError" in done.stderr and "Traceback" in done.stderr
+    early = run(tmp_path, "import theano\nraise KeyError('mine')\n")
+    assert early.returncode == 1 and "KeyError: 'mine'" in early.stderr and "BLAS found" not in early.stderr and "SciPy" not in early.stderr
+    assert early.stderr.rstrip().endswith("no function was compiled")
     assert rows(done.stderr)["train"][0] == "4"
     assert (tmp_path / "r.json").exists()
 
@@ -164,8 +171,9 @@ print(tracemalloc.is_tracing())
     plain, measured = run(tmp_path, SCRIPT + mutable), run(tmp_path, SCRIPT + mutable, ["--measure"])
     assert measured.stdout == plain.stdout and measured.stdout.endswith("True\n") and measured.returncode == 0
     found = rows(measured.stderr)
-    assert found["train"][0] == "3" and int(found["train"][-2].replace(",", "")) >= int(found["train"][4].replace(",", ""))
-    assert found["late"][-2:] == ["no", "no"] and "late: Not measured: the program uses tracemalloc itself." in measured.stderr
+    assert found["train"][0] == "3" and int(found["train"][-2].replace(",", "")) >= int(found["train"][5].replace(",", ""))
+    assert found["late"][-2:] == ["not measured", "not measured"]
+    assert "late: Not measured: the program uses tracemalloc itself." in measured.stderr
 
 
 @needs_theano
@@ -189,7 +197,7 @@ def test_a_script_without_theano_is_run_all_the_same(tmp_path: Path) -> None:
         (["--budget=-5", __file__], "'-5' is no budget"),
         (["--budget", "5 parsecs", __file__], "'5 parsecs' is no budget; write a share like 0.5"),
         (["--extra-time", "half", __file__], "'half' is not a share of the time"),
-        ([], "required"),
+        ([], r"required: PROGRAM \(see"),
     ],
 )
 @needs_theano

@@ -625,6 +625,20 @@ def test_a_plan_that_contradicts_its_graph_about_the_sizes_is_refused() -> None:
 # --- the headline names the sizes ------------------------------------------------------------------------------------
 
 
+def test_a_blas_is_offered_in_the_first_report_of_a_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "offer", lambda: "take this one")
+    monkeypatch.setattr(blas, "_offered", False)
+    x = tt.dmatrix("x")
+    reports = [theano_memopt.explain(theano.function([x], tt.exp(x).sum(), mode=with_pass()), (3, 4)) for _ in range(3)]
+    assert ["take this one" in report.notes for report in reports] == [True, False, False]
+
+
+@pytest.mark.parametrize("ask", (theano_memopt.explain, theano_memopt.plan_of))
+def test_what_is_no_function_is_named_and_not_shown(ask: Any) -> None:
+    with pytest.raises((BadUse, TypeError), match=r"not ndarray of shape \(20, 50\)$"):
+        ask(np.ones((20, 50)))
+
+
 def _reserved(report: Any, setting: str) -> Any:
     return next(found for found in report.reserved if found.setting == setting)
 

@@ -39,7 +39,8 @@ class RunVerb(Verb):
         declare_blas(parser)
         parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module, as for `python -m`")
         parser.add_argument("program", metavar="PROGRAM", help="a Python file, a folder with a __main__.py, or - for standard input")
-        parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, default=[], help="its arguments")
+        arguments = parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
+        arguments.required = False  # or argparse, where PROGRAM is missing, asks for these too
 
     def run(self, parsed: argparse.Namespace) -> int:
         from theano_memopt.hosts.theano.install import children, import_hook

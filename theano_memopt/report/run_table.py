@@ -231,7 +231,7 @@ def _on_top(rows: Sequence[Row]) -> List[str]:
     return found
 
 
-ON_TOP = 0.1
+ON_TOP = 0.02
 """The share of a peak from which that is told."""
 
 

@@ -94,7 +94,8 @@ def advice_in_words(found: Sequence[Advice], why_none: str = "") -> List[str]:
         return [f"What to do: nothing that is known here would help{why_none}."]
     said = []
     for i, advice in enumerate(found):
-        saves = "" if advice.saves is None else f" saves {in_bytes(advice.saves)}, {advice.saves:,} bytes"
+        rounded = f"{in_bytes(advice.saves)}, " if advice.saves is not None and advice.saves >= 1024 else ""
+        saves = "" if advice.saves is None else f" saves {rounded}{advice.saves:,} bytes"
         saves += f", {advice.provided}" if advice.provided else ""
         said.append(f"What to do{f', {i + 1}' if len(found) > 1 else ''}: {advice.text}{saves}")
         said += [f"    {line}" for line in advice.paste]
