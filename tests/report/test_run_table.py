@@ -104,7 +104,7 @@ def test_what_a_function_inside_needs_on_top_is_told_of_the_one_that_it_is_in() 
         return replace(report, work=tuple(Work("Scan", own_peak=peak if t == 3 else 0) for t in range(len(report.graph.tasks))))
 
     text = run_table.of_rows([row("outer", with_inside(2_345_678)), row("step", with_inside(2_345_678), inside=True)])
-    assert text.count("needs up to 2,345,678 bytes on top") == 1 and "outer: a function inside it" in text
+    assert text.count("needs up to 2,345,678 bytes on top") == 1 and "outer: the function inside it" in text
     assert "on top" not in run_table.of_rows([row("outer", with_inside(12))])
 
 

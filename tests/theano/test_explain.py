@@ -567,7 +567,7 @@ def _claims(report: Any) -> List[str]:
 
 
 def _row_of_run(report: Any) -> str:
-    table = run_table.of_rows([SimpleNamespace(name="f", inside=False, calls=1, seconds=0.0, report=report, why="")])
+    table = run_table.of_rows([SimpleNamespace(name="f", inside=False, calls=1, seconds=0.0, planning=0.0, report=report, why="")])
     (line,) = [line for line in table.splitlines() if re.match(r"f +│ +1 │", line)]
     return line
 
