@@ -77,7 +77,7 @@ def test_a_script_runs_as_it_would_and_every_function_is_reported(tmp_path: Path
     assert "uPlot" in (tmp_path / "html").read_text()
     written = [line for line in done.stderr.splitlines() if line.startswith(("figures: ", "picture: ", "trace: "))]
     assert written == [f"{what}: {tmp_path / kind}" for what, kind in (("figures", "json"), ("picture", "html"), ("trace", "trace"))]
-    assert 0 <= data["train"]["planning_seconds"] and float(found["train"][2]) == pytest.approx(data["train"]["planning_seconds"], rel=0.01)
+    assert data["train"]["planning_seconds"] >= 0 and float(found["train"][2]) == pytest.approx(data["train"]["planning_seconds"], rel=0.01)
     assert data["train"]["report"]["sizes_of"] == "the first call" and data["train"]["report"]["inputs"]["x"].startswith("50x")
     assert {e["pid"] for e in json.loads((tmp_path / "trace").read_text())["traceEvents"]} == {1, 2}
 
