@@ -200,7 +200,8 @@ class _Subject:
         rows = self.reading.sizes_at(sizes.shape_of)
         source = sizes.sources() if arguments else "the last call"
         # Of the last call only that is known on which any size rests.
-        free = sizes.has_free if arguments else any(len(set(sizes.bytes(root))) > 1 for root in self.reading.roots)
+        asked = (*self.reading.roots, *(v for workspace in self.reading.workspaces for v in workspace.asks))
+        free = sizes.has_free if arguments else any(len(set(sizes.bytes(v))) > 1 for v in asked)
         graph, cautious = (g.resized(rows, source, free) for g in (self.reading.graph, self.reading.cautious))
         whose = ("given" if arguments else "the last call") + (", other lengths assumed" if free else "")
         return Sized(graph, cautious, shapes, self.given(sizes), sizes, True, inputs, whose)
