@@ -669,7 +669,7 @@ def test_after_a_smaller_call_both_sides_are_of_that_one_and_the_block_that_is_t
     before = theano_memopt.explain(function)
     function(small)
     after = theano_memopt.explain(function)
-    there = function.fn.lender.block.height
+    there = function.fn.lender.height
     row = after.reserved[0]
     assert row.bytes == theano_memopt.explain(_of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena"), small).kept
     assert 0.6 * before.kept < after.kept < 0.7 * before.kept and there > after.kept
@@ -684,7 +684,7 @@ def test_a_block_that_functions_share_is_told_as_such() -> None:
     for function, batch in ((train, large), (validate, small), (alone, large)):
         for _ in range(4):
             function(batch)
-    there = train.fn.lender.block.height
+    there = train.fn.lender.height
     said = [theano_memopt.explain(function).reserved[0].meaning for function in (train, validate, alone)]
     assert f"{there:,} bytes of a block shared with 1 other function for the intermediates" in said[0]
     assert f"of a block shared with 1 other function (at present it has {there:,}, for the largest call of them all)" in said[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from typing import Any, List, Tuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import theano_memopt
 from tests.theano.both import annotation, floats, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.run import cells, sized_call
-from theano_memopt.hosts.theano.run.sized_call import InOrder, NoOrder, SizedVM, Unseen
+from theano_memopt.hosts.theano.run.sized_call import InOrder, NoOrder, SizedVM, Small, Unseen
 from theano_memopt.planner.plan import check_plan
 
 OBJECTS = 16 * 1024
@@ -354,3 +355,60 @@ def test_the_inner_function_of_a_scan_is_planned_at_the_true_sizes_of_its_steps(
             plan = theano_memopt.plan_of(loop)
             assert plan.sizes == "given" and plan.schedule.peak == plan.schedule.floor
             assert max(buffer.size for buffer in plan.graph.buffers) == 90 * 90 * 8
+
+
+# --- functions that are too small ----------------------------------------------------------------------------------------
+
+
+def test_a_small_function_runs_in_the_order_of_theano_itself_until_an_input_has_grown() -> None:
+    ours, stock = two_branches(with_pass(storage="auto")), two_branches(without_pass())
+    host = annotation(ours).stock
+    agree_at(ours, stock, squares(8, 10))
+    state = ours.fn.state
+    assert isinstance(state, Small) and "saves more than" in ours.fn.small and ours.fn.planner.shapes is None
+    assert theano_memopt.plan_of(ours).schedule.order == host
+    report = theano_memopt.explain(ours)
+    assert any("when an input has grown" in note for note in report.notes) and not report.advice
+    agree_at(ours, stock, squares(11, 7))  # grown by less
+    assert ours.fn.state is state
+    agree_at(ours, stock, squares(150, 200))
+    assert isinstance(ours.fn.state, InOrder) and not ours.fn.small
+    agree_at(ours, stock, squares(8, 10))
+    assert isinstance(ours.fn.state, InOrder)
+
+
+def test_a_small_function_asks_again_when_a_whole_number_on_which_lengths_rest_has_grown() -> None:
+    n = tt.lscalar("n")
+    zeros = tt.alloc(np.float64(0), n, n)
+    ours, stock = (
+        theano.function([n], [tt.dot(tt.exp(zeros + i), zeros) for i in range(2)], mode=mode) for mode in (with_pass(storage="auto"), without_pass())
+    )
+    agree_at(ours, stock, [4])
+    assert isinstance(ours.fn.state, Small)
+    agree_at(ours, stock, [150])
+    assert isinstance(ours.fn.state, InOrder)
+
+
+def test_storage_that_was_asked_for_by_name_is_planned_however_small_the_function_is() -> None:
+    ours, stock = two_branches(with_pass(storage="share")), two_branches(without_pass())
+    agree_at(ours, stock, squares(8, 10))
+    assert isinstance(ours.fn.state, InOrder)
+
+
+def test_what_a_small_function_holds_is_what_stock_holds() -> None:
+    """Objects of Python included: choosing an order for it would take more than it saves."""
+    ours, stock = two_branches(with_pass(storage="auto")), two_branches(without_pass())
+    held = []
+    for function in (ours, stock):
+        for size in (12, 13, 14):
+            function(*squares(size, 9))
+        tracemalloc.start()
+        for size in (7, 8, 9, 10, 11, 12):  # other sizes each time, none of them grown enough
+            function(*squares(9, size))
+        held.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert held[0] <= held[1] + 600
+
+
+def agree_at(ours: Any, stock: Any, arguments: Any) -> None:
+    same(ours(*arguments), stock(*arguments))

@@ -41,6 +41,7 @@ from theano_memopt.hosts.theano.read.op_facts import describe, kind_of, op_name
 from theano_memopt.hosts.theano.read.scan_shapes import inner_shapes
 from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
+from theano_memopt.hosts.theano.run.arena.block import Lending
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.machines import method_of
 from theano_memopt.hosts.theano.run.sized_call import GROWTH, CellPlanner, SizedVM
@@ -320,7 +321,7 @@ class _Subject:
             reserved,
             packed,
             schedule.peak,
-            best,
+            None if getattr(self.function.fn, "small", "") else best,
             self.obstacle(best, sized.graph),
             self.feature.replans,
             self._peak_with_repeats(sized, schedule),
@@ -393,6 +394,9 @@ class _Subject:
             notes.append("What runs again for the budget, or the extra time, is decided at the first call, for the sizes that come.")
         elif self.feature.outcome is None and self.annotation.schedule.peak >= advice.LARGE and not told:
             notes.append(BELOW_EVERY_ORDER)
+        small = getattr(self.function.fn, "small", "")
+        if small:
+            notes.append(f"It runs in Theano's own order: {small}. That is asked again when an input has grown.")
         if blas.offer_once():
             notes.append(blas.offer())
         return tuple(notes)
@@ -480,7 +484,7 @@ class _Subject:
                 words = f"every variable in storage of its own, kept from call to call, as without the pass: {why}"
                 return Reserved("allow_gc=False", None, total(graph), without, words, kept=True, after_call=True)
             found = self._with_a_block(sized, schedule, gc, without)
-            return replace(found, block=id(getattr(self.function.fn, "lender", None))) if in_force and not gc else found
+            return self._in_its_block(found) if in_force and not gc else found
         storage = self._cells_in_force(graph, schedule.order) if in_force else self._cells(sized, schedule, gc)
         if gc:
             held = storage.reserved_bytes if isinstance(storage, Slots) else schedule.peak
@@ -505,17 +509,22 @@ class _Subject:
         return Reserved("allow_gc=False", arena, arena.height + outside, without, words, after_call=True)
 
     def _block_in_words(self, height: int) -> str:
-        """For these sizes, beside what is there at present: it is as large as the largest call of all functions that lie in it has needed."""
+        """For these sizes, beside what is there at present: that is for the last calls of all functions that lie in it."""
         lender = getattr(self.function.fn, "lender", None)
         if lender is None:
             return f"one block of {height:,} bytes"
-        others = sum(tenant is not unveiled(self.function.fn) and getattr(tenant, "planner", None) is not None for tenant in lender.tenants)
-        words = f"{height:,} bytes of a block shared with {others} other function{'s' * (others > 1)}" if others else f"one block of {height:,} bytes"
-        there = 0 if lender.block is None else lender.block.height
-        if not there or there == height:
+        others = [vm for vm in lender.tenants() if vm.wants is not None and vm.storage_map is not self.function.fn.storage_map]
+        shared = f"{height:,} bytes of a block shared with {len(others)} other function{'s' if len(others) > 1 else ''}"
+        words = shared if others else f"one block of {height:,} bytes"
+        if lender.height in (0, height):
             return words
-        why = "" if there < height else f", for {'the largest call of them all' if others else 'a larger call before'}"
-        return f"{words} (at present it has {there:,}{why})"
+        larger = f", for {'the largest call of them all' if others else 'a larger call before'}" if lender.height > height else ""
+        return f"{words} (at present it has {lender.height:,}{larger})"
+
+    def _in_its_block(self, planned: Reserved) -> Reserved:
+        """With the number of its block, where that is one that functions share."""
+        lender = getattr(self.function.fn, "lender", None)
+        return planned if lender is None or lender.lending is Lending.ALONE else replace(planned, block=id(lender))
 
     def kept_outside(self, arena: Arena) -> Set[int]:
         """Buffers outside the block that stay after a call: what is returned, and what the machine says."""

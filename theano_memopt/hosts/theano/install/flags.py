@@ -73,7 +73,8 @@ def declare() -> None:
         (
             "storage",
             "share: variables of one shape whose lives do not touch share a storage cell; arena: all lie at planned places of one block,"
-            " as large as the true shapes of the call need; off: neither; auto: arena with allow_gc=False, share with allow_gc=True",
+            " as large as the true shapes of the last calls need, and without gc shared by the functions of a thread;"
+            " off: neither; auto: arena with allow_gc=False, share with allow_gc=True",
             EnumStr("auto", "share", "arena", "off"),
         ),
         ("effort", "how many states the search for an order may visit before it answers with the best found", IntParam(2000, lambda n: n >= 0)),

@@ -1,4 +1,4 @@
-"""The one builder of twins. A twin is the same function over the same graph, with thunks and a machine of its own.
+"""The one builder of twins. A twin is the same function over the same graph, with thunks, a machine and a block of its own.
 
 Measuring calls a twin: the function itself is left as it was. What a twin does is its caller's choice:
 
@@ -12,6 +12,7 @@ import contextlib
 import copy
 from typing import Any, Dict, Optional
 
+from theano_memopt.hosts.theano.run.arena.block import Lender, lent_by
 from theano_memopt.hosts.theano.run.thunks import Around, watching
 
 
@@ -24,5 +25,5 @@ def twin(function: Any, around: Optional[Around] = None, copies_of_shared: bool 
             return container.storage[0]
         return copy.deepcopy(container.storage[0], known) if copies_of_shared else container
 
-    with contextlib.nullcontext() if around is None else watching(function.maker.fgraph, around):
+    with lent_by(Lender()), contextlib.nullcontext() if around is None else watching(function.maker.fgraph, around):
         return function.maker.create([value(container) for container in function.input_storage])

@@ -57,6 +57,15 @@ class TrueShapes(Walker[str]):
         exec(compile(source, "<shapes>", "exec"), self._space)
         self.shapes: Callable[..., Tuple[Tuple[int, ...], ...]] = self._space["shapes"]
         """The shapes of `known`, from a signature."""
+        self._forget()
+
+    def _forget(self) -> None:
+        """What only the writing of the function needed: a hundred kilobytes for a deep net."""
+        for i in range(len(self._lines)):
+            del self._space[f"v{i}"]
+        self._lines.clear()
+        self._dims.clear()
+        self._values.clear()
 
     def signature(self) -> Signature:
         """Of the values that are there now. `AttributeError` or `TypeError` where one is not given."""

@@ -33,7 +33,7 @@ from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, feature_of, shows_values
 from theano_memopt.hosts.theano.read.op_facts import is_lazy
 from theano_memopt.hosts.theano.run import cells
-from theano_memopt.hosts.theano.run.arena.block import lent_by, making, shared_lender
+from theano_memopt.hosts.theano.run.arena.block import lent_by, making
 from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.first_call import FirstCallVM
@@ -75,7 +75,7 @@ def make_all(original: Any, linker: Any, profiler: Any = None, input_storage: An
     if feature is None or feature.waits is None:
         return made
     vm, inputs, outputs, thunks, order = made
-    lender = shared_lender()
+    lender = getattr(vm, "lender", None)
 
     def link_again() -> Any:
         with making(), lent_by(lender):
@@ -137,7 +137,8 @@ def make_vm(
     if binding.arena:
         return with_arena(made, make, feature, binding.annotation, linker, thunks, storage_map, follow)
     if feature.replans and binding.annotation.reading.scenarios:
-        return SizedVM(CellPlanner(make, feature, linker, thunks, storage_map, binding), made, linker, storage_map, follow)
+        sparing = feature.settings.storage == "auto"
+        return SizedVM(CellPlanner(make, feature, linker, thunks, storage_map, binding), made, linker, storage_map, follow, sparing)
     return made
 
 

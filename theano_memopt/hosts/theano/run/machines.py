@@ -36,6 +36,8 @@ Order = Tuple[int, ...]
 Cell = List[Any]
 Shaped = Sequence[Tuple[int, np.dtype, Tuple[int, ...]]]
 """Buffer, dtype and true shape."""
+Sources = Dict[Any, Tuple[Tuple[int, ...], Optional[int]]]
+"""Of each input on which sizes rest its shape, and its value if that matters."""
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,11 @@ class Machines:
     # --- sizes -------------------------------------------------------------------------------------------------------
 
     @planning("reading the formulas of the shapes")
-    def read_formulas(self) -> Signature:
-        """Write out the formulas, for the inputs that are in their cells now."""
+    def read_formulas(self, value_of: Optional[Callable[[Any], Any]] = None) -> Signature:
+        """Write out the formulas, for the inputs that are in their cells now, or for these values."""
         asked = [root for root in self.reading.roots if isinstance(root.type, tensor.TensorType)]
         asked += [v for workspace in self.reading.workspaces for v in workspace.asks]
-        self.shapes = TrueShapes(self.fgraph, self.annotation.nodes, dict.fromkeys(asked), lambda v: self.storage_map[v][0])
+        self.shapes = TrueShapes(self.fgraph, self.annotation.nodes, dict.fromkeys(asked), value_of or (lambda v: self.storage_map[v][0]))
         return self.signature()
 
     def signature(self) -> Signature:
@@ -177,10 +179,10 @@ class Machines:
         pairs, count = tuple(zip(cells, signature)), len(self.shapes.shape_sources)
         return ComesAgain(pairs[:count], pairs[count:])
 
-    def sources(self, came: ComesAgain) -> Dict[Any, Tuple[Tuple[int, ...], Optional[int]]]:
+    def sources(self, came: ComesAgain) -> Sources:
         """Input variable -> its shape, and its value if that matters, in the call that had these."""
         assert self.shapes is not None
-        found: Dict[Any, Tuple[Tuple[int, ...], Optional[int]]] = {v: (shape, None) for v, (_, shape) in zip(self.shapes.shape_sources, came.shapes)}
+        found: Sources = {v: (shape, None) for v, (_, shape) in zip(self.shapes.shape_sources, came.shapes)}
         for v, (_, value) in zip(self.shapes.value_sources, came.values):
             found[v] = ((), value)
         return found

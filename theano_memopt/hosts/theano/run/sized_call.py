@@ -2,6 +2,7 @@
 
     call with sizes never seen     formulas -> true sizes -> best order -> a machine over the same thunks and cells     (once, milliseconds)
     the same sizes again           compare the shapes of the inputs, run Theano's machine
+    a function too small for that  run Theano's machine in the host's own order, until an input has grown
 
 An arena does the same and more (run/arena). This one is for functions with gc whose variables have cells of Theano's, shared or not:
 without gc every array stays, whatever the order.
@@ -24,21 +25,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
+from theano import tensor
 
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run import cells
-from theano_memopt.hosts.theano.run.machines import ComesAgain, Machines, Order
+from theano_memopt.hosts.theano.run.machines import Cell, ComesAgain, Machines, Order, Sources
 from theano_memopt.hosts.theano.run.stand_in import StandIn
+from theano_memopt.planner.certificate import footprint
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
 
 GROWTH = 2
 """Between sizes that differ by less, the best order of the one was as good for the other as its own (benchmarks/sizes.py)."""
+OBJECTS, OBJECTS_OF_A_TASK = 6_000, 500
+"""Bytes of Python objects that choosing orders takes, at most: 7 kB for 13 tasks, 17 to 52 for 75, 133 for 178."""
 SEARCHES = 32
 """Searches for one function. After them the best of the orders kept is taken."""
 SIGNATURES = 1024
@@ -63,13 +68,39 @@ class InOrder:
 
 
 @dataclass(frozen=True)
+class HasGrown:
+    """Is an input of a call so much larger than it was that the question is worth asking again?"""
+
+    most_bytes: Tuple[Tuple[Cell, int], ...]
+    most: Tuple[Tuple[Cell, int], ...]
+    """Of whole numbers on which sizes rest."""
+
+    def __call__(self) -> bool:
+        for cell, most in self.most_bytes:
+            if getattr(cell[0], "nbytes", 0) > most:
+                return True
+        return bool(self.most) and any(cell[0] is not None and abs(cell[0]) > most for cell, most in self.most)
+
+
+@dataclass(frozen=True)
+class Small:
+    """The host's own order runs: no order saves as many bytes as the objects take that choose one."""
+
+    reason: str
+    signature: Signature
+    """Of the call at which this was found."""
+    sources: Sources
+    has_grown: HasGrown
+
+
+@dataclass(frozen=True)
 class NoOrder:
     """The sizes of calls cannot be known: every call runs in the host's own order."""
 
     reason: str
 
 
-State = Union[Unseen, InOrder, NoOrder]
+State = Union[Unseen, Small, InOrder, NoOrder]
 
 
 class CellPlanner(Machines):
@@ -106,6 +137,25 @@ class CellPlanner(Machines):
         now = np.array(sizes)
         return not any((before <= GROWTH * now).all() and (now <= GROWTH * before).all() for before in self._searched_at)
 
+    def too_little(self, sizes: Tuple[int, ...]) -> str:
+        """Why it is not worthwhile to choose an order at these sizes; empty if it is."""
+        graph = self.graph.resized(sizes)
+        saved = self.peak(self.annotation.stock, sizes) - max((footprint(graph, task) for task in range(len(graph.tasks))), default=0)
+        takes = OBJECTS + OBJECTS_OF_A_TASK * len(graph.tasks)
+        return "" if saved > takes else f"no order saves more than {saved:,} bytes, and to choose one takes about {takes:,}"
+
+    def has_grown(self, came: ComesAgain) -> HasGrown:
+        """Asks of a later call whether an input is more than GROWTH times as large as in this one."""
+        given = [self.storage_map[v] for v in self.fgraph.inputs if isinstance(v.type, tensor.TensorType)]
+        numbers = tuple((cell, GROWTH * abs(value)) for cell, value in came.values)
+        return HasGrown(tuple((cell, GROWTH * getattr(cell[0], "nbytes", 0)) for cell in given), numbers)
+
+    def forget(self) -> None:
+        """All that a machine in the host's own order does without."""
+        self.shapes = None
+        self.retire(*(order for order in list(self._machines) if order != self.order))
+        self._spans.clear()
+
     def _build(self, order: Order, allow_gc: bool, look: Optional[Callable[[Any], None]]) -> Any:
         """With the clears withheld that this order wants withheld."""
         slots, before = self.storage(order), self._binding.next_tenant
@@ -128,9 +178,12 @@ class SizedVM(StandIn):
 
     planner: CellPlanner
 
-    def __init__(self, planner: CellPlanner, vm: Any, linker: Any, storage_map: Any, follow: Optional[Callable[[Order], None]]) -> None:
+    def __init__(
+        self, planner: CellPlanner, vm: Any, linker: Any, storage_map: Any, follow: Optional[Callable[[Order], None]], sparing: bool
+    ) -> None:
+        """`sparing`: is it asked whether choosing an order is worthwhile?"""
         super().__init__(vm, linker, storage_map, follow)
-        self.planner = planner
+        self.planner, self._sparing = planner, sparing
         planner.starts_with(vm)
         self.state: State = Unseen()
         self._orders: OrderedDict[Signature, Optional[Order]] = OrderedDict()
@@ -140,12 +193,12 @@ class SizedVM(StandIn):
 
     def __call__(self, output_subset: Any = None) -> Any:
         state = self.state
-        if not (isinstance(state, InOrder) and state.came()):
+        if state.has_grown() if isinstance(state, Small) else not (isinstance(state, InOrder) and state.came()):
             self._look_at_sizes()
         return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
 
     def _look_at_sizes(self) -> None:
-        """-> InOrder; or NoOrder, with one warning."""
+        """-> InOrder or Small; or NoOrder, with one warning."""
         planner = self.planner
         if isinstance(self.state, NoOrder):
             return
@@ -154,11 +207,25 @@ class SizedVM(StandIn):
                 signature = planner.signature() if planner.shapes is not None else planner.read_formulas()
             except (AttributeError, TypeError):  # an input was not given: Theano says so better, or output_subset does without it
                 return
-            found = self._in_order(signature)
-            self._run_in(found.order)
+            found = self._small(signature) if self._sparing else None
+            if found is None:
+                self._sparing = False
+                found = self._in_order(signature)
+            self._run_in(planner.annotation.stock if isinstance(found, Small) else found.order)
             self.state = found
+            if isinstance(found, Small):
+                planner.forget()
         except Exception as trouble:
             self._stand_aside(trouble)
+
+    def _small(self, signature: Signature) -> Optional[Small]:
+        """The state for functions that are too small, if this is one."""
+        planner = self.planner
+        reason = planner.too_little(planner.sizes_at(signature))
+        if not reason:
+            return None
+        came = planner.comes_again(signature)
+        return Small(reason, signature, planner.sources(came), planner.has_grown(came))
 
     def _in_order(self, signature: Signature) -> InOrder:
         """The state for a call with this signature, remembered."""
@@ -192,20 +259,39 @@ class SizedVM(StandIn):
 
     def order_at(self, sizes: Sequence[int]) -> Order:
         """What runs when a call comes with these sizes."""
-        state = self.state
-        if isinstance(state, InOrder) and self.planner.sizes_at(state.signature) == tuple(sizes):
+        state, planner = self.state, self.planner
+        if isinstance(state, InOrder) and planner.sizes_at(state.signature) == tuple(sizes):
             return state.order
-        return self.planner.annotation.stock if isinstance(state, NoOrder) else self.planner.would_run(sizes)
+        if isinstance(state, NoOrder) or (self._sparing and planner.too_little(tuple(sizes))):
+            return planner.annotation.stock
+        return planner.would_run(sizes)
 
-    def last_sources(self) -> Dict[Any, Tuple[Tuple[int, ...], Any]]:
-        """Of each input on which the sizes rest, its shape in the last call, and its value if that matters."""
+    def last_sources(self) -> Sources:
+        """Of the last call whose sizes were looked at."""
+        if isinstance(self.state, Small):
+            return self.state.sources
         return self.planner.sources(self.state.came) if isinstance(self.state, InOrder) else {}
 
     def plan(self) -> Optional[Plan]:
         """What runs at the sizes of the last call; None before the first one."""
         state, planner = self.state, self.planner
-        if not isinstance(state, InOrder):
+        if isinstance(state, Small):
+            planner.read_formulas(lambda v: _stand_in(*state.sources[v]))
+            sizes, order = planner.sizes_at(state.signature), planner.annotation.stock
+            planner.forget()
+        elif isinstance(state, InOrder):
+            sizes, order = planner.sizes_at(state.signature), state.order
+        else:
             return None
-        sizes = planner.sizes_at(state.signature)
-        graph, storage = planner.reading.graph.resized(sizes, "the last call"), planner.storage(state.order, sizes)
-        return planner.plan_of(graph, state.order, storage, planner.feature.sharing, planner.annotation.options)
+        graph, storage = planner.reading.graph.resized(sizes, "the last call"), planner.storage(order, sizes)
+        return planner.plan_of(graph, order, storage, planner.feature.sharing, planner.annotation.options)
+
+    @property
+    def small(self) -> str:
+        """Why the host's own order runs, while it does because the function is too small."""
+        return self.state.reason if isinstance(self.state, Small) else ""
+
+
+def _stand_in(shape: Tuple[int, ...], value: Optional[int]) -> Any:
+    """Something with this shape and value that takes no memory."""
+    return np.broadcast_to(np.zeros(()), shape) if value is None else value

@@ -19,6 +19,7 @@ read/true_sizes.py (signature); the states and what leads from one to the next i
 from __future__ import annotations
 
 import functools
+import threading
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
@@ -29,7 +30,7 @@ from theano import tensor
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain
 from theano_memopt.hosts.theano.read.true_sizes import Signature
-from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, Block, Lender, shared_lender
+from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, USER, Block, Lender, Lending, lender_for
 from theano_memopt.hosts.theano.run.arena.fitting import ArenaPlanner, Fitting
 from theano_memopt.hosts.theano.run.arena.states import Aside, Fitted, New, Recorded, Settled, Small, State
 from theano_memopt.hosts.theano.run.arena.trial import Trial
@@ -46,8 +47,6 @@ TRIALS = 3
 """Calls in which arrays outside the block are looked at; an op that has not run by then may keep the array that it has."""
 GROWTH = 2
 """An input so many times as large makes it worth asking again whether an arena is worthwhile."""
-SPARE = 8
-"""Calls with a block more than twice too large after which it is made smaller."""
 
 
 class ArenaVM(StandIn):
@@ -63,6 +62,7 @@ class ArenaVM(StandIn):
         linker: Any,
         storage_map: Any,
         follow: Optional[Callable[[Order], None]],
+        lender: Lender,
         sparing: bool,
     ) -> None:
         super().__init__(vm, linker, storage_map, follow)
@@ -71,9 +71,15 @@ class ArenaVM(StandIn):
         self._inputs = tuple(storage_map[v] for v in linker.fgraph.inputs if isinstance(v.type, tensor.TensorType))
         self._most: Tuple[Tuple[Cell, int], ...] = (([None], -1),)
         """In the state Small, cells of inputs and the most bytes that they may have. The first one is no input: nothing was asked yet."""
-        self.lender = shared_lender() or Lender()
+        self.lender = lender
+        self.lock: Any = threading.RLock()
+        """Held in a call: another thread that calls this very function waits. (Its inputs lie in the same cells anyway.)"""
+        self.emptying: Any = threading.RLock()
+        """Held while another tenant's call empties the cells, and for no longer: nobody waits for anything meanwhile."""
         self.without_block = False
         """Is a call under way that allocates as Theano does, because another has the block?"""
+        self.wants: Optional[Fitting] = None
+        """The fitting of the last call, while its block is kept for the next one."""
         self._came: Optional[Signature] = None
         """The signature of the last call."""
         self._without_place: FrozenSet[int] = frozenset()
@@ -85,7 +91,7 @@ class ArenaVM(StandIn):
         self._trials = 0
         self.fittings: OrderedDict[Tuple[Signature, FrozenSet[int]], Fitting] = OrderedDict()
         self.block: Optional[Block] = None
-        """The block that the places in `_filling` lie in."""
+        """The block that the places in `_filling` lie in. None: nothing in a cell lies in a block, whatever the call before left there."""
         self._filling: Tuple[Tuple[Cell, Any], ...] = ()
         """Cells, and the places that they are filled with."""
         self._rows: Tuple[Tuple[Cell, Any, int, Any], ...] = ()
@@ -93,7 +99,7 @@ class ArenaVM(StandIn):
         self._placed: Set[int] = set()
         """Buffers whose cells hold places, if they hold anything."""
         self._emptied_at_the_end: List[Cell] = []
-        self.lender.tenants.add(self)
+        lender.add(self)
         if not sparing:
             self._begin(make_planner())
 
@@ -108,35 +114,47 @@ class ArenaVM(StandIn):
                 return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
             if output_subset is not None or not self._has_become_worthwhile():
                 return self._run(output_subset)
-        lender = self.lender
-        if lender.lock._is_owned() or (lender.running and lender.user is not self):
+        lock = self.lock
+        if lock._is_owned():  # this function itself, further up the stack
             return self._run_without_block(output_subset)
-        # Another thread may be in this very function: wait. (Its inputs lie in the same cells anyway.) It is `with` and not
-        # acquire and try, for between those two Python looks for Ctrl-C, and the lock would be held for ever.
-        with lender.lock:
-            lender.user, lender.running = self, True
-            return self._run_with_block(output_subset)
+        # It is `with` and not acquire and try, for between those two Python looks for Ctrl-C, and the lock would be held for ever. A block
+        # that stays taken harms nobody: the others do without it.
+        with lock:
+            lender = self.lender
+            if lender.taken.setdefault(USER, self) is not self:
+                if lender.lending is Lending.ASKED_FOR:
+                    return self._run_without_block(output_subset)
+                lender = self._move_out()
+            try:
+                state = self.state
+                if isinstance(state, Settled) and state.comes_again():
+                    self._fill(state)
+                    result = self._run(output_subset)
+                else:
+                    result = self._run_anew(output_subset)
+                if self.allow_gc:
+                    lender.give_back()
+                return result
+            except BaseException:
+                # The cells stay as they are, as with Theano's machines: the error message is made from them. The views hold
+                # the block until the next call.
+                if self.allow_gc:
+                    self.block = lender.block = None
+                raise
+            finally:
+                lender.taken.clear()
 
-    def _run_with_block(self, output_subset: Any) -> Any:
-        lender = self.lender
-        try:
-            state = self.state
-            if isinstance(state, Settled) and state.comes_again():
-                self._fill(state)
-                result = self._run(output_subset)
-            else:
-                result = self._run_anew(output_subset)
-            if self.allow_gc:
-                lender.give_back()
-            return result
-        except BaseException:
-            # The cells stay as they are, as with Theano's machines: the error message is made from them. The views hold
-            # the block until the next call.
-            if self.allow_gc:
-                self.block = lender.block = None
-            raise
-        finally:
-            lender.running = False
+    def _move_out(self) -> Lender:
+        """A lender of its own, which it has taken: another function of this thread is in a call, further up the stack or in another thread."""
+        before, own = self.lender, Lender()
+        own.taken[USER] = self
+        own.add(self)
+        with self.emptying:  # from here on nobody else empties the cells
+            self.lender = own
+        before.leave(self)
+        if self.block is not None:
+            self.let_go()
+        return own
 
     def _fill(self, state: Fitted) -> None:
         """Every cell with its place, in a block that may be another than in the last call."""
@@ -150,6 +168,7 @@ class ArenaVM(StandIn):
             cell[0] = None
 
     def _lay_out(self, fitting: Fitting) -> None:
+        self.wants = fitting
         block = self.lender.of(fitting.arena.height)
         place = block.place
         filling = []
@@ -169,7 +188,9 @@ class ArenaVM(StandIn):
     def _run_without_block(self, output_subset: Any) -> Any:
         """Another function has the block, or this one itself further up the stack: allocate as Theano does."""
         assert self.planner is not None
-        block, before, self.without_block = self.block, self.without_block, True
+        block, before = self.block, self.without_block
+        with self.emptying:  # from here on nobody else empties the cells
+            self.without_block = True
         outputs = {id(self.storage_map[v]) for v in self.planner.fgraph.outputs}
         kept = [(cell, cell[0]) for v, cell in self.storage_map.items() if v.owner is not None and id(cell) not in outputs]
         for cell, _ in kept:
@@ -270,7 +291,7 @@ class ArenaVM(StandIn):
                 cell[0] = array
             known.to_resize.clear()
         except MemoryError:  # there may be room for the parts, and for the whole another time
-            self.state = Recorded()
+            self.state, self.wants = Recorded(), None
             self.let_go()
         except Exception as trouble:
             self._stand_aside("the arena could not be planned", trouble)
@@ -295,8 +316,7 @@ class ArenaVM(StandIn):
             return None
         calls = self._calls_with(signature)
         if fitting is None or (not fitting.searched and calls >= FAMILIAR):
-            at_hand = 0 if self.lender.block is None else self.lender.block.height
-            fitting = planner.fit(signature, self._without_place, not self.fittings or calls >= FAMILIAR, at_hand)
+            fitting = planner.fit(signature, self._without_place, not self.fittings or calls >= FAMILIAR, self.lender.height)
             self.fittings[key] = fitting
             if len(self.fittings) > SIGNATURES:
                 self.fittings.popitem(last=False)
@@ -318,8 +338,7 @@ class ArenaVM(StandIn):
         hopeless = not set(known.candidates) - known.allocates_itself - known.undeclared_alias - known.formula_mismatch
         if isinstance(self.state, Fitted) or self._filling:
             self.let_go()
-            if self.is_left_to_theano() and len(self.lender.tenants) == 1:
-                self.lender.give_back()
+        self._wants_nothing()
         self.state = Aside("no op writes where it is told") if hopeless and not known.kept_by_theano else Recorded()
 
     def _put_in_force(self, signature: Signature, fitting: Fitting) -> Fitted:
@@ -328,29 +347,26 @@ class ArenaVM(StandIn):
         calls = self._calls_with(signature)
         if not fitting.buffers and self._filling:
             self.let_go()
-        if not (isinstance(before, Fitted) and before.fitting is fitting and before.signature == signature):
+        anew = not (isinstance(before, Fitted) and before.fitting is fitting and before.signature == signature)
+        if anew:
             cells = planner.variables.cells
             for b in self._placed.difference(fitting.buffers):
                 cells[b][0] = None
             self._placed = set(fitting.buffers)
-            self.block = None
             self.vm = planner.machine(fitting.order)
             if self.follow is not None:
                 self.follow(fitting.order)
             rows = zip(fitting.buffers, fitting.kinds, fitting.arena.offsets, fitting.transpositions)
             self._rows = tuple((cells[b], kind, offset or 0, transposition) for b, kind, offset, transposition in rows)
-        if calls > SPARE and self._is_too_large(fitting):
-            self.lender.give_back()
+        self.wants = fitting
+        too_large = self.lender.follow_down()
         state = Fitted(signature, fitting, calls)
+        if anew:
+            self._lay_out(fitting)
         self._fill(state)
-        if not fitting.searched or self._is_to_be_tried(fitting) or self._is_too_large(fitting):
+        if not fitting.searched or self._is_to_be_tried(fitting) or too_large:
             return state
         return Settled(signature, fitting, calls, planner.comes_again(signature))
-
-    def _is_too_large(self, fitting: Fitting) -> bool:
-        """Is the block?"""
-        block = self.lender.block
-        return len(self.lender.tenants) == 1 and not self.allow_gc and block is not None and block.height > 2 * fitting.arena.height
 
     def _is_to_be_tried(self, fitting: Fitting) -> bool:
         assert self.planner is not None
@@ -395,8 +411,8 @@ class ArenaVM(StandIn):
         self.state = Aside(reason)
         self.fittings.clear()
         self.let_go()
-        if len(self.lender.tenants) == 1:
-            self.lender.give_back()
+        if self.planner is not None:
+            self._wants_nothing()
         complain(StoodAside(reason, "" if trouble is None else f"{type(trouble).__name__}: {trouble}"), trouble)
 
     # --- memory --------------------------------------------------------------------------------------------------------
@@ -414,11 +430,17 @@ class ArenaVM(StandIn):
         self._filling = ()
         self.block = None
 
+    def _wants_nothing(self) -> None:
+        """The block may be for the other tenants alone. Only in a call that has taken it."""
+        self.wants = None
+        self.lender.follow_down()
+
     def release(self) -> None:
-        """Give the block back, for `Function.free`."""
-        if not self.lender.running:
-            with self.lender.lock:
-                self.lender.give_back()
+        """Give the block back, for `Function.free`. The other tenants make one anew when they need it."""
+        if not self.lender.taken:
+            with self.lock:
+                self.wants = None
+                self.lender.give_back_if_idle(self)
 
     # --- what others ask -------------------------------------------------------------------------------------------------
 
@@ -480,5 +502,6 @@ def with_arena(
     `follow`, if given, is told the order of every machine that is about to run.
     """
     make_planner = functools.partial(ArenaPlanner, make, feature, annotation, linker, thunks, storage_map)
-    sparing = feature.settings.storage == "auto" and not linker.allow_gc and shared_lender() is None
-    return ArenaVM(make_planner, vm, linker, storage_map, follow, sparing)
+    lender = lender_for(linker.allow_gc)
+    sparing = feature.settings.storage == "auto" and not linker.allow_gc and lender.lending is not Lending.ASKED_FOR
+    return ArenaVM(make_planner, vm, linker, storage_map, follow, lender, sparing)

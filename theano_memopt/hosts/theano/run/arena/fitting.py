@@ -10,6 +10,7 @@ before it is used. A wrong size costs memory: the thunk finds that the place doe
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Callable, Collection, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
@@ -49,6 +50,11 @@ class Fitting:
     searched: bool
     """Was an order searched for these sizes, and were the offsets packed with effort?"""
 
+    @functools.cached_property
+    def unshared(self) -> int:
+        """Bytes of all that has a place: what Theano without gc would keep of it."""
+        return sum(self.sizes[b] for b in self.buffers)
+
 
 class ArenaPlanner(Machines):
     """Plans for signatures. Beside the machines over several orders it has what is known of the variables."""
@@ -64,7 +70,7 @@ class ArenaPlanner(Machines):
     @planning("planning a block for the sizes of a call")
     def fit(self, signature: Signature, without_place: FrozenSet[int], search: bool, at_hand: int) -> Fitting:
         """Order and offsets for the true sizes. Without `search` quickly: the order in use, and offsets stretched from the last ones or
-        by one rule. `at_hand` bytes are there already."""
+        by one rule. `at_hand` bytes are there already; but no more are laid out than Theano without gc would keep."""
         known = self.variables
         lying: Dict[int, Tuple[int, ...]] = {}
         sizes = [known.seen[root].size if root in known.seen else 0 for root in self.reading.roots]
@@ -101,7 +107,7 @@ class ArenaPlanner(Machines):
         blocks = [aligned(size) for size in sizes]
         spans = self.spans(self.order)
         found = stretched(self._packed[3].offsets, self._packed[2], blocks, greatest_load(blocks, [spans[b] for b in buffers]))
-        return found if found.height <= max(at_hand, STRETCH * found.floor) else None
+        return found if found.height <= max(min(at_hand, sum(blocks)), STRETCH * found.floor) else None
 
     def _as_it_lies(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
         layout = self.variables.layout_of(b)

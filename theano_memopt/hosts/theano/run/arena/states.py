@@ -13,8 +13,10 @@
     Settled    compares the shapes of the inputs, fills the cells, runs                Settled; what Fitted gives, if the shapes differ
     Aside      Theano's machine runs                                                   Aside
 
-A call that comes while another has the block runs without it, in whatever state, and leaves the state alone. A call that fails leaves
-it as well. Trouble of any kind while places are looked for leads to Aside, with one warning; want of memory to Recorded.
+A function that is called while another has the block moves out, or runs without one (block.py), in whatever state, and that leaves the state
+alone. A call that fails leaves it as well. While the block is too large for the last calls Fitted does not become Settled: each call
+asks whether it is to be made smaller (`Lender.follow_down`). Trouble of any kind while places are looked for leads to Aside, with one
+warning; want of memory to Recorded.
 """
 
 from __future__ import annotations
