@@ -48,7 +48,9 @@ def test_the_examples_of_the_planner_s_page_run() -> None:
     assert (failed, tried > 5) == (0, True)
 
 
-@pytest.mark.parametrize("word", ["CVM", "toposort", "cell", "floor", "held open", "kept", "peak", "hint", "shared arena"])
+@pytest.mark.parametrize(
+    "word", ["CVM", "toposort", "cell", "floor", "held open", "aside", "in force", "given order", "kept", "peak", "hint", "shared arena"]
+)
 def test_the_words_of_a_report_are_explained_in_a_line_each(word: str) -> None:
     _, words = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("## Words")
     (line,) = [line for line in words.split("## One function")[0].splitlines() if line.startswith(f"| {word} |")]

@@ -1,16 +1,63 @@
 """What takes longer than a second says so on standard error.
 
-with progress_of("ordering 300 tasks") as progress:
-    progress("the search begins")
+    with progress_of("ordering 300 tasks") as progress:
+        progress("the search begins")
+
+Functions that plan inside somebody's call are `planning`: their time is counted for each thread, so that `run` can tell it apart from that of the
+call, and they too say what takes longer than a second if `tell` was called. A program of its own hears nothing from them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 import time
-from typing import Any, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Planning(threading.local):
+    seconds = 0.0
+    busy = False
+
+
+_planning = _Planning()
+_told = False
+
+
+def tell() -> None:
+    """From now on planning inside calls says so when it takes longer than a second."""
+    global _told
+    _told = True
+
+
+def planned_for() -> float:
+    """Seconds that this thread has spent planning so far."""
+    return _planning.seconds
+
+
+def planning(doing: str) -> Callable[[Function], Function]:
+    """The time of the function counts as planning; `doing` says what it does. One inside another counts once."""
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            if _planning.busy:
+                return function(*args, **kwargs)
+            start, _planning.busy = time.perf_counter(), True
+            try:
+                with progress_of(doing) if _told else contextlib.nullcontext():
+                    return function(*args, **kwargs)
+            finally:
+                _planning.busy = False
+                _planning.seconds += time.perf_counter() - start
+
+        return cast(Function, counted)
+
+    return decorate
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import theano
 import theano.tensor as tt
 from theano import gof
 from theano.compile.mode import Mode
+from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import floats, with_pass, without_pass
@@ -192,8 +193,31 @@ def test_a_scan_that_owns_the_peak_is_named_with_what_would_help() -> None:
     states, _ = theano.scan(lambda h: tt.tanh(h * 2), outputs_info=[x], n_steps=50)
     function = theano.function([x], states, mode=with_pass())
     report = theano_memopt.explain(function, (100, 100))
-    assert any("The Scan" in sentence and "scan_checkpoints" in sentence for sentence in report.owners), report.owners
-    assert any("scan_checkpoints" in sentence for sentence in str(report).replace("\n", " ").split("Task "))
+    assert any("The Scan" in sentence and "a Scan over parts" in sentence for sentence in report.owners), report.owners
+    assert any("a Scan over parts" in sentence for sentence in str(report).replace("\n", " ").split("Task "))
+
+
+def test_what_is_said_to_help_a_scan_does_help() -> None:
+    """A gradient over a Scan of parts keeps less than one over a Scan of steps; theano.scan_checkpoints would do that, and fails."""
+    x, w = tt.dtensor3("x"), theano.shared(0.5 * np.eye(8), name="w")
+
+    def step(row: Any, state: Any) -> Any:
+        return tt.tanh(tt.dot(state, w) + row)
+
+    def part(rows: Any, state: Any) -> Any:
+        return theano.scan(step, rows, state)[0][-1]
+
+    plain, _ = theano.scan(step, x, tt.zeros_like(x[0]))
+    parts, _ = theano.scan(part, x.reshape((x.shape[0] // 10, 10, x.shape[1], x.shape[2])), tt.zeros_like(x[0]))
+    batch = floats(100, 16, 8)
+    costs = [(states[-1] ** 2).sum() for states in (plain, parts)]
+    first, second = (theano.function([x], [cost, tt.grad(cost, w)], mode=with_pass()) for cost in costs)
+    for one, two in zip(first(batch), second(batch)):
+        np.testing.assert_allclose(one, two)
+    saved = [probe.held_by_call(function, batch).peak for function in (first, second)]
+    assert saved[1] < 0.6 * saved[0]  # what runs inside the Scans is measured, too
+    with pytest.raises(TypeError):
+        theano.scan_checkpoints(step, sequences=x, outputs_info=[tt.zeros_like(x[0])], save_every_N=10, padding=False)
 
 
 def test_the_gradient_of_an_index_is_told_how_to_be_small() -> None:
@@ -229,8 +253,11 @@ def test_the_lines_to_paste_make_the_sizes_known() -> None:
     x, labels = tt.matrix("x"), tt.vector("the labels")
     cost = (tt.nnet.softmax(tt.dot(x, x.T)) * labels).sum()
     advice, *_ = theano_memopt.explain(theano.function([x, labels], cost, mode=with_pass())).advice
-    assert advice.saves is None and len(advice.paste) == 2 and all("128" in line for line in advice.paste)
-    exec("\n".join(advice.paste), {"theano_memopt": theano_memopt, "x": x, "the_labels": labels})
+    assert advice.saves is None and advice.paste == ("theano_memopt.hint(x, (..., ...))", "theano_memopt.hint(the_labels, (...,))")
+    names = {"theano_memopt": theano_memopt, "x": x, "the_labels": labels}
+    with pytest.raises(ValueError, match=r"a length, or None, belongs in the place of each `\.\.\.`"):
+        exec("\n".join(advice.paste), names)
+    exec("\n".join(advice.paste).replace("...", "40"), names)
     report = theano_memopt.explain(theano.function([x, labels], cost, mode=with_pass()))
     assert not report.graph.sizes_assumed and not any(advice.paste for advice in report.advice)
 
@@ -382,7 +409,7 @@ def test_arrays_are_called_by_the_names_of_the_inputs() -> None:
         ((), {"bias": (4,)}, "bias is given without those before it"),
         (((4, 4),), {"b": (4,)}, "b is no input"),
         (((4, 4),), {"bias": (4, 4)}, "bias: has 1 dimensions"),
-        (((4, 4),), {}, r"takes 2 arguments \(x, bias\), 1 were given"),
+        (((4, 4),), {}, r"takes 2 arguments \(x, bias\); 1 was given"),
     ):
         with pytest.raises(BadUse, match=words):
             theano_memopt.explain(function, *arguments, **by_name)
@@ -520,7 +547,7 @@ def test_profile_wants_arrays() -> None:
     model, function = compiled("logreg")
     with pytest.raises(BadUse, match="needs arrays"):
         theano_memopt.profile(function, *(data.shape for data in model.batch))
-    with pytest.raises(BadUse, match=r"takes 2 arguments \(.*\), 0 were given"):
+    with pytest.raises(BadUse, match=r"takes 2 arguments \(.*\); 0 were given"):
         theano_memopt.profile(function)
 
 
@@ -540,7 +567,7 @@ def _claims(report: Any) -> List[str]:
 
 
 def _row_of_run(report: Any) -> str:
-    table = run_table.of_rows([SimpleNamespace(name="f", inside=False, calls=1, seconds=0.0, report=report, why="")])
+    table = run_table.of_rows([SimpleNamespace(name="f", inside=False, calls=1, seconds=0.0, planning=0.0, report=report, why="")])
     (line,) = [line for line in table.splitlines() if re.match(r"f +│ +1 │", line)]
     return line
 
@@ -593,3 +620,105 @@ def test_a_plan_that_contradicts_its_graph_about_the_sizes_is_refused() -> None:
     data = plan_to_json(theano_memopt.plan_of(_of_two_products(tt.matrix("x"))))
     with pytest.raises(Rejected, match="assumed"):
         plan_from_json({**data, "sizes": "given"})
+
+
+# --- the headline names the sizes ------------------------------------------------------------------------------------
+
+
+def test_a_blas_is_offered_in_the_first_report_of_a_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "offer", lambda: "take this one")
+    monkeypatch.setattr(blas, "_offered", False)
+    x = tt.dmatrix("x")
+    reports = [theano_memopt.explain(theano.function([x], tt.exp(x).sum(), mode=with_pass()), (3, 4)) for _ in range(3)]
+    assert ["take this one" in report.notes for report in reports] == [True, False, False]
+
+
+@pytest.mark.parametrize("ask", (theano_memopt.explain, theano_memopt.plan_of))
+def test_what_is_no_function_is_named_and_not_shown(ask: Any) -> None:
+    with pytest.raises((BadUse, TypeError), match=r"not ndarray of shape \(20, 50\)$"):
+        ask(np.ones((20, 50)))
+
+
+def _reserved(report: Any, setting: str) -> Any:
+    return next(found for found in report.reserved if found.setting == setting)
+
+
+def _of_two_pools(x: Any, linker: str, **flags: Any) -> Any:
+    found = pool_2d(tt.exp(x), (2, 2), ignore_border=True)
+    return theano.function([x], tt.tanh(pool_2d(tt.exp(found), (2, 2), ignore_border=True)).sum(), mode=with_pass(linker, **flags))
+
+
+def test_what_would_be_kept_without_gc_is_foretold_with_gc() -> None:
+    """Also where ops are replaced by others that write into a block, as Pool is."""
+    batch = floats(20, 3, 40, 40)
+    with_gc, without = (_of_two_pools(tt.dtensor4("x"), linker, storage=how) for linker, how in (("cvm", "auto"), ("cvm_nogc", "arena")))
+    for function in (with_gc, without):
+        for _ in range(4):
+            function(batch)
+    foretold, real = (_reserved(theano_memopt.explain(function, batch), "allow_gc=False") for function in (with_gc, without))
+    assert foretold.bytes == real.bytes and "Estimated" in foretold.meaning and "Estimated" not in real.meaning
+    assert real.bytes == theano_memopt.explain(without, batch).kept
+    assert abs(theano_memopt.profile(without, batch).kept - real.bytes) <= PYTHON_OBJECTS
+
+
+def test_after_a_smaller_call_both_sides_are_of_that_one_and_the_block_that_is_there_is_told() -> None:
+    function = _of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena")
+    large, small = floats(20, 3, 40, 40), floats(13, 3, 40, 40)
+    for _ in range(4):
+        function(large)
+    before = theano_memopt.explain(function)
+    function(small)
+    after = theano_memopt.explain(function)
+    there = function.fn.lender.height
+    row = after.reserved[0]
+    assert row.bytes == theano_memopt.explain(_of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena"), small).kept
+    assert 0.6 * before.kept < after.kept < 0.7 * before.kept and there > after.kept
+    assert f"(at present it has {there:,}, for a larger call before)" in row.meaning and "at present" not in before.reserved[0].meaning
+
+
+def test_a_block_that_functions_share_is_told_as_such() -> None:
+    with theano_memopt.shared_arena():
+        train, validate = (_of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena") for _ in range(2))
+    alone = _of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena")
+    large, small = floats(20, 3, 40, 40), floats(13, 3, 40, 40)
+    for function, batch in ((train, large), (validate, small), (alone, large)):
+        for _ in range(4):
+            function(batch)
+    there = train.fn.lender.height
+    said = [theano_memopt.explain(function).reserved[0].meaning for function in (train, validate, alone)]
+    assert f"{there:,} bytes of a block shared with 1 other function for the intermediates" in said[0]
+    assert f"of a block shared with 1 other function (at present it has {there:,}, for the largest call of them all)" in said[1]
+    assert said[2].startswith(f"one block of {there:,} bytes for the intermediates")
+
+
+def _headline(report: Any) -> str:
+    return str(report).replace("\n", " ").split(" tasks, ")[0]
+
+
+@pytest.mark.parametrize("allow_gc", (True, False))
+def test_the_headline_names_the_sizes_and_whose_they_are(allow_gc: bool) -> None:
+    x, y, n = tt.dmatrix("x"), tt.dvector("y"), tt.lscalar("n")
+    mode = with_pass("cvm") if allow_gc else with_pass("cvm_nogc", storage="arena")
+    wide, numbers = tt.exp(x), tt.arange(n)
+    function = theano.function([x, y, n], tt.tanh(tt.dot(wide.T, wide)).sum() + tt.dot(numbers, numbers) + y.sum(), name="f", mode=mode)
+    assert _headline(theano_memopt.explain(function)).startswith("f, at x 128x128, y 128 (assumed): ")
+    assert "(given): " in _headline(theano_memopt.explain(function, (2000, 3), (4,), 5))
+    for batch in (2000, 1000, 1000):  # an arena knows the sizes of the last call from the second one on
+        function(floats(batch, 300), floats(4), 500)
+    report = theano_memopt.explain(function)
+    assert _headline(report).startswith("f, at x 1000x300, n = 500 (the last call): ")  # on the length of y no size rests
+    assert not report.graph.sizes_assumed
+    assert report_to_json(report)["inputs"]["x"] == "1000x300" and page_data(report)["at"] == report.at
+    assert "x 2000x300" in _headline(theano_memopt.profile(function, floats(2000, 300), floats(4), 500))
+
+
+def test_reports_at_different_sizes_are_not_compared_in_silence(tmp_path: Any) -> None:
+    x = tt.dmatrix("x")
+    function = theano.function([x], tt.exp(x).sum(), mode=with_pass())
+    one, same, other = (theano_memopt.explain(function, (n, 30)) for n in (50, 50, 32))
+    both = theano_memopt.compare(one, other)
+    assert "The sizes are not the same: x 50x30 before and 32x30 after." in str(both).split("bytes")[0].replace("\n", " ")
+    page = both.to_html(str(tmp_path / "both.html"))
+    with open(page, encoding="utf-8") as stream:
+        assert "<p>The sizes are not the same: x 50x30 before" in stream.read()
+    assert "not the same:" not in str(theano_memopt.compare(one, same))

@@ -14,6 +14,7 @@ from theano.compile.mode import Mode
 
 import theano_memopt
 from tests.theano.test_recompute import clones
+from theano_memopt import progress
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet
@@ -154,3 +155,15 @@ def test_an_input_that_is_missing_decides_nothing() -> None:
     with pytest.raises(TypeError):
         function()
     assert feature_of(function.maker.fgraph).waits
+
+
+@pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
+def test_what_is_decided_and_planned_inside_calls_counts_as_planning(linker: str) -> None:
+    function, _ = net(within("0.6", linker, storage="auto" if linker == "cvm" else "arena"))
+    spent = []
+    for length in (512, 512, 512, 512, 512, 512, 77):
+        before = progress.planned_for()
+        function(batch(length))
+        spent.append(progress.planned_for() - before)
+    assert spent[0] > 0.001 and spent[4] == spent[5] == 0.0  # a call whose sizes came before plans nothing
+    assert linker == "cvm" or spent[6] > 0.0

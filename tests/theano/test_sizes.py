@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,25 @@ def test_hints_that_cannot_be(shape: Any) -> None:
         theano_memopt.hint(tt.matrix("x"), shape)
 
 
+@pytest.mark.parametrize("shape", [(2.5, 3), ("a", 3), ([1], 3), (..., 3)])
+@pytest.mark.quick
+def test_a_length_that_is_none_is_told_what_one_is(shape: Any) -> None:
+    x = tt.matrix("x")
+    with pytest.raises(ValueError, match="a whole number, 0 or more, or None|belongs in the place of each"):
+        theano_memopt.hint(x, shape)
+    assert not hasattr(x.tag, "mem_reuse_shape")
+
+
+@pytest.mark.quick
+def test_nameless_inputs_and_shared_variables_are_told_apart() -> None:
+    x = tt.dmatrix()
+    weights = [theano.shared(np.ones((3, n))) for n in (3, 5)]
+    function = theano.function([x], tt.dot(tt.exp(tt.dot(x, weights[0])), weights[1]), mode=with_pass())
+    said = theano_memopt.explain(function).graph.sizes_from
+    assert "TensorType" not in said and "input 1" in said, said
+    assert len(re.findall(r"input [23] \(\S*test_sizes.py:\d+\)\.shape\[1\] = [35] \(present value\)", said)) == 2, said
+
+
 @pytest.mark.quick
 def test_the_shape_of_a_hint_is_a_tuple() -> None:
     with pytest.raises(TypeError, match="is a tuple, one length or None for each dimension of x, not int"):
@@ -222,6 +242,7 @@ def test_the_shape_of_a_hint_is_a_tuple() -> None:
         (theano.shared(np.ones((300, 300)), name="W"), "W is a shared variable, whose shape is known"),
         (tt.constant(np.ones((300, 300))), "is a constant, whose shape is known"),
         (theano.gof.generic("thing"), "dense tensor; thing is of type"),
+        (tt.exp(tt.dmatrix("x")), "is computed, and its shape follows"),
     ],
 )
 @pytest.mark.quick

@@ -39,7 +39,8 @@ class RunVerb(Verb):
         declare_blas(parser)
         parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module, as for `python -m`")
         parser.add_argument("program", metavar="PROGRAM", help="a Python file, a folder with a __main__.py, or - for standard input")
-        parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
+        arguments = parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
+        arguments.required = False  # or argparse, where PROGRAM is missing, asks for these too
 
     def run(self, parsed: argparse.Namespace) -> int:
         from theano_memopt.hosts.theano.install import children, import_hook
@@ -88,7 +89,7 @@ class _Watched:
 
 
 def report(rows: Sequence[Any], children: int, parsed: argparse.Namespace) -> None:
-    """One line per function on standard error, and the files."""
+    """One line per function on standard error, and the files, each of which is named."""
     from theano_memopt.hosts.theano.install import blas
     from theano_memopt.report import page, run_table
     from theano_memopt.report import trace as traces
@@ -100,13 +101,17 @@ def report(rows: Sequence[Any], children: int, parsed: argparse.Namespace) -> No
         complain("there is nothing to draw: no function was compiled with a plan")
     try:
         if parsed.json is not None:
-            files.write_json(parsed.json, run_table.rows_to_json(rows))
+            _written("figures", files.write_json(parsed.json, run_table.rows_to_json(rows)))
         if parsed.html is not None and reports:
-            page.write(sorted(reports, key=lambda report: -report.peak), parsed.html, table)  # it opens at the first
-            print(f"picture: {parsed.html}", file=sys.stderr)
+            largest_first = sorted(reports, key=lambda report: -report.peak)  # the page opens at the first
+            _written("picture", page.write(largest_first, parsed.html, table))
         if parsed.trace is not None and reports:
-            traces.write(reports, parsed.trace)
+            _written("trace", traces.write(reports, parsed.trace))
     except files.CannotWrite as trouble:  # it was writable when the program began; the program's own status still counts
         complain(str(trouble))
-    if blas.offer():
+    if rows and blas.offer():
         complain(blas.offer())
+
+
+def _written(what: str, path: str) -> None:
+    print(f"{what}: {path}", file=sys.stderr)

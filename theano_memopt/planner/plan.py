@@ -30,7 +30,7 @@ from theano_memopt.planner.slots import Slots, check_slots, share_cells
 Storage = Union[Slots, Arena, None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     graph: Graph
     schedule: Schedule
@@ -38,6 +38,28 @@ class Plan:
     options: PlanOptions
     may_share: Optional[Tuple[int, ...]] = None
     """The buffers that were allowed to share storage or to lie in the arena; None means all."""
+
+    def __repr__(self) -> str:
+        """A few lines: the fields hold thousands of numbers.
+
+        >>> from theano_memopt.planner.model import worked_example
+        >>> make_plan(worked_example())
+        Plan of 5 tasks and 5 buffers, sizes given
+          peak 8 bytes, floor 8 bytes: no order needs less
+          storage: 9 bytes in 4 cells
+        """
+        peak, floor = self.schedule.peak, self.schedule.floor
+        proven = "no order needs less" if peak == floor else "whether an order lies between is open"
+        where = "each buffer by itself"
+        if isinstance(self.storage, Slots):
+            where = f"in {len(self.storage.cells)} cells"
+        elif isinstance(self.storage, Arena):
+            where = "in one block"
+        return (
+            f"Plan of {len(self.graph.tasks)} tasks and {len(self.graph.buffers)} buffers, sizes {self.sizes}\n"
+            f"  peak {peak:,} bytes, floor {floor:,} bytes: {proven}\n"
+            f"  storage: {self.reserved_bytes:,} bytes {where}"
+        )
 
     @property
     def sizes(self) -> str:

@@ -18,6 +18,8 @@ def report_to_json(report: Report) -> Dict[str, Any]:
         "name": report.name,
         "tasks": len(graph.tasks),
         "sizes_from": graph.sizes_from,
+        "sizes_of": report.sizes_of,
+        "inputs": dict(report.inputs),
         "peak_bytes": report.peak,
         "host_peaks": [{"name": name, "peak_bytes": along.peak} for name, along in report.host_timelines],
         "floor_bytes": report.floor,
@@ -25,7 +27,9 @@ def report_to_json(report: Report) -> Dict[str, Any]:
         "best_known_peak_bytes": report.peak if report.best is None else report.best.peak,
         "kept_bytes": report.kept,
         "verdict": report.verdict,
-        "advice": [{"text": advice.text, "saves_bytes": advice.saves, "paste": list(advice.paste)} for advice in report.advice],
+        "advice": [
+            {"text": advice.text, "saves_bytes": advice.saves, "provided": advice.provided, "paste": list(advice.paste)} for advice in report.advice
+        ],
         "needs": [{"what": need.what, "bytes": need.bytes, "arrays": need.count} for need in report.needs],
         "by_line": lines_to_json(report.by_line()),
         "sizes": report.plan.sizes,
@@ -74,6 +78,7 @@ def together_to_json(both: Together) -> Dict[str, Any]:
     return {
         "before": report_to_json(both.before),
         "after": report_to_json(both.after),
+        "unlike": both.unlike or None,
         "tables": {title: [{"what": what, "before": one, "after": two} for what, one, two in rows] for title, rows in both.tables},
     }
 

@@ -45,6 +45,8 @@ Span = Tuple[int, int]
 
 OWNS = 0.9
 """A task owns the peak if what it reads and writes is this share of it: no order can then lower it much."""
+INPUTS = 6
+"""Inputs whose shapes stand in the headline."""
 DOMINATES = 0.5
 """The results of one task are worth a word if they are this share of what is live at the peak."""
 
@@ -98,6 +100,8 @@ class Advice:
     """Lines of code, ready to paste."""
     kept: bool = False
     """Does it save bytes that are kept from call to call, and not of the peak?"""
+    provided: str = ""
+    """Under what condition it saves that much, or of what; words that follow the bytes."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,10 @@ class Report:
     """What the host orders are orders of, where that is another graph: the one in which nothing runs again."""
     repeats: Optional[Repeats] = None
     """What runs again; None if that was not asked for."""
+    inputs: Tuple[Tuple[str, str], ...] = ()
+    """What the caller gives: the name of each, and its shape in words."""
+    sizes_of: str = ""
+    """Whose shapes these are, in words."""
 
     # --- figures -------------------------------------------------------------------------------------------------
 
@@ -191,6 +199,19 @@ class Report:
     def least(self) -> Optional[int]:
         """The floor, where an order is known that reaches it; None where that is open."""
         return self.floor if self.peak == self.floor or (self.best is not None and self.best.proven) else None
+
+    @property
+    def at(self) -> str:
+        """The sizes that all figures are about, for the headline; empty where no host has told them."""
+        if not self.inputs:
+            return ""
+        told = ", ".join(f"{name} {shape}" for name, shape in self.inputs[:INPUTS])
+        left = len(self.inputs) - INPUTS
+        return f"at {told}{f' and {left} more' if left > 0 else ''} ({self.sizes_of})"
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {self.at}" if self.at else self.name
 
     @property
     def at_sizes(self) -> str:
@@ -285,7 +306,7 @@ class Report:
         halved = {*task.writes, *(task.reads if self._footprint_owns else ())}
         sizes = [buffer.size // 2 if b in halved else buffer.size for b, buffer in enumerate(self.graph.buffers)]
         saves = self.peak - timeline(self.graph.resized(sizes), self.order).peak
-        return (Advice(f"{sentence} Half of it at once", saves),) if saves else ()
+        return (Advice(f"{sentence} Half of that at once", saves, provided="as long as all else stays as large as it is"),) if saves else ()
 
     @cached_property
     def owner(self) -> Optional[int]:

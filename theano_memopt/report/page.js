@@ -211,7 +211,7 @@
   function advice() {
     if (!report.advice.length) return [make("p", "What to do: nothing that is known here would help.")];
     return report.advice.flatMap((a) => [
-      make("p", `What to do: ${a.text}${a.saves === null ? "" : ` saves ${inBytes(a.saves)}`}`), ...(a.paste.length ? [make("pre", a.paste.join("\n"))] : [])]);
+      make("p", `What to do: ${a.text}${a.saves === null ? "" : ` saves ${inBytes(a.saves)}${a.provided && `, ${a.provided}`}`}`), ...(a.paste.length ? [make("pre", a.paste.join("\n"))] : [])]);
   }
 
   function drawCards() {
@@ -272,7 +272,7 @@
       at("changes").append(table);
     }
     charts = [before, after].map((of, i) => {
-      at(`sideName${i}`).textContent = `${i ? "after" : "before"}: ${of.name}, peak ${inBytes(of.peak)}`;
+      at(`sideName${i}`).textContent = `${i ? "after" : "before"}: ${of.name}${of.at && `, ${of.at}`}, peak ${inBytes(of.peak)}`;
       return drawCurves(of, at(`side${i}`), 260, top, {});
     });
   }
@@ -281,7 +281,7 @@
     report = reports[at("which").value || 0];
     shown = -1;
     pointed = null;
-    at("name").textContent = report.name;
+    at("name").textContent = report.at ? `${report.name}, ${report.at}` : report.name;
     const option = (text, i) => { const o = make("option", text); o.value = i; return o; };
     at("storage").replaceChildren(...report.storages.map((s, i) => option(`${s.name}${i ? "" : " (in force)"}`, i)));
     at("other").replaceChildren(...besides().map((o, i) => option(o.name, i)));

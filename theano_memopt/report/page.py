@@ -23,14 +23,14 @@ Tables = List[Tuple[str, List[Tuple[str, Optional[int], Optional[int]]]]]
 
 def write(reports: Sequence[Report], path: str, summary: str = "", together: Optional[Tables] = None) -> str:
     """Write the page. Several reports get one page with a choice between them; `summary` is a text that can be unfolded above the picture;
-    `together` are tables of two reports that stand side by side."""
+    `together` are tables of two reports that stand side by side, below what `summary` says of both."""
     return files.write_whole(path, page(reports, summary, together))
 
 
 def page(reports: Sequence[Report], summary: str = "", together: Optional[Tables] = None) -> str:
     parts = {
         "TITLE": html.escape(reports[0].name if len(reports) == 1 else f"{len(reports)} functions"),
-        "SUMMARY": f"<details><summary>The report as text</summary><pre>{html.escape(summary)}</pre></details>" if summary else "",
+        "SUMMARY": _summary(summary, unfolded=together is not None),
         "UPLOT_CSS": _asset("uplot.min.css"),
         "CSS": _asset("page.css"),
         "UPLOT_JS": _asset("uplot.min.js"),
@@ -41,11 +41,18 @@ def page(reports: Sequence[Report], summary: str = "", together: Optional[Tables
     return re.sub(r"{{(\w+)}}", lambda place: parts[place.group(1)], _asset("page.html"))
 
 
+def _summary(said: str, unfolded: bool) -> str:
+    if not said:
+        return ""
+    return f"<p>{html.escape(said)}</p>" if unfolded else f"<details><summary>The report as text</summary><pre>{html.escape(said)}</pre></details>"
+
+
 def page_data(report: Report) -> Dict[str, Any]:
     """What the page needs: like the JSON, flat and short, with the lives under every order; the order in force comes last."""
     graph = report.graph
     return {
         "name": report.name,
+        "at": report.at,
         "tasks": [task.label for task in graph.tasks],
         "buffers": [_page_buffer(report, b) for b in range(len(graph.buffers))],
         "orders": _orders(report),
@@ -59,7 +66,7 @@ def page_data(report: Report) -> Dict[str, Any]:
         "hostKept": report.host_kept,
         "atSizes": report.at_sizes,
         "verdict": report.verdict,
-        "advice": [{"text": advice.text, "saves": advice.saves, "paste": list(advice.paste)} for advice in report.advice[:ACTIONS]],
+        "advice": [{"text": a.text, "saves": a.saves, "provided": a.provided, "paste": list(a.paste)} for a in report.advice[:ACTIONS]],
         "needs": [[need.what, need.bytes, need.count] for need in report.needs],
         "byLine": [[line.where, line.bytes] for line in report.by_line()],
         "sizesFrom": graph.sizes_from,

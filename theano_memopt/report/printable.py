@@ -6,7 +6,7 @@ The readers of a report (text, json_form, page, trace) know the data alone, and 
 >>> from theano_memopt.planner.plan import make_plan
 >>> report = report_of(make_plan(worked_example()), "example")
 >>> print(str(report).splitlines()[0])
-example: 5 tasks, 5 variables of 15 B in all
+example: 5 tasks, 5 variables; all results together are 15 B
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class PrintableTogether(Together):
 
     def to_html(self, path: str) -> str:
         """Write one page with both: a table of what changed, the two curves on one scale, and each report below."""
-        return page.write((self.before, self.after), path, together=self.tables)
+        return page.write((self.before, self.after), path, self.unlike, self.tables)
 
     def to_json(self, path: str) -> str:
         """Write what changed, and both reports."""

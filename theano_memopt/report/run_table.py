@@ -18,7 +18,7 @@ from rich.text import Text
 from theano_memopt.report import json_form
 from theano_memopt.report.model import Advice, Line, Report
 from theano_memopt.report.text import ACTIONS, advice_in_words, lines_table, rendered
-from theano_memopt.report.words import against_floor
+from theano_memopt.report.words import against_floor, in_bytes
 
 WIDTH = 160
 TELLING = 0.1
@@ -42,7 +42,12 @@ class Row(Protocol):
     def calls(self) -> int: ...
 
     @property
-    def seconds(self) -> float: ...
+    def seconds(self) -> float:
+        """Of the calls, without planning."""
+
+    @property
+    def planning(self) -> float:
+        """Seconds inside calls that went into planning for them."""
 
     @property
     def report(self) -> Optional[Report]: ...
@@ -58,9 +63,11 @@ def of_rows(rows: Sequence[Row], children: int = 0) -> str:
     parts: List[RenderableType] = [Text(f"theano_memopt: {count}{' in this process' if children else ''}")]
     reports = [row.report for row in rows if row.report is not None]
     if reports:
-        reached = all(report.peak <= report.floor for report in reports)
+        reached = all(ours <= floor for *_, ours, floor in (_peaks(report, _ran_again(rows)) for report in reports))
         said = f"; {'all peaks are' if reached else 'not all peaks are'} at the floor"
-        parts += [*map(Text, advice_in_words(advice_of(rows), said)), Text(TITLE), _planned(rows, children)]
+        parts += [*map(Text, advice_in_words(advice_of(rows), said)), Text(_title(_ran_again(rows))), _planned(rows, children)]
+        parts += [Text(INSIDE_IN_WORDS)] if any(row.inside for row in rows) else []
+        parts += map(Text, _on_top(rows))
         lines = _largest_lines(rows)
         if lines:
             parts += [Text("\nThe largest lines of code: bytes that are live at the peak"), lines_table(lines, named=True)]
@@ -77,10 +84,16 @@ def _so_many(count: int, one: str, many: str = "") -> str:
     return f"1 {one} was" if count == 1 else f"{count} {many or one + 's'} were"
 
 
-TITLE = (
-    "\nPlanned bytes. peak: live at once in a call; kept: storage that stays after it; stock: without the pass; floor: no order needs less.\n"
-    "sizes: true are those of the first call, assumed where a length is not known. In all: the largest peak, and everything that is kept."
-)
+def _title(again: bool) -> str:
+    """What the columns say; `again`: were results to run again?"""
+    floor = "floor: no order needs less"
+    if again:
+        floor = "least by order: nothing run twice; floor: no schedule needs less, however often it repeats;\nextra: time for results that run again"
+    return (
+        f"\nPlanned bytes. peak: live at once in a call; kept: storage that stays after it; stock: without the pass; {floor}.\n"
+        "seconds: of the calls; planning: seconds inside them, mostly in the first, in which orders are looked for and machines made.\n"
+        "sizes: true are those of the first call, assumed where a length is not known. In all: the largest peak, and everything that is kept."
+    )
 
 
 def advice_of(rows: Sequence[Row]) -> List[Advice]:
@@ -93,10 +106,15 @@ def advice_of(rows: Sequence[Row]) -> List[Advice]:
     found: Dict[Tuple[str, bool], Advice] = {}
     names: Dict[Tuple[str, bool], List[str]] = {}
     for row in outer:
-        lowest = _peak(row) - max((_peak(rival) for rival in outer if rival is not row), default=0)
+        rival = next((other for other in outer if other is not row), None)
+        lowest = _peak(row) - (0 if rival is None else _peak(rival))
         for advice in row.report.advice if row.report is not None else ():
             saves = (advice.saves or 0) if advice.kept else min(advice.saves or 0, lowest)
             if saves > 0:
+                if rival is not None and saves < (advice.saves or 0) and not advice.kept:
+                    of_its_own = f"{in_bytes(advice.saves or 0)} of its own peak"
+                    of_all = f"of the largest peak of all ({of_its_own}{', ' + advice.provided if advice.provided else ''})"
+                    advice = replace(advice, provided=f"{of_all}: then {rival.name} needs most, {_peak(rival):,} bytes")
                 key = (advice.text, advice.kept)
                 before = found[key].saves if key in found else 0
                 found[key] = replace(advice, saves=saves + (before or 0))
@@ -143,10 +161,12 @@ def _blocks(rows: Sequence[Row]) -> Dict[int, List[Tuple[str, Report]]]:
 
 def _planned(rows: Sequence[Row], children: int) -> Table:
     measured = any(row.report is not None and row.report.measured is not None for row in rows)
-    heads = ["function", "calls", "seconds", "sizes", "peak: stock", "ours", "floor", "ours is", "kept: stock", "ours"]
-    heads += ["measured: peak", "kept"] if measured else []
-    lines = [_cells(row, row.report, measured, children) for row in rows if row.report is not None]
-    lines.append(_total(rows, measured, children))
+    again = _ran_again(rows)
+    heads = ["function", "calls", "seconds", "planning", "sizes", "peak: stock", *(["least by order"] if again else []), "ours", "floor", "ours is"]
+    heads += ["extra: estimated", *(["measured"] if measured else [])] if again else []
+    heads += ["kept: stock", "ours", *(["measured: peak", "kept"] if measured else [])]
+    lines = [_cells(row, row.report, measured, again, children) for row in rows if row.report is not None]
+    lines.append(_total(rows, measured, again, children))
     table = Table(show_edge=False, pad_edge=False)
     table.add_column(heads[0], overflow="fold", min_width=16)
     for head, column in list(zip(heads, zip(heads, *lines)))[1:]:
@@ -159,37 +179,82 @@ def _planned(rows: Sequence[Row], children: int) -> Table:
     return table
 
 
-def _cells(row: Row, report: Report, measured: bool, children: int) -> List[str]:
+def _ran_again(rows: Sequence[Row]) -> bool:
+    """Was that asked of any function?"""
+    return any(row.report is not None and row.report.repeats is not None for row in rows)
+
+
+def _peaks(report: Report, again: bool) -> List[int]:
+    """Of stock, of the least order where results may run again, ours, and the floor: under every order, or under every schedule that repeats."""
+    if not again:
+        return [report.host_peak, report.peak, report.floor]
+    if report.repeats is None:
+        return [report.host_peak, report.peak if report.best is None else report.best.peak, report.peak, report.floor]
+    return [report.host_peak, report.repeats.ordered_peak, report.peak, report.repeats.floor]
+
+
+def _cells(row: Row, report: Report, measured: bool, again: bool, children: int) -> List[str]:
     sizes = "assumed" if report.graph.sizes_assumed else "true"
-    figures = [f"{n:,}" for n in (report.host_peak, report.peak, report.floor)]
+    peaks = _peaks(report, again)
     kept = [f"{report.host_kept:,}", f"{report.kept:,}"]
-    seen = [] if not measured else ["no", "no"] if report.measured is None else [f"{report.measured.peak:,}", f"{report.measured.kept:,}"]
-    return [row.name, *_times([row], children), sizes, *figures, against_floor(report.peak, report.floor), *kept, *seen]
+    missing = INSIDE if row.inside else "not measured"
+    seen = [] if not measured else [missing] * 2 if report.measured is None else [f"{report.measured.peak:,}", f"{report.measured.kept:,}"]
+    figures = [*(f"{n:,}" for n in peaks), against_floor(report.peak, peaks[-1]), *_extra(report, measured, again)]
+    return [row.name, *_times([row], children), sizes, *figures, *kept, *seen]
+
+
+def _extra(report: Report, measured: bool, again: bool) -> List[str]:
+    """Time that results take that run again, as a share of the rest."""
+    if not again:
+        return []
+    planned = "0 %" if report.repeats is None else f"{100 * report.repeats.extra_share:.3g} %"
+    seen = report.measured_extra
+    return [planned, *([INSIDE if seen is None else f"{100 * seen:.3g} %"] if measured else [])]
+
+
+INSIDE = "-"
+INSIDE_IN_WORDS = f"{INSIDE}: an op of another function runs it, as a Scan does its step; its calls, time and measured bytes are among that one's."
 
 
 def _times(rows: Sequence[Row], children: int) -> List[str]:
-    """Calls and seconds; what an op calls has none of its own."""
-    return ["by an op", "in its"] if all(row.inside for row in rows) else _summed(rows, children)
+    """Calls, seconds and planning; what an op calls has none of its own."""
+    return [INSIDE] * 3 if all(row.inside for row in rows) else _summed(rows, children)
+
+
+def _on_top(rows: Sequence[Row]) -> List[str]:
+    """A sentence for each function in which ops run functions of their own: what these need is no part of its planned peak."""
+    found = []
+    for row in rows:
+        most = 0 if row.report is None else max((work.own_peak for work in row.report.work), default=0)
+        if not row.inside and most > ON_TOP * _peak(row):
+            found.append(f"{row.name}: the function inside it, as the step of a Scan, needs up to {most:,} bytes on top of that peak while it runs.")
+    return found
+
+
+ON_TOP = 0.02
+"""The share of a peak from which that is told."""
 
 
 def _summed(rows: Sequence[Row], children: int) -> List[str]:
     outer = [row for row in rows if not row.inside]
-    calls, seconds = sum(row.calls for row in outer), sum(row.seconds for row in outer)
-    return ["not here"] * 2 if children and not calls else [f"{calls:,}", f"{seconds:.3g}"]
+    calls, *times = (sum(getattr(row, name) for row in outer) for name in ("calls", "seconds", "planning"))
+    return ["not here"] * 3 if children and not calls else [f"{calls:,}", *(f"{seconds:.3g}" for seconds in times)]
 
 
-def _total(rows: Sequence[Row], measured: bool, children: int) -> List[str]:
+def _total(rows: Sequence[Row], measured: bool, again: bool, children: int) -> List[str]:
     """Of peaks the largest, for functions run one after the other; of what is kept the sum, for all is there at once."""
     reports = [row.report for row in rows if row.report is not None]
-    peaks = [f"{max(getattr(report, name) for report in reports):,}" for name in ("host_peak", "peak", "floor")]
-    reached = sum(report.peak <= report.floor for report in reports)
+    of_each = [_peaks(report, again) for report in reports]
+    peaks = [f"{max(column):,}" for column in zip(*of_each)]
+    reached = sum(found[-2] <= found[-1] for found in of_each)  # ours and the floor
+    extra = [] if not again else [""] * (2 if measured else 1)
     kept = [f"{sum(report.host_kept for report in reports):,}", f"{_kept(rows):,}"]
     profiles = [report.measured for report in reports if report.measured is not None]
     seen = [f"{max(p.peak for p in profiles):,}", f"{sum(p.kept for p in profiles):,}"] if measured else []
     times = _summed([row for row in rows if row.report is not None], children)
     assumed = sum(report.graph.sizes_assumed for report in reports)
     sizes = f"{len(reports) - assumed} true" if assumed else "true"
-    return ["in all", *times, sizes, *peaks, f"{reached} of {len(reports)} at the floor", *kept, *seen]
+    return ["in all", *times, sizes, *peaks, f"{reached} of {len(reports)} at the floor", *extra, *kept, *seen]
 
 
 def _largest_lines(rows: Sequence[Row]) -> List[Tuple[str, int, Sequence[Line]]]:
@@ -209,7 +274,7 @@ def _without(rows: Sequence[Row], children: int) -> Table:
     table.add_column("why", overflow="fold")
     for why in dict.fromkeys(row.why for row in rows if row.report is None):
         those = [row for row in rows if row.report is None and row.why == why]
-        table.add_row(Text(", ".join(row.name for row in those)), *_times(those, children), Text(why))
+        table.add_row(Text(", ".join(row.name for row in those)), *_times(those, children)[:2], Text(why))
     return table
 
 
@@ -220,6 +285,7 @@ def rows_to_json(rows: Sequence[Row]) -> List[Dict[str, Any]]:
             "inside": row.inside,
             "calls": row.calls,
             "seconds": row.seconds,
+            "planning_seconds": row.planning,
             "why_no_report": row.why,
             "report": None if row.report is None else json_form.report_to_json(row.report),
         }

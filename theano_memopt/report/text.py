@@ -33,7 +33,7 @@ LARGE = 0.02
 def of_report(report: Report) -> str:
     graph = report.graph
     parts: List[RenderableType] = [
-        Text(f"{report.name}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables of {in_bytes(total(graph))} in all"),
+        Text(f"{report.title}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables; all results together are {in_bytes(total(graph))}"),
         Text(""),
         *map(Text, advice_in_words(report.advice[:ACTIONS], f"; the peak is {report.gap}")),
         Text(""),
@@ -49,7 +49,7 @@ def of_report(report: Report) -> str:
     if report.order:
         parts += [Text(""), _alive(report)]
     if any(line.where for line in report.by_line()):
-        parts += [Text(""), _titled("By the line of code that made it", lines_table([(report.name, report.peak, report.by_line()[:LINES])]))]
+        parts += [Text(""), _titled("By the line of code that made it", lines_table([(report.name, report.peak, report.by_line())]))]
     sharing = _sharing(report)
     if sharing is not None:
         parts += [Text(""), sharing]
@@ -94,7 +94,9 @@ def advice_in_words(found: Sequence[Advice], why_none: str = "") -> List[str]:
         return [f"What to do: nothing that is known here would help{why_none}."]
     said = []
     for i, advice in enumerate(found):
-        saves = "" if advice.saves is None else f" saves {in_bytes(advice.saves)}, {advice.saves:,} bytes"
+        rounded = f"{in_bytes(advice.saves)}, " if advice.saves is not None and advice.saves >= 1024 else ""
+        saves = "" if advice.saves is None else f" saves {rounded}{advice.saves:,} bytes"
+        saves += f", {advice.provided}" if advice.provided else ""
         said.append(f"What to do{f', {i + 1}' if len(found) > 1 else ''}: {advice.text}{saves}")
         said += [f"    {line}" for line in advice.paste]
     return said
@@ -115,17 +117,22 @@ def _needs(report: Report) -> Group:
 
 
 def lines_table(found: Sequence[Tuple[str, int, Sequence[Line]]], named: bool = False) -> Table:
-    """Of each function its name, its peak, and its lines of code with what they hold then; `named`: the names are shown."""
+    """Of each function its name, its peak, and its lines of code with what they hold then, the largest `LINES`; `named`: the names are shown,
+    and the rest, which else is the last row, is not."""
     table = _table()
     if named:
         table.add_column("function", overflow="fold")
     _numbers(table, "bytes", "of the peak")
     table.add_column("line", overflow="fold")
     for function, peak, lines in found:
-        for line in [line for line in lines if line.bytes >= TELLING * peak]:
+        told = [line for line in lines[:LINES] if line.bytes >= TELLING * peak]
+        for line in told:
             name = [Text(function)] if named else []
             where = line.where or f"no line is known ({line.variables} variables)"
             table.add_row(*name, f"{line.bytes:,}", percent(line.bytes, peak), Text(where))
+        rest = sum(line.bytes for line in lines) - sum(line.bytes for line in told)
+        if rest and not named:
+            table.add_row(f"{rest:,}", percent(rest, peak), f"the rest, of {len(lines) - len(told)} lines")
     return table
 
 
@@ -201,7 +208,7 @@ STEPS = 40
 
 def of_comparison(comparison: Comparison) -> str:
     graph, profile = comparison.report.graph, comparison.profile
-    title = f"{comparison.report.name}: one measured call, {len(profile.steps)} tasks, {profile.seconds * 1000:.3g} ms while measured"
+    title = f"{comparison.report.title}: one measured call, {len(profile.steps)} tasks, {profile.seconds * 1000:.3g} ms while measured"
     table = _table()
     for name in ("task", "measured: allocates", "frees", "live before", "live while", "planned live while", "live after", "planned live after"):
         table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name == "task")
@@ -227,7 +234,7 @@ def of_comparison(comparison: Comparison) -> str:
         parts.append(Text(f"What is kept differs from the plan by {by}."))
     if any(line.where for line in comparison.by_line()):
         parts.append(Text("\nLive at the measured peak, by the line of code that made it"))
-        parts.append(lines_table([(comparison.report.name, comparison.report.peak, comparison.by_line()[:LINES])]))
+        parts.append(lines_table([(comparison.report.name, comparison.report.peak, comparison.by_line())]))
     if comparison.report.given:
         parts += [Text(""), _needs(comparison.report)]
     if not comparison.differences:
@@ -241,7 +248,9 @@ def of_comparison(comparison: Comparison) -> str:
 
 
 def of_together(both: Together) -> str:
-    parts: List[RenderableType] = [Text(f"before: {both.before.name}\nafter:  {both.after.name}")]
+    parts: List[RenderableType] = [Text(f"before: {both.before.title}\nafter:  {both.after.title}")]
+    if both.unlike:
+        parts.append(Text(f"\n{both.unlike}"))
     for title, rows in both.tables:
         table = _table()
         table.add_column(title, overflow="fold")

@@ -26,6 +26,16 @@ class Together:
     after: Report
 
     @property
+    def unlike(self) -> str:
+        """A sentence where the two are of different sizes, so that a change need not come from the model or the flags; else empty."""
+        one, two = dict(self.before.inputs), dict(self.after.inputs)
+        if one == two:
+            return ""
+        changed = [name for name in {**one, **two} if one.get(name) != two.get(name)]
+        told = ", ".join(f"{name} {one.get(name, 'not there')} before and {two.get(name, 'not there')} after" for name in changed)
+        return f"The sizes are not the same: {told}. What differs below may come from that alone."
+
+    @property
     def figures(self) -> List[Figure]:
         one, two = self.before, self.after
         rows: List[Figure] = [

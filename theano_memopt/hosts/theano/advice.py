@@ -88,7 +88,7 @@ def _lengths(facts: Facts) -> List[Advice]:
     words = "some lengths are assumed, so these figures are of other shapes than yours. Give yours to explain"
     if facts.replans:
         words += " (a call is planned for the sizes that come)"
-    return [Advice(f"{words}, or say them before theano.function:", None, hints)]
+    return [Advice(f"{words}, or say them before theano.function, a length in the place of each `...`:", None, hints)]
 
 
 def _order(facts: Facts) -> List[Advice]:
@@ -128,7 +128,8 @@ def _repeats(facts: Facts) -> List[Advice]:
 
 
 def _hints(inputs: Sequence[Tuple[str, Any]], assumed: Sizes, sizes: Sizes) -> Tuple[str, ...]:
-    """A line for each input of which some length was assumed at compile time, or was another one, with the lengths of `sizes`."""
+    """A line for each input of which some length was assumed at compile time, or was another one, with the lengths of `sizes`: `...` for
+    those that are assumed there too, since 128 is nobody's length."""
     found = []
     for name, variable in inputs:
         if not isinstance(variable.type, tensor.TensorType):
@@ -136,5 +137,7 @@ def _hints(inputs: Sequence[Tuple[str, Any]], assumed: Sizes, sizes: Sizes) -> T
         before = assumed.dims(variable)
         shape = sizes.shape_of(variable)
         if any(len(set(row)) > 1 or row[GUESS] != length for row, length in zip(before, shape)):
-            found.append(f"theano_memopt.hint({re.sub(r'[^0-9A-Za-z_]', '_', name)}, {shape})")
+            lengths = ["..." if len(set(row)) > 1 else str(row[GUESS]) for row in sizes.dims(variable)]
+            inside = ", ".join(lengths) + ("," if len(lengths) == 1 else "")
+            found.append(f"theano_memopt.hint({re.sub(r'[^0-9A-Za-z_]', '_', name)}, ({inside}))")
     return tuple(found)

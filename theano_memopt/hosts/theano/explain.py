@@ -33,11 +33,11 @@ from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, others_demands
 from theano_memopt.hosts.theano.optimize.optimizer import planned_by, why_without_the_pass
-from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
+from theano_memopt.hosts.theano.optimize.preallocated import would_write_into_preallocated, writes_into_preallocated
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
 from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.hosts.theano.read.host_orders import host_orders
-from theano_memopt.hosts.theano.read.op_facts import describe, op_name
+from theano_memopt.hosts.theano.read.op_facts import describe, kind_of, op_name
 from theano_memopt.hosts.theano.read.scan_shapes import inner_shapes
 from theano_memopt.hosts.theano.read.source_lines import made_at, short
 from theano_memopt.hosts.theano.run import cells
@@ -73,9 +73,11 @@ BELOW_EVERY_ORDER = (
 )
 """For functions with a large peak."""
 SCAN_RELIEF = (
-    "It would help to keep fewer steps (theano.scan_checkpoints keeps every n-th and computes "
-    "the rest again, truncate_gradient looks back less far), to scan a shorter sequence at once, or to take a smaller batch."
+    "It would help to keep fewer steps (a Scan over parts of the sequence, x.reshape((parts, steps, ...)), whose step scans one part and hands out "
+    "its last state: the gradient computes the steps of a part again; truncate_gradient looks back less far), to scan a shorter sequence at once, "
+    "or to take a smaller batch."
 )
+"""Not theano.scan_checkpoints, which does the same: it divides the length of a sequence by `/`, so that on Python 3 it fails for every one."""
 INDEX_RELIEF = (
     "It is the gradient of what was read by an index, and as large as all of that, whatever the batch. It would help to take the gradient with "
     "respect to the rows that are read, and to update these alone (theano.tensor.inc_subtensor)."
@@ -95,6 +97,10 @@ class Sized:
     lengths: Sizes
     arguments: bool
     """Are they the sizes of a call, not those at compile time?"""
+    inputs: Tuple[Tuple[str, str], ...]
+    """What the caller gives: the name of each, and its shape in words."""
+    sizes_of: str
+    """Whose shapes these are."""
 
 
 class BadUse(ValueError):
@@ -113,7 +119,7 @@ def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None,
     """Where the memory of a function that was compiled with the pass goes.
 
     `arguments`: for each input an array, a number, or a shape (a tuple), by position or by the input's name; or nothing, for the sizes of the
-    last call, and before the first one for those known at compile time.
+    last call, which may be those of a short last batch, and before the first one for those known at compile time. The headline names them.
     `progress` is called with a sentence now and then; without it, what takes longer than a second is told on standard error.
 
     >>> import theano_memopt, theano, theano.tensor as tt
@@ -157,7 +163,7 @@ def compiled(function: Any) -> Any:
     op = getattr(function, "op", function)
     found = op.fn if isinstance(op, Scan) else function
     if not hasattr(getattr(found, "maker", None), "fgraph"):
-        raise BadUse(f"only a function that Theano compiled can be explained, not {type(function).__name__} {function!r}".replace("\n", " "))
+        raise BadUse(f"only a function that Theano compiled can be explained, not {kind_of(function)}")
     return found
 
 
@@ -188,12 +194,18 @@ class _Subject:
         given = self.match(arguments) if arguments else self.last_call()
         sizes = self.sizes(given)
         shapes = (*(_shape_at(sizes, root) for root in self.reading.roots), *("" for _ in self.reading.workspaces))
+        inputs = tuple(self._inputs_at(sizes, given))
         if not given:
-            return Sized(self.reading.graph, self.reading.cautious, shapes, self.given(sizes), sizes, False)
+            sizes_of = "assumed" if sizes.has_free else "known while compiling"
+            return Sized(self.reading.graph, self.reading.cautious, shapes, self.given(sizes), sizes, False, inputs, sizes_of)
         rows = self.reading.sizes_at(sizes.shape_of)
         source = sizes.sources() if arguments else "the last call"
-        graph, cautious = (g.resized(rows, source, sizes.has_free) for g in (self.reading.graph, self.reading.cautious))
-        return Sized(graph, cautious, shapes, self.given(sizes), sizes, True)
+        # Of the last call only that is known on which any size rests.
+        asked = (*self.reading.roots, *(v for workspace in self.reading.workspaces for v in workspace.asks))
+        free = sizes.has_free if arguments else any(len(set(sizes.bytes(v))) > 1 for v in asked)
+        graph, cautious = (g.resized(rows, source, free) for g in (self.reading.graph, self.reading.cautious))
+        whose = ("given" if arguments else "the last call") + (", other lengths assumed" if free else "")
+        return Sized(graph, cautious, shapes, self.given(sizes), sizes, True, inputs, whose)
 
     def last_call(self) -> Given:
         """Of each input on which the sizes rest, its shape, and its value if that is one, in the last call of a machine that follows them."""
@@ -218,6 +230,16 @@ class _Subject:
             for tag, attributes in kept:
                 tag.__dict__.clear()
                 tag.__dict__.update(attributes)
+
+    def _inputs_at(self, sizes: Sizes, given: Given) -> Iterator[Tuple[str, str]]:
+        """All where no sizes were given, else those that were."""
+        for name, variable in self.inputs():
+            if given and variable not in given:
+                continue
+            if isinstance(variable.type, tensor.TensorType) and variable.type.ndim:
+                yield name, "x".join(map(str, sizes.shape_of(variable)))
+            elif given.get(variable, ((), None))[1] is not None:
+                yield name, f"= {given[variable][1]}"
 
     def given(self, sizes: Sizes) -> Tuple[Need, ...]:
         """What is there before a call: it belongs to the caller, and to the function's shared variables."""
@@ -252,7 +274,8 @@ class _Subject:
         if not required <= len(arguments) <= len(slots):
             wanted = f"{len(slots)}" if required == len(slots) else f"{required} to {len(slots)}"
             names = ", ".join(name for name, _ in slots)
-            raise BadUse(f"{self.name} takes {wanted} arguments ({names}), {len(arguments)} were given")
+            took = f"{wanted} argument{'' if wanted == '1' else 's'}" + (f" ({names})" if names else "")
+            raise BadUse(f"{self.name} takes {took}; {len(arguments)} {'was' if len(arguments) == 1 else 'were'} given")
         return {v: _shape_of(v, name, argument) for (name, v), argument in zip(slots, arguments)}
 
     # --- the report ----------------------------------------------------------------------------------------------
@@ -281,6 +304,8 @@ class _Subject:
             stock=None if self.once is None else self.once.graph_at(sized.lengths),
             repeats=self.repeats(sized),
             advised=advised,
+            inputs=sized.inputs,
+            sizes_of=sized.sizes_of,
         )
 
     def advised(self, sized: Sized, schedule: Schedule, reserved: Reserved, best: Optional[Schedule]) -> Tuple[Advice, ...]:
@@ -312,7 +337,7 @@ class _Subject:
 
     def _kept_with_a_block(self, sized: Sized, schedule: Schedule) -> int:
         """At most so much: while storage is off, ops that could write into a block have not been brought to do it."""
-        arena = self.arena(sized, schedule)
+        arena = self.arena(sized, schedule, gc=False)
         return arena.height + sum(b.size for b, offset in zip(sized.graph.buffers, arena.offsets) if offset is None and not b.is_workspace)
 
     def inputs(self) -> List[Tuple[str, Any]]:
@@ -372,7 +397,7 @@ class _Subject:
         small = getattr(self.function.fn, "small", "")
         if small:
             notes.append(f"It runs in Theano's own order: {small}. That is asked again when an input has grown.")
-        if blas.offer():
+        if blas.offer_once():
             notes.append(blas.offer())
         return tuple(notes)
 
@@ -415,21 +440,42 @@ class _Subject:
         plan = self._last_plan
         return plan if plan is not None and [b.size for b in plan.graph.buffers] == [b.size for b in graph.buffers] else None
 
-    def arena(self, sized: Sized, schedule: Schedule) -> Arena:
-        """Where everything lies at these sizes: as the machine has it, or as it will be after a call."""
-        plan = self.machine_plan(sized.graph)
-        if plan is not None and isinstance(plan.storage, Arena) and plan.schedule.order == schedule.order:
-            return plan.storage
-        inside = [b for b in candidates(self.annotation, self.linker) if writes_into_preallocated(self.reading.roots[b].owner)]
-        return pack_graph(*self.as_it_runs(sized, schedule), self.annotation.options.alignment, inside)
+    def arena(self, sized: Sized, schedule: Schedule, gc: bool) -> Arena:
+        """Where everything lies at these sizes: as the machine has it, or as it will be once calls of these sizes alone come."""
+        made = self._made_arena(sized, schedule, gc)
+        if made is None:
+            found = candidates(self.annotation, self._linker_with(gc))
+            inside = [b for b in found if would_write_into_preallocated(self.reading.roots[b].owner)]
+            return pack_graph(*self.as_it_runs(sized, schedule), self.annotation.options.alignment, inside)
+        if made.height == made.floor:
+            return made
+        inside = [b for b, offset in enumerate(made.offsets) if offset is not None]
+        packed = pack_graph(*self.as_it_runs(sized, schedule), self.annotation.options.alignment, inside)
+        return min(made, packed, key=lambda arena: arena.height)  # for sizes that came once or twice it has the offsets of larger ones
 
     def as_it_runs(self, sized: Sized, schedule: Schedule) -> Tuple[Graph, Sequence[int]]:
         return cells.as_it_runs(self.feature.reordered(self.annotation, schedule.order), sized.cautious)
 
+    def _made_arena(self, sized: Sized, schedule: Schedule, gc: bool) -> Optional[Arena]:
+        """The one that the machine has planned for these sizes, if it has."""
+        plan = self.machine_plan(sized.graph) if gc == self._gc else None
+        if plan is None or not isinstance(plan.storage, Arena) or plan.schedule.order != schedule.order:
+            return None
+        return plan.storage
+
+    def _linker_with(self, gc: bool) -> Any:
+        linker = copy.copy(self.linker)
+        linker.allow_gc = gc
+        return linker
+
     def reserved(self, sized: Sized, schedule: Schedule) -> Tuple[Reserved, ...]:
         """Bytes of storage with allow_gc False and True; the setting in force first."""
-        in_force = bool(getattr(self.linker, "allow_gc", True))
-        return tuple(self._reserved(sized, schedule, gc, gc == in_force) for gc in (in_force, not in_force))
+        return tuple(self._reserved(sized, schedule, gc, gc == self._gc) for gc in (self._gc, not self._gc))
+
+    @property
+    def _gc(self) -> bool:
+        """In force."""
+        return bool(getattr(self.linker, "allow_gc", True))
 
     def _reserved(self, sized: Sized, schedule: Schedule, gc: bool, in_force: bool) -> Reserved:
         graph = sized.graph
@@ -450,31 +496,38 @@ class _Subject:
         return Reserved("allow_gc=False", storage, held, without, "bytes of all storage, kept from call to call", kept=True, after_call=True)
 
     def _with_a_block(self, sized: Sized, schedule: Schedule, gc: bool, without: int) -> Reserved:
-        arena = self.arena(sized, schedule)
+        arena = self.arena(sized, schedule, gc)
         highest = max(occupied(sized.graph, schedule.order, arena, kept=False)[0], default=0)
         if gc:
             words = "one block for the intermediates, and at most so much at once with the arrays outside it; given back after the call"
             return Reserved("allow_gc=True", arena, highest, without, words)
         outside = sum(sized.graph.buffers[b].size for b in self.kept_outside(arena))
-        words = f"one block of {arena.height:,} bytes for the intermediates, kept from call to call"
+        words = f"{self._block_in_words(arena.height)} for the intermediates, kept from call to call"
         if outside:
             words += f", and {outside:,} bytes of arrays outside it that stay: results of the function, and arrays that ops fill again"
         if highest > arena.height + outside:
-            words += f". While a call runs, arrays that ops allocate for themselves come on top: {highest:,} bytes at most at one step"
+            words += f". With the arrays that ops allocate for themselves while a call runs, it is {highest:,} bytes in all at most at one step"
+        if self._made_arena(sized, schedule, gc) is None:
+            words += ". Estimated: the first calls show which ops write where they are told"
         return Reserved("allow_gc=False", arena, arena.height + outside, without, words, after_call=True)
 
-    def _in_its_block(self, planned: Reserved) -> Reserved:
-        """What is planned for this function, with the block that it lies in; others may need a larger one."""
+    def _block_in_words(self, height: int) -> str:
+        """For these sizes, beside what is there at present: that is for the last calls of all functions that lie in it."""
         lender = getattr(self.function.fn, "lender", None)
-        if lender is None or lender.lending is Lending.ALONE:
-            return planned
-        found = replace(planned, block=id(lender))
+        if lender is None:
+            return f"one block of {height:,} bytes"
         others = [vm for vm in lender.tenants() if vm.wants is not None and vm.storage_map is not self.function.fn.storage_map]
-        assert isinstance(planned.storage, Arena)
-        if not others or lender.height <= planned.storage.height:
-            return found
-        words = f"{len(others)} other function{'s' if len(others) > 1 else ''}"
-        return replace(found, meaning=f"{planned.meaning}. It shares the block with {words}: for all of them that has {lender.height:,} bytes")
+        shared = f"{height:,} bytes of a block shared with {len(others)} other function{'s' if len(others) > 1 else ''}"
+        words = shared if others else f"one block of {height:,} bytes"
+        if lender.height in (0, height):
+            return words
+        larger = f", for {'the largest call of them all' if others else 'a larger call before'}" if lender.height > height else ""
+        return f"{words} (at present it has {lender.height:,}{larger})"
+
+    def _in_its_block(self, planned: Reserved) -> Reserved:
+        """With the number of its block, where that is one that functions share."""
+        lender = getattr(self.function.fn, "lender", None)
+        return planned if lender is None or lender.lending is Lending.ALONE else replace(planned, block=id(lender))
 
     def kept_outside(self, arena: Arena) -> Set[int]:
         """Buffers outside the block that stay after a call: what is returned, and what the machine says."""
@@ -495,9 +548,7 @@ class _Subject:
         """The cells that the same linker would bind under the other setting, had it been compiled for these sizes."""
         if not isinstance(self.linker, host.VM_Linker) or self.feature.settings.storage == "off":
             return None
-        linker = copy.copy(self.linker)
-        linker.allow_gc = gc
-        sharing = cells.may_share(self.annotation, linker)
+        sharing = cells.may_share(self.annotation, self._linker_with(gc))
         if not gc:
             return share_cells(*self.as_it_runs(sized, schedule), sharing)
         return share_cells(sized.graph, schedule.order, sharing, schedule.peak)
@@ -520,7 +571,7 @@ class _Subject:
 
     def _why_alone(self, b: int, sized: Sized, storage: Any, spans: Sequence[Tuple[int, int]]) -> str:
         graph, cautious = sized.graph, sized.cautious
-        root, gc = self.reading.roots[b], bool(getattr(self.linker, "allow_gc", True))
+        root, gc = self.reading.roots[b], self._gc
         if not isinstance(self.linker, host.VM_Linker):
             return "this linker keeps storage of its own"
         if storage is None:

@@ -136,6 +136,17 @@ def offer() -> str:
     return f"Theano found no BLAS here. SciPy brings one; to take it: {HOW}."
 
 
+def offer_once() -> str:
+    """The same, and empty from the second time on: a program with many reports need not read it in each."""
+    global _offered
+    found = "" if _offered else offer()
+    _offered = _offered or bool(found)
+    return found
+
+
+_offered = False
+
+
 def _ldflags() -> str:
     config = getattr(sys.modules.get("theano"), "config", None)
     return str(config.blas.ldflags) if hasattr(config, "blas") else ""

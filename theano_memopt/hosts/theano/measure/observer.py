@@ -1,7 +1,8 @@
 """Notes the functions that a program compiles and calls: one row per compiled function, for the report at the end of a run.
 
     FunctionMaker.create   ->  a row
-    Function.__call__      ->  calls, time; at the first call the shapes, and with them the report, of the function and of those in its Scans
+    Function.__call__      ->  calls, their time, and the planning in them; at the first call the shapes, and with them the report, of the
+                               function and of those in its Scans
 
 The program runs as without it: arguments, results and errors pass through, and a row keeps no function alive. An error in the making
 of a report is written into its row. A function that Theano compiles for itself has none: to build a Scan it makes one that nobody calls, and to
@@ -24,6 +25,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 import theano_memopt
+from theano_memopt import progress
 from theano_memopt.hosts.theano.explain import NoPlan, name_of, with_scans
 from theano_memopt.hosts.theano.install import patches
 from theano_memopt.hosts.theano.measure.one_call import measure
@@ -51,6 +53,9 @@ class Row:
     """Is the first call to be measured?"""
     calls: int = 0
     seconds: float = 0.0
+    """Of the calls, without what follows."""
+    planning: float = 0.0
+    """Seconds inside calls in which they were planned for, and linked anew."""
     report: Optional[Report] = None
     why: str = ""
     """Why there is no report."""
@@ -68,7 +73,7 @@ class Row:
             for found, report in with_scans(function, *arguments):
                 row = row_of(found)
                 if row is not None and (row is self or not row.looked):
-                    row.report, row.looked = replace(report, name=row.name), True
+                    row.report, row.looked = replace(report, name=row.name, sizes_of=report.sizes_of.replace("given", "the first call")), True
             if self.measured and self.report is not None and self.calls:
                 self.report = _measured(self.report, function, arguments)
         except NoPlan as none:
@@ -98,6 +103,7 @@ class Observer:
         """From now on every function that is made gets a row, and its calls are counted there."""
         making.listeners.append(self.note)
         patches.wrap(patches.OBSERVED)
+        progress.tell()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.leave)
 
@@ -138,11 +144,13 @@ def function_call(original: Any, function: Any, *args: Any, **kwargs: Any) -> An
     row = row_of(function)
     if row is None or row.left:
         return original(function, *args, **kwargs)
-    start = time.perf_counter()
+    start, planned = time.perf_counter(), progress.planned_for()
     try:
         return original(function, *args, **kwargs)
     finally:
-        row.seconds += time.perf_counter() - start
+        planned = progress.planned_for() - planned
+        row.planning += planned
+        row.seconds += time.perf_counter() - start - planned
         row.calls += 1
         if not row.looked:
             row.look(given(function, args, kwargs))

@@ -35,6 +35,7 @@ from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.liveness import peaks, timeline
 from theano_memopt.planner.plan import along
+from theano_memopt.progress import planning
 
 ROUNDS = 3
 """The CVM asks for what features demand in the sequence of the nodes that it is given, so the order of the steps is found in rounds."""
@@ -71,6 +72,7 @@ class Declined(Exception):
     """This graph is not for the pass; nothing is wrong."""
 
 
+@planning("looking for the order of a function that is compiled")
 def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool, replans: bool) -> Annotation:
     """Read the graph, choose an order, and link it. The feature itself must answer no demands meanwhile.
 

@@ -21,6 +21,7 @@ from theano_memopt.hosts.theano.install.flags import Settings, check, declare, s
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain, feature_of, shows_values
 from theano_memopt.hosts.theano.optimize.preallocated import use_preallocated, use_preallocated_products
 from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Costs, Outcome, Waiting, recompute, waits_for_sizes
+from theano_memopt.hosts.theano.read.op_facts import kind_of
 from theano_memopt.planner.plan import Plan
 
 NAME = "mem_reuse"
@@ -52,7 +53,7 @@ def plan_of(function: Any) -> Union[Plan, StoodAside, None]:
         function = function.op
     function = getattr(function, "fn", function) if not hasattr(function, "maker") else function
     if not hasattr(function, "maker"):
-        raise TypeError(f"plan_of needs a function that Theano compiled, not {function!r}")
+        raise TypeError(f"plan_of needs a function that Theano compiled, not {kind_of(function)}")
     feature = feature_of(function.maker.fgraph)
     if feature is None:
         return None

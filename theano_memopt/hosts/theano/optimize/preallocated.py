@@ -116,6 +116,13 @@ def writes_into_preallocated(node: Any) -> bool:
     return isinstance(node.op, writing) and not lacks_c_for_its_types(node)
 
 
+def would_write_into_preallocated(node: Any) -> bool:
+    """The same for the graph as it would be made for an arena, where the ops at the top of this file are replaced."""
+    if isinstance(node.op, (IncSubtensor, AdvancedIncSubtensor1)):
+        return not node.op.inplace and _runs_as_its_copy_would(node)
+    return type(node.op) in ops.POOLS or isinstance(node.op, tensor.Reshape) or writes_into_preallocated(node)
+
+
 def _runs_as_its_copy_would(node: Any) -> bool:
     """In the same language, that is: in C a copy keeps the layout of its input, in Python it does not."""
     return not theano.config.cxx or not lacks_c_for_its_types(node)

@@ -41,6 +41,7 @@ from theano_memopt.planner.budget import Budget, in_words, parse_budget
 from theano_memopt.planner.certificate import Rejected
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.recompute import Recomputed, plan_recompute, status_of
+from theano_memopt.progress import planning
 
 Costs = Tuple[Tuple[str, float], ...]
 """Signature of a task (read/costs.py), seconds."""
@@ -103,6 +104,7 @@ def goal_of(chosen: Settings) -> Goal:
     return Goal(parse_budget(chosen.budget) if chosen.budget else None, chosen.extra_time)
 
 
+@planning("deciding what runs again")
 def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None, costs: Costs = ()) -> Optional[Outcome]:
     """Rewrite the graph for the goal in `chosen`, at these sizes, or at those that are known or assumed while compiling.
 

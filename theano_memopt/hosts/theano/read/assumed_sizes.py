@@ -24,6 +24,7 @@ Ops imply equalities that ShapeFeature does not write down (the inner dimensions
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from theano.tensor import blas, elemwise
 from theano.tensor.nnet import nnet
 
 from theano_memopt.hosts.theano.read.formulas import LONGEST, Walker, computed, is_whole, plain
+from theano_memopt.hosts.theano.read.source_lines import made_at
 
 Leaf = Tuple[Any, int]
 Row = Tuple[int, ...]
@@ -59,17 +61,34 @@ def hint(variable: Any, shape: Sequence[Optional[int]]) -> Any:
     if getattr(variable, "container", None) is not None or isinstance(variable, gof.Constant):
         kind = "constant" if isinstance(variable, gof.Constant) else "shared variable"
         raise TypeError(f"hint takes a symbolic input; {variable.name or 'this'} is a {kind}, whose shape is known from its value")
+    if variable.owner is not None:
+        computed_by = variable.name or variable.owner.op
+        raise TypeError(f"hint takes a symbolic input; {computed_by} is computed, and its shape follows from those of the inputs")
     if not isinstance(variable.type, tensor.TensorType):
         raise TypeError(f"hint takes a dense tensor; {variable} is of type {variable.type}")
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"the shape of a hint is a tuple, one length or None for each dimension of {variable}, not {type(shape).__name__}")
-    lengths = tuple(None if length is None else int(length) for length in shape)
+    lengths = tuple(None if length is None else _length(length) for length in shape)
+    if any(length is ... for length in lengths):
+        raise ValueError(f"in the hint for {variable} a length, or None, belongs in the place of each `...`")
+    if any(length is NO_LENGTH for length in lengths):
+        raise ValueError(f"the hint for {variable} is {shape!r}; a length is a whole number, 0 or more, or None where you do not know it")
     if len(lengths) != variable.ndim:
         raise ValueError(f"{variable} has {variable.ndim} dimensions, the hint {lengths} has {len(lengths)}")
     if any(length is not None and length < 0 for length in lengths):
         raise ValueError(f"a dimension is 0 or more long, and the hint for {variable} says {lengths}")
     variable.tag.mem_reuse_shape = lengths
     return variable
+
+
+NO_LENGTH = object()
+
+
+def _length(said: Any) -> Any:
+    try:
+        return said if said is ... else operator.index(said)
+    except TypeError:
+        return NO_LENGTH
 
 
 class Sizes(Walker[Sequence[Any]]):
@@ -79,6 +98,7 @@ class Sizes(Walker[Sequence[Any]]):
         super().__init__(fgraph)
         self.default_dim = default_dim
         self._leaves = _Leaves()
+        self._positions = {v: i + 1 for i, v in enumerate(fgraph.inputs)}
         self._free = 0
         self._busy: set = set()
         """Leaves that are being explained: an equality can lead back to its own leaf."""
@@ -145,13 +165,22 @@ class Sizes(Walker[Sequence[Any]]):
     def _number(self, members: Iterable[Leaf]) -> Row:
         """The best knowledge that any of the joined leaves has."""
         found = sorted((known for leaf in members for known in [_known(leaf)] if known is not None), key=lambda known: known[0])
-        name = _name(min(members, key=lambda leaf: (leaf[0].owner is not None, leaf[0].name is None)))
+        name = self._name(min(members, key=lambda leaf: (leaf[0].owner is not None, leaf[0].name is None)))
         if found:
             _, length, source = found[0]
             self.came_from[name] = f"{length} ({source})"
             return (length,) * len(SCENARIOS)
         self.came_from[name] = f"{self.default_dim} (mem_reuse.default_dim)"
         return self._new_free()
+
+    def _name(self, leaf: Tuple[Any, Optional[int]]) -> str:
+        """In words. What has no name has its place among the inputs of the graph, shared variables included, and the line that made it."""
+        variable, axis = leaf
+        name = str(variable)
+        if not variable.name and variable in self._positions:
+            line, _ = made_at(variable, ())
+            name = f"input {self._positions[variable]}" + (f" ({line.split('  ')[0]})" if line else "")
+        return name if axis is None else f"{name}.shape[{axis}]"
 
     def _new_free(self) -> Row:
         d = self.default_dim
@@ -173,9 +202,9 @@ class Sizes(Walker[Sequence[Any]]):
         """A length that the caller gives as a number."""
         present = _present(variable)
         if present is not None:
-            self.came_from[_name((variable, None))] = f"{int(present)} (value)"
+            self.came_from[self._name((variable, None))] = f"{int(present)} (value)"
             return (int(present),) * len(SCENARIOS)
-        self.came_from[_name((variable, None))] = f"{self.default_dim} (mem_reuse.default_dim)"
+        self.came_from[self._name((variable, None))] = f"{self.default_dim} (mem_reuse.default_dim)"
         return self._new_free()
 
     def constant(self, data: Any) -> Optional[Sequence[Any]]:
@@ -290,11 +319,6 @@ def _present(variable: Any) -> Optional[Any]:
         if value is not None and np.ndim(value) == 0:
             return value
     return None
-
-
-def _name(leaf: Tuple[Any, Optional[int]]) -> str:
-    variable, axis = leaf
-    return f"{variable}" + ("" if axis is None else f".shape[{axis}]")
 
 
 def _prime(above: int, which: int) -> int:

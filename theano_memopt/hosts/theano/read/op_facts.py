@@ -142,6 +142,12 @@ def op_name(op: Any) -> str:
     return type(op).__name__ + (f"{{{type(inner).__name__}}}" if inner is not None else "")
 
 
+def kind_of(thing: Any) -> str:
+    """What somebody gave, for a message of one line: its type, and the shape of an array, which may be too long to show."""
+    shape = getattr(thing, "shape", None)
+    return type(thing).__name__ + (f" of shape {shape}" if isinstance(shape, tuple) else "")
+
+
 def describe(variable: Optional[Any]) -> str:
     """A variable as a person would name it: its name, or its node and output."""
     if variable is None:

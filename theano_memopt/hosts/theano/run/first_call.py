@@ -16,6 +16,7 @@ from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Waiting,
 from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
 from theano_memopt.hosts.theano.read.true_sizes import shapes_now
 from theano_memopt.hosts.theano.run.stand_in import Veil
+from theano_memopt.progress import planning
 
 
 class FirstCallVM(Veil):
@@ -36,6 +37,7 @@ class FirstCallVM(Veil):
     def _value_of(self, variable: Any) -> Any:
         return self._vm.storage_map[variable][0]
 
+    @planning("deciding for the first call what runs again, and linking anew")
     def _decide(self, waiting: Waiting) -> None:
         fgraph, feature = self._fgraph, self._feature
         feature.waits = None

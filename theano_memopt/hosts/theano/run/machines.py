@@ -27,6 +27,7 @@ from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.load import Span, loads
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import Plan, Storage, along, put_together
+from theano_memopt.progress import planning
 
 ORDERS = 4
 """Orders, and machines over the same thunks, that are kept."""
@@ -91,6 +92,7 @@ class Machines:
 
     # --- machines ----------------------------------------------------------------------------------------------------
 
+    @planning("making a machine for another order")
     def machine(self, order: Order) -> Any:
         if order not in self._machines:
             if len(self._machines) >= ORDERS:
@@ -158,6 +160,7 @@ class Machines:
 
     # --- sizes -------------------------------------------------------------------------------------------------------
 
+    @planning("reading the formulas of the shapes")
     def read_formulas(self, value_of: Optional[Callable[[Any], Any]] = None) -> Signature:
         """Write out the formulas, for the inputs that are in their cells now, or for these values."""
         asked = [root for root in self.reading.roots if isinstance(root.type, tensor.TensorType)]
@@ -219,6 +222,7 @@ class Machines:
             return self.order
         return min(dict.fromkeys((self.order, *self.orders, self.annotation.stock)), key=lambda order: self.peak(order, sizes))
 
+    @planning("looking for the best order at the sizes of a call")
     def best_order(self, sizes: Sequence[int]) -> Order:
         """The order to run at these sizes. It is kept if it is new."""
         best = self.searched(sizes)

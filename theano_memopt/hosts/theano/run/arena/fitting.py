@@ -29,6 +29,7 @@ from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.load import Span, greatest_load
+from theano_memopt.progress import planning
 
 STRETCH = 1.25
 """How far above its floor an arena for a new signature may be, until the signature is familiar."""
@@ -70,6 +71,7 @@ class ArenaPlanner(Machines):
 
     # --- for one signature -------------------------------------------------------------------------------------------
 
+    @planning("planning a block for the sizes of a call")
     def fit(self, signature: Signature, without_place: FrozenSet[int], search: bool, at_hand: int) -> Fitting:
         """Order and offsets for the true sizes. Without `search` quickly: the order in use, and offsets stretched from the last ones or
         by one rule. `at_hand` bytes are there already; but no more are laid out than Theano without gc would keep."""
