@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from typing import Any
 
 
@@ -36,6 +35,8 @@ def check_writable(path: str) -> None:
 
 def write_whole(path: str, text: str) -> str:
     """Write all of `text` or nothing, Ctrl-C included. Answers the path."""
+    import tempfile  # here, for whoever writes no file begins sooner without
+
     check_writable(path)
     target = os.path.realpath(path)
     temporary = ""

@@ -30,6 +30,8 @@ class Prunings:
     """The least live memory before one task is a floor, and tells the search which tasks are critical (flow.py)."""
     set_floor: bool = True
     """The last, or first, task of a set has a higher floor than it has by itself (floors.py)."""
+    milestones: bool = True
+    """No order goes lower than the lowest way through the stages of a few tasks (milestones.py)."""
     settle: bool = True
     """A ready task that fits and frees at least what it allocates is run at once (search.py)."""
     commit: bool = True

@@ -71,10 +71,14 @@ def progress_of(doing: str) -> Iterator[Progress]:
 
 
 def complain(message: str) -> None:
-    """One harmless line on standard error: names from a file may hold line ends and terminal codes."""
-    line = "".join(c if c.isprintable() else " " for c in message)
+    """One line on standard error."""
     with contextlib.suppress(OSError):
-        print(f"theano_memopt: {line}", file=sys.stderr, flush=True)
+        print(f"theano_memopt: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """One harmless line: names from a file may hold line ends and terminal codes."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class Progress:

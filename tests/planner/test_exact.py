@@ -63,7 +63,7 @@ def test_real_graphs_are_proven_and_never_above_the_best_known(name: str) -> Non
     assert schedule.states < 10_000
 
 
-@pytest.mark.parametrize("name", ["merge", "flow_floor", "set_floor"])
+@pytest.mark.parametrize("name", ["merge", "flow_floor", "set_floor", "milestones"])
 def test_without_a_pruning_the_answer_is_the_same_and_the_states_are_more(name: str) -> None:
     """On graphs that the footprints alone leave open: crowded small ones, and wide ones, which need the floor of a set."""
     states = {True: 0, False: 0}

@@ -15,7 +15,7 @@ Words
 Every operation can be replaced by an input of its dtype and shape, so a failing program stays a program while it is made
 smaller. Run this file for more seeds than the test-suite has:
 
-    python -m tests.theano.programs FIRST LAST [all] [narrow] [python | budgets]
+    python -m tests.theano.programs FIRST LAST [all] [narrow] [lazy] [python | budgets | held]
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ STORAGES = ("off", "share", "arena")
 SETUPS = [Setup(linker, storage) for storage in STORAGES for linker in LINKERS] + [
     Setup(linker, storage, True) for storage in ("share", "arena") for linker in LINKERS[:4]
 ]
+HELD = [setup for setup in SETUPS if setup.linker == "cvm_nogc" and setup.storage != "off"]
+"""Where what lazy ops touch shares storage."""
 IN_PYTHON = [
     Setup(linker, storage, verify, world)
     for world in ("python", "float16")
@@ -607,6 +609,48 @@ def _build_branch(ctx: Any, par: Any, c: Any, x: Any, y: Any) -> Any:
     return ifelse(c, x, y) if par[0] == 1 else sum(ifelse(c, (x, y), (y * 2, x)))
 
 
+CHOICES = ("apart", "shared", "nested", "late", "several", "written", "handed_on", "loop")
+
+
+def _choice(r: random.Random, pool: Pool) -> Choice:
+    numbers = [i for i, node in enumerate(pool.nodes) if node["shape"] == []]
+    i = pool.float(0, 1, 2)
+    if not numbers or i is None:
+        return None
+    c, d = (r.choice(numbers[:2] if r.random() < 0.8 else numbers) for _ in range(2))
+    return [c, i, pool.like(i), d], [r.choice(CHOICES)], pool.nodes[i]["dtype"], pool.nodes[i]["shape"]
+
+
+@_op("choice", 5, _choice)
+def _build_choice(ctx: Any, par: Any, c: Any, x: Any, y: Any, d: Any) -> Any:
+    """Branches with ops of their own, that share some with each other, with another branch, or with what runs in every call."""
+    from theano.ifelse import ifelse
+
+    tt = ctx.tt
+    c, d = tt.gt(c, 0), tt.gt(d, 0.25)
+    one, other, both = tt.tanh(x) * 0.5, y * y * 0.25 + 1, tt.tanh(x - y)
+    first, second = tt.exp(-abs(one)), other - tt.tanh(other)
+    kind = par[0] if x.ndim else "nested" if par[0] in ("written", "loop") else par[0]
+    if kind == "shared":
+        return ifelse(c, tt.exp(-abs(both)), both * second) + tt.tanh(both)
+    if kind == "nested":
+        return ifelse(c, ifelse(d, first, both), ifelse(d, second, both * one)) - both
+    if kind == "late":
+        before = ifelse(c, x, first)
+        return ifelse(d, first, tt.tanh(before)) + before
+    if kind == "several":
+        p, q = ifelse(c, (first, both), (second, one))
+        return p * 0.5 + ifelse(c, q, tt.tanh(q))
+    if kind == "written":
+        return ifelse(c, tt.set_subtensor(first[:1], 0.5), tt.inc_subtensor(second[:1], 1)) * 0.5
+    if kind == "handed_on":
+        return tt.tanh(ifelse(d, ifelse(c, first, both), second)) + 0 * ifelse(c, both, second)
+    if kind == "loop":
+        rows, _ = ctx.theano.scan(lambda row: tt.tanh(row) * 0.5, sequences=[first])
+        return ifelse(c, rows + first, second)
+    return ifelse(c, first, second)
+
+
 SCANS = ("rows", "taps", "map", "steps", "last", "shared", "backwards", "product", "two")
 
 
@@ -716,8 +760,9 @@ def _build_from_graph(ctx: Any, par: Any, x: Any) -> Any:
 # --- making a program ------------------------------------------------------------------------------------------------
 
 
-def generate(seed: int, wide: bool = True) -> Program:
-    """The program of this seed. Not `wide`: one dtype, matrices and vectors, seldom fused, so that few ops need compiling."""
+def generate(seed: int, wide: bool = True, lazy: bool = False) -> Program:
+    """The program of this seed. Not `wide`: one dtype, matrices and vectors, seldom fused, so that few ops need compiling. `lazy`: with
+    many branches."""
     r = random.Random(f"{seed} {wide}")
     dtype = r.choice(("float64", "float64", "float32")) if wide else "float64"
     shapes = [["n", "m"], ["n", "m"], ["m"], ["n"], [], ["m", "n"], ["n", "n"], ["m", "m"]]
@@ -741,6 +786,10 @@ def generate(seed: int, wide: bool = True) -> Program:
     if not wide:
         rare = ("scan", "image", "from_graph", "noise", "batched")
         weights = [1 if name in rare else 5 * weight for name, weight in zip(names, weights)]
+    if lazy:
+        nodes.append(_node("input", "int64", []))
+        common = {"branch": 200, "choice": 400, "unary": 100, "binary": 100, "dot": 60, "reduction": 60}
+        weights = [common.get(name, 1) for name in names]
     operations = r.choice((3, 5, 8, 8, 12, 12, 18, 25))
     for _ in range(10 * operations):
         name = r.choices(names, weights)[0]
@@ -1174,7 +1223,7 @@ def _redirected(program: Program, i: int, j: int) -> Program:
 BATCH = 25
 
 
-def main(first: int, last: int, every_setup: bool, wide: bool, among: Sequence[Setup]) -> int:
+def main(first: int, last: int, every_setup: bool, wide: bool, lazy: bool, among: Sequence[Setup]) -> int:
     """Run the programs of these seeds in forked processes: a crash is a failure too, and ends only one batch."""
     import theano_memopt
 
@@ -1184,7 +1233,7 @@ def main(first: int, last: int, every_setup: bool, wide: bool, among: Sequence[S
     waiting = [list(range(seed, min(seed + BATCH, last))) for seed in range(first, last, BATCH)]
     while waiting:
         batch = waiting.pop(0)
-        for said in _in_a_child(batch, every_setup, wide, among):
+        for said in _in_a_child(batch, every_setup, wide, lazy, among):
             outcome = said["outcome"].split()[0]
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
             if outcome != "same":
@@ -1198,7 +1247,7 @@ def main(first: int, last: int, every_setup: bool, wide: bool, among: Sequence[S
     return 0 if set(outcomes) <= {"same", "invalid"} else 1
 
 
-def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool, among: Sequence[Setup]) -> Iterator[Dict[str, Any]]:
+def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool, lazy: bool, among: Sequence[Setup]) -> Iterator[Dict[str, Any]]:
     """What becomes of each program, as far as the child gets."""
     read, write = os.pipe()
     child = os.fork()
@@ -1206,7 +1255,7 @@ def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool, among: Sequ
         os.close(read)
         with os.fdopen(write, "w") as out:
             for seed in seeds:
-                out.write(json.dumps(_judge(seed, every_setup, wide, among)) + "\n")
+                out.write(json.dumps(_judge(seed, every_setup, wide, lazy, among)) + "\n")
                 out.flush()
         os._exit(0)
     os.close(write)
@@ -1216,8 +1265,8 @@ def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool, among: Sequ
     os.waitpid(child, 0)
 
 
-def _judge(seed: int, every_setup: bool, wide: bool, among: Sequence[Setup]) -> Dict[str, Any]:
-    program = generate(seed, wide)
+def _judge(seed: int, every_setup: bool, wide: bool, lazy: bool, among: Sequence[Setup]) -> Dict[str, Any]:
+    program = generate(seed, wide, lazy)
     try:
         found = differences(program, among if every_setup else setups_of(seed, among=among))
     except Invalid as why:
@@ -1239,5 +1288,5 @@ def _judge(seed: int, every_setup: bool, wide: bool, among: Sequence[Setup]) -> 
 if __name__ == "__main__":
     gc.freeze()
     words = sys.argv[3:]
-    among = IN_PYTHON if "python" in words else WITHIN_BUDGETS if "budgets" in words else SETUPS
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "all" in words, "narrow" not in words, among))
+    among = IN_PYTHON if "python" in words else WITHIN_BUDGETS if "budgets" in words else HELD if "held" in words else SETUPS
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "all" in words, "narrow" not in words, "lazy" in words, among))

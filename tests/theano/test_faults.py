@@ -302,11 +302,11 @@ def test_an_op_that_lies_about_its_views(linker: str, storage: str, lie: str) ->
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
 def test_a_lie_to_one_who_believes_it_is_found_out(monkeypatch: Any, linker: str, lie: str) -> None:
     """The control: with trust in every op the same functions go wrong, or verify says so."""
-    from theano_memopt.hosts.theano.optimize import preallocated
     from theano_memopt.hosts.theano.read import graph as reader
+    from theano_memopt.hosts.theano.read import op_facts
     from theano_memopt.hosts.theano.run import verify
 
-    for module in (reader, preallocated):
+    for module in (reader, op_facts):
         monkeypatch.setattr(module, "is_trusted", lambda op: True)
     x = theano_memopt.hint(tt.matrix("x"), X.shape)
     lied = Liar(lie)(tt.dot(x, x))

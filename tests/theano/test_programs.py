@@ -11,10 +11,11 @@ from typing import Any, List
 
 import pytest
 
-from tests.theano.programs import IN_PYTHON, SETUPS, Invalid, Program, Setup, differences, generate, setups_of, shrink
+from tests.theano.programs import HELD, IN_PYTHON, SETUPS, Invalid, Program, Setup, differences, generate, setups_of, shrink
 
 KEPT = json.loads(Path(__file__).with_name("kept_programs.json").read_text())
 PROGRAMS = 100
+WITH_BRANCHES = 10
 NIGHTLY = 2000
 
 
@@ -34,6 +35,17 @@ def test_a_program(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(0, PROGRAMS, 2))
 def test_a_program_where_ops_run_in_python(seed: int) -> None:
     _judged(generate(seed, wide=False), setups_of(seed // 2, count=1, among=IN_PYTHON))
+
+
+@pytest.mark.parametrize("seed", range(WITH_BRANCHES))
+def test_a_program_with_many_branches(seed: int) -> None:
+    _judged(generate(seed, wide=False, lazy=True), HELD)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(WITH_BRANCHES, NIGHTLY))
+def test_a_program_with_many_branches_nightly(seed: int) -> None:
+    _judged(generate(seed, lazy=True), setups_of(seed, among=[*HELD, *SETUPS]))
 
 
 @pytest.mark.nightly

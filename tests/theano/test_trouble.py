@@ -16,7 +16,7 @@ from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
 from tests.theano.both import LINKERS, annotation, floats, shared_cells, with_pass, without_pass
-from theano_memopt.hosts.theano.optimize import annotate, feature, optimizer, preallocated
+from theano_memopt.hosts.theano.optimize import annotate, feature, optimizer
 from theano_memopt.hosts.theano.read import graph as reader
 from theano_memopt.hosts.theano.read import op_facts
 from theano_memopt.hosts.theano.run import cells, verify
@@ -114,7 +114,7 @@ def test_an_op_from_elsewhere_that_breaks_its_declarations_does_no_harm() -> Non
 
 
 def _trusting(monkeypatch: Any) -> None:
-    for module in (reader, preallocated):
+    for module in (reader, op_facts):
         monkeypatch.setattr(module, "is_trusted", lambda op: True)
 
 
@@ -187,7 +187,7 @@ def _changed_after_printing(linker: str, storage: str) -> int:
 @pytest.mark.blas
 def test_what_a_users_function_was_given_to_print_stays_as_it_was(linker: str, storage: str, monkeypatch: Any) -> None:
     assert _changed_after_printing(linker, storage) == 0
-    for module in (reader, preallocated):
+    for module in (reader, op_facts):
         monkeypatch.setattr(module, "is_trusted", lambda op: True)
     if storage == "arena":
         assert _changed_after_printing(linker, storage) > 0

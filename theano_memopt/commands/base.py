@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
-from theano_memopt.hosts.theano.install import blas, environment, import_hook
-from theano_memopt.planner.budget import Budget, parse_budget
+if TYPE_CHECKING:
+    from theano_memopt.planner.budget import Budget
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
 """The exit status: done or accepted, rejected, bad input, stopped by Ctrl-C, the reader of our output went away."""
@@ -37,6 +37,8 @@ def require_theano() -> None:
     """Theano 1.0.5 neither builds nor runs outside these versions, and it is an extra of this package."""
     if not (3, 8) <= sys.version_info[:2] < (3, 12):
         raise BadInput(f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported: Theano 1.0.5 runs on Python 3.8 to 3.11")
+    from theano_memopt.hosts.theano.install import environment
+
     if not environment.theano_is_there():
         raise BadInput(environment.NO_THEANO)
 
@@ -48,6 +50,8 @@ def declare_blas(parser: argparse.ArgumentParser) -> None:
 def take_blas(wanted: Optional[str]) -> None:
     """As soon as Theano is there, before anything is compiled."""
     if wanted is not None:
+        from theano_memopt.hosts.theano.install import blas, import_hook
+
         import_hook.when_registered(blas.take_or_complain)
 
 
@@ -83,6 +87,8 @@ def seconds(text: str) -> float:
 
 def budget(text: str) -> Budget:
     """The type of an argument that is a budget: a share, or bytes."""
+    from theano_memopt.planner.budget import parse_budget
+
     try:
         return parse_budget(text)
     except ValueError as no:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 
 from theano_memopt import files
 from theano_memopt.commands.base import BadInput, in_words
-from theano_memopt.planner import lives_csv
 from theano_memopt.planner.model import Graph, GraphError, graph_from_json
-from theano_memopt.planner.program import Program, program_from_json
+
+if TYPE_CHECKING:
+    from theano_memopt.planner.lives_csv import Lives
+    from theano_memopt.planner.program import Program
 
 MOST_BYTES = 2**62  # all sizes together must stay below: the search counts in 64 bits, and no machine holds as much
 
@@ -30,6 +32,8 @@ def read_graph(path: str) -> Graph:
 
 def read_program(path: str) -> Program:
     """The program in a JSON file, or `BadInput`."""
+    from theano_memopt.planner.program import program_from_json
+
     data = read_json(path)
     try:
         program = program_from_json(data)
@@ -68,7 +72,9 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number that can be used")
 
 
-def read_lives(path: str, placed: bool = False) -> lives_csv.Lives:
+def read_lives(path: str, placed: bool = False) -> Lives:
+    from theano_memopt.planner import lives_csv
+
     try:
         lives = lives_csv.read_lives(path, placed=placed)
     except lives_csv.LivesError as error:

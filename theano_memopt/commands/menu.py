@@ -9,40 +9,37 @@
     python -m theano_memopt pack LIVES.csv      offsets for buffers with given lives
 
 Words
-    verb      the first argument; `VERBS` lists them all, and a new one is a class in a file of this folder and its entry there
+    verb      the first argument; `VERBS` lists them all, and a new one is a class in a file of this folder and its entry there.
+              The file of a verb is imported when the verb is named, or when all of them are to be listed
     stdout    tables for people, or with --json one JSON object and nothing else
     stderr    progress on what takes longer than a second, and one line for whatever is wrong
     status    0 done or accepted, 1 rejected, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of our output went away
 
 A file is written as a whole or not at all (theano_memopt/files.py).
 
-What only some verbs need, or only tables (`rich`, the packer and NumPy with it), is imported where it is needed: `order` begins at once.
+What only some verbs need (`rich`, the packer and NumPy with it) is imported where it is needed: `order` begins at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from typing import NoReturn, Optional, Sequence, Tuple
+from typing import Iterable, NoReturn, Optional, Sequence
 
 from theano_memopt import __version__
 from theano_memopt.commands.base import BAD_INPUT, NO_READER, STOPPED, BadInput, Verb
-from theano_memopt.commands.check import CheckVerb
-from theano_memopt.commands.demo import DemoVerb
-from theano_memopt.commands.order import OrderVerb
-from theano_memopt.commands.pack import PackVerb
-from theano_memopt.commands.recompute import RecomputeVerb
-from theano_memopt.commands.run import RunVerb
 from theano_memopt.progress import complain
 
-VERBS: Tuple[Verb, ...] = (DemoVerb(), RunVerb(), OrderVerb(), RecomputeVerb(), CheckVerb(), PackVerb())
+VERBS = ("demo", "run", "order", "recompute", "check", "pack")
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; the answer is the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        status = _run(_parser().parse_args(arguments))
+        status = _run(_parser([name for name in VERBS if name in arguments[:1]] or VERBS).parse_args(arguments))
         sys.stdout.flush()
         return status
     except BadInput as trouble:
@@ -57,6 +54,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return NO_READER
 
 
+def verb_named(name: str) -> Verb:
+    """From the file that has its name: `order` is `OrderVerb` in order.py."""
+    verb: Verb = getattr(importlib.import_module(f"theano_memopt.commands.{name}"), f"{name.title()}Verb")()
+    return verb
+
+
 def _run(parsed: argparse.Namespace) -> int:
     verb: Verb = parsed.verb
     return verb.run(parsed)
@@ -67,12 +70,12 @@ class _Parser(argparse.ArgumentParser):
         raise BadInput(f"{message} (see {self.prog} --help)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(names: Iterable[str] = VERBS) -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m theano_memopt", description="Run Theano functions in less memory, and plan the memory of task graphs.")
     parser.epilog = "Examples of a verb: python -m theano_memopt VERB --help"
     parser.add_argument("--version", action="version", version=f"theano_memopt {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
-    for verb in VERBS:
+    for verb in map(verb_named, names):
         one = verbs.add_parser(
             verb.name,
             help=verb.says,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import List, Sequence
 
 from theano_memopt.commands.base import DONE, Verb, above, seconds, whole
 from theano_memopt.commands.inputs import place_to_write, read_graph, write_out
 from theano_memopt.options import PlanOptions
 from theano_memopt.planner import certificate, exact
 from theano_memopt.planner.model import Graph
-from theano_memopt.progress import progress_of
+from theano_memopt.progress import printable, progress_of
 
 
 class OrderVerb(Verb):
@@ -46,34 +47,30 @@ class OrderVerb(Verb):
 
 
 def print_schedule(source: str, graph: Graph, schedule: certificate.Schedule) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    """In plain text, for a library of tables takes longer to import than a small graph to plan."""
     from theano_memopt.report.words import against_floor
 
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(f"{source}: {len(graph.tasks)} tasks, {len(graph.buffers)} buffers, sizes {graph.sizes_from}"))
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("order")
-    table.add_column("peak, bytes", justify="right", no_wrap=True)
-    table.add_column("above the floor", justify="right", no_wrap=True)
-    rows = sorted(schedule.competing, key=lambda row: (-row[1], row[0]))
-    for name, peak in [*rows, (f"chosen: {schedule.method}", schedule.peak)]:
-        table.add_row(Text(name), f"{peak:,}", above(peak, schedule.floor), style="bold" if name.startswith("chosen: ") else "")
-    table.add_row("floor: no order needs less", f"{schedule.floor:,}", "")
-    console.print(table)
+    print(printable(f"{source}: {len(graph.tasks)} tasks, {len(graph.buffers)} buffers, sizes {graph.sizes_from}"))
+    orders = sorted(schedule.competing, key=lambda row: (-row[1], row[0]))
+    rows = [(printable(name), f"{peak:,}", above(peak, schedule.floor)) for name, peak in [*orders, (f"chosen: {schedule.method}", schedule.peak)]]
+    for line in columns(("order", "peak, bytes", "above the floor"), [*rows, ("floor: no order needs less", f"{schedule.floor:,}", "")]):
+        print(line)
     verdict, at = schedule.certificate, " at assumed sizes" if graph.sizes_assumed else ""
     if isinstance(verdict, certificate.Proven):
-        console.print(Text(f"Proven{at}: no order of these tasks has a lower peak. {verdict.proof.describe()}"))
+        print(f"Proven{at}: no order of these tasks has a lower peak. {verdict.proof.describe()}")
     else:
-        console.print(
-            Text(
-                f"Open{at}: {against_floor(schedule.peak, verdict.floor)}, and whether an order lies between is not known. "
-                f"{verdict.reason}. The floor is proven: {verdict.proof.describe()}"
-            )
+        print(
+            f"Open{at}: {against_floor(schedule.peak, verdict.floor)}, and whether an order lies between is not known. "
+            f"{verdict.reason}. The floor is proven: {verdict.proof.describe()}"
         )
     step = schedule.timeline.peak_step
     if schedule.order:
-        console.print(Text(f"The peak is reached at step {step + 1} of {len(schedule.order)}, task {graph.tasks[schedule.order[step]].label!r}."))
-    console.print(Text(f"{schedule.states:,} states visited."))
+        print(f"The peak is reached at step {step + 1} of {len(schedule.order)}, task {printable(repr(graph.tasks[schedule.order[step]].label))}.")
+    print(f"{schedule.states:,} states visited.")
+
+
+def columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+    """Lines of a table under its titles: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows)]
+    lines = [titles, ["-" * width for width in widths], *rows]
+    return ["  ".join(f"{cell:{'>' if i else '<'}{widths[i]}}" for i, cell in enumerate(line)).rstrip() for line in lines]

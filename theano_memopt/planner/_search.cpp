@@ -159,6 +159,9 @@ public:
         for (std::size_t i = 0; i < problem_.forward.size(); ++i) out[i] = problem_.arcs[problem_.forward[i]].room - arcs_[problem_.forward[i]].room;
     }
 
+    // flow.py: least_set
+    void least_set(char* out) const { std::copy(closed_.begin(), closed_.begin() + problem_.n, out); }
+
     struct Mark {
         std::size_t flows, closed;
         Bytes value;
@@ -512,7 +515,8 @@ Kernel* memopt_kernel(int n, int m, const Bytes* size, const char* pinned, const
 }
 void memopt_kernel_free(Kernel* kernel) { delete kernel; }
 
-Bytes memopt_cut(const Kernel* kernel, int task, const int* done, int count, const int* undone, int undone_count, Bytes limit, Bytes* flows) {
+Bytes memopt_cut(const Kernel* kernel, int task, const int* done, int count, const int* undone, int undone_count, Bytes limit, Bytes* flows,
+                  char* least_set) {
     Cut cut(kernel->problem, task);
     for (int i = 0; i < undone_count; ++i) {
         if (kernel->problem.ancestors[task].has(undone[i])) return kInfinite;
@@ -521,6 +525,7 @@ Bytes memopt_cut(const Kernel* kernel, int task, const int* done, int count, con
     cut.force_ancestors();
     for (int i = 0; i < count && cut.value <= limit; ++i) cut.force(done[i], limit);
     if (flows) cut.flows(flows);
+    if (least_set) cut.least_set(least_set);
     return cut.value;
 }
 int memopt_arcs(const Kernel* kernel) { return int(kernel->problem.forward.size()); }

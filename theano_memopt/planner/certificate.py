@@ -3,7 +3,7 @@
     Proven(floor, proof)          the peak of the order is the floor: no order needs less
     Open(floor, proof, reason)    the least peak lies between floor and peak; `reason` says why that is not settled
 
-A floor is proved in one of three ways, each small enough to be checked without trusting the planner:
+A floor is proved in one of four ways, each small enough to be checked without trusting the planner:
 
     Footprint    one task's own reads and writes are live while it runs, in every order
     Chains       of a set of tasks one runs last (or first); before it, the others being done (or not), so many bytes must be
@@ -11,6 +11,8 @@ A floor is proved in one of three ways, each small enough to be checked without 
                  end is not: the producer of b1 is done; if all readers of b1 are done, then so is the producer of b2; and
                  so on; a reader of the last one comes after a task that is not done (or the last one is pinned). No
                  buffer is used for more than its size, so the bytes of all chains together are live.
+    Milestones   these tasks run in some order; whichever it is, one of them cannot run with less beside it, those before it being done and those
+                 behind it not. The checker goes through all sets of them that can be done below the floor, with cuts of its own
     Exhausted    a search below the floor that fails from every set of tasks; the checker searches again in its own way
 
 This file shares nothing with the search but the accounting; its maximum flows are those of SciPy.
@@ -30,7 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
-from typing import AbstractSet, Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
+from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, Sequence, Set, Tuple, Union
 
 from theano_memopt.planner.liveness import Timeline, timeline
 from theano_memopt.planner.model import Graph
@@ -69,6 +71,14 @@ class Chains:
 
 
 @dataclass(frozen=True)
+class Milestones:
+    tasks: Tuple[int, ...]
+
+    def describe(self) -> str:
+        return f"in whatever order {len(self.tasks)} tasks run, one of them cannot run with less beside it (minimum cuts)"
+
+
+@dataclass(frozen=True)
 class Exhausted:
     budget: int
     """The search below this budget, inclusive, has failed."""
@@ -80,7 +90,7 @@ class Exhausted:
         return f"a search under {self.budget:,} bytes fails everywhere ({self.states:,} states)"
 
 
-Proof = Union[Footprint, Chains, Exhausted]
+Proof = Union[Footprint, Chains, Milestones, Exhausted]
 
 
 @dataclass(frozen=True)
@@ -156,6 +166,10 @@ def check_proof(graph: Graph, floor: int, proof: Proof) -> None:
         shown = _shown_by_chains(graph, proof)
         if shown < floor:
             raise Rejected("weak-proof", f"the chains show {shown} bytes, not {floor}")
+    elif isinstance(proof, Milestones):
+        _known_tasks(graph, proof.tasks)
+        if _milestones_can_run(graph, floor - 1, proof.tasks):
+            raise Rejected("weak-proof", f"an order of the milestones may need less than {floor} bytes")
     else:
         _known_tasks(graph, proof.critical)
         if proof.budget < floor - 1:
@@ -208,6 +222,32 @@ def _shown_by_chains(graph: Graph, proof: Chains) -> int:
     if not shown:
         raise Rejected("broken-proof", "no task of the set can be the one")
     return min(shown)
+
+
+def _milestones_can_run(graph: Graph, budget: int, tasks: Sequence[int]) -> bool:
+    """Is there an order of these tasks in which each fits beside the least that can be live there?"""
+    needs = {task: _bits(_ancestors(graph, (task,))) for task in tasks}
+    least_live = _LeastLive(graph)
+    everything = _bits(tasks)
+    known = {0}
+    waiting = [0]  # sets of tasks that are done, as bits
+    while waiting:
+        done = waiting.pop()
+        if done == everything:
+            return True
+        for task in tasks:
+            then = done | 1 << task
+            if then in known or needs[task] & everything & ~then:
+                continue
+            forced = reduce(int.__or__, (needs[t] for t in tasks if done >> t & 1), needs[task] & ~(1 << task))
+            if not least_live.is_above(budget - graph.allocates[task], forced, everything & ~done):
+                known.add(then)
+                waiting.append(then)
+    return False
+
+
+def _bits(tasks: Iterable[int]) -> int:
+    return sum(1 << task for task in set(tasks))
 
 
 def _check_use(graph: Graph, family: Sequence[Chain]) -> None:
@@ -329,17 +369,17 @@ class _Refutation:
     def _too_much_before_critical(self, done: int) -> bool:
         for i, task in enumerate(self.critical):
             forced = done | self.ancestors[task] & ~(1 << task)
-            if not done >> task & 1 and self.least_live.is_above(self.budget - self.graph.allocates[task], forced, task):
+            if not done >> task & 1 and self.least_live.is_above(self.budget - self.graph.allocates[task], forced, 1 << task):
                 self.critical.insert(0, self.critical.pop(i))  # what refuted this set will refute its neighbours
                 return True
         return False
 
 
 class _LeastLive:
-    """Floors of the live bytes over the sets that contain some tasks and not one other: SciPy's maximum flow.
+    """Floors of the live bytes over the sets that contain some tasks and not some others: SciPy's maximum flow.
 
-    SciPy counts in 32 bits, so sizes are counted in a unit, rounded down: the answer is never too high. A flow found for
-    one set says something about others: what begins in tasks that are done there too is a flow there.
+    SciPy counts in 32 bits, so a flow is found in a coarse unit first, rounded down, and what room it leaves is filled in finer ones. A flow
+    found for one set says something about others: what begins in tasks that are done there too is a flow there.
     """
 
     REMEMBERED = 32
@@ -350,48 +390,60 @@ class _LeastLive:
         from scipy.sparse import csr_matrix
         from scipy.sparse.csgraph import maximum_flow
 
-        self.matrix, self.maximum_flow = csr_matrix, maximum_flow
+        self.numpy, self.matrix, self.maximum_flow = numpy, csr_matrix, maximum_flow
         tasks, buffers = len(graph.tasks), len(graph.buffers)
         sizes = [b.size if b.producer is not None else 0 for b in graph.buffers]
-        self.unit = max(1, reduce(gcd, sizes, 0), sum(sizes) >> 28)
-        unlimited = 1 << 29
+        self.grain = max(1, reduce(gcd, sizes, 0), sum(sizes) >> 58)  # what rooms are counted in
+        self.coarsest = max(1, sum(sizes) // self.grain >> 28)
+        self.unlimited = 1 << 60
         self.source, self.sink = tasks + buffers, tasks + buffers + 1
         arcs: Dict[Tuple[int, int], int] = {}
         for b, buffer in enumerate(graph.buffers):
             if buffer.producer is not None:
-                arcs[buffer.producer, tasks + b] = sizes[b] // self.unit
-                arcs.update(((tasks + b, reader), unlimited) for reader in buffer.readers)
+                arcs[buffer.producer, tasks + b] = sizes[b] // self.grain
+                arcs.update(((tasks + b, reader), self.unlimited) for reader in buffer.readers)
                 if buffer.pinned:
-                    arcs[tasks + b, self.sink] = unlimited
+                    arcs[tasks + b, self.sink] = self.unlimited
         for t, needs in enumerate(graph.predecessors):
-            arcs.update(((t, needed), unlimited) for needed in needs)
+            arcs.update(((t, needed), self.unlimited) for needed in needs)
             arcs[self.source, t] = arcs[t, self.sink] = 0
-        places = sorted(arcs)
-        self.room = numpy.array([arcs[place] for place in places], dtype=numpy.int32)
+        places = sorted({**{(stop, start): 0 for start, stop in arcs}, **arcs})
+        self.room = numpy.array([arcs.get(place, 0) for place in places], dtype=numpy.int64)
+        self.row = numpy.array([start for start, _ in places], dtype=numpy.int32)
         self.column = numpy.array([stop for _, stop in places], dtype=numpy.int32)
-        self.row_start = numpy.searchsorted([start for start, _ in places], range(self.sink + 2)).astype(numpy.int32)
-        self.from_source = [places.index((self.source, t)) for t in range(tasks)]
-        self.to_sink = [places.index((t, self.sink)) for t in range(tasks)]
-        self.unlimited = unlimited
-        self.flows: Dict[int, List[Dict[int, int]]] = {}  # critical task -> the last flows that were too much: task -> what begins there
+        self.row_start = numpy.searchsorted(self.row, range(self.sink + 2)).astype(numpy.int32)
+        place_of = {place: i for i, place in enumerate(places)}
+        self.from_source = [place_of[self.source, t] for t in range(tasks)]
+        self.to_sink = [place_of[t, self.sink] for t in range(tasks)]
+        self.flows: Dict[int, List[Dict[int, int]]] = {}  # tasks not done -> the last flows that were too much: task -> what begins there
 
-    def is_above(self, limit: int, done: int, task: int) -> bool:
-        known = self.flows.setdefault(task, [])
+    def is_above(self, limit: int, done: int, undone: int) -> bool:
+        known = self.flows.setdefault(undone, [])
         for i, begins in enumerate(known):
-            if sum(amount for t, amount in begins.items() if done >> t & 1) * self.unit > limit:
+            if sum(amount for t, amount in begins.items() if done >> t & 1) * self.grain > limit:
                 known.insert(0, known.pop(i))
                 return True
         room = self.room.copy()
         room[[arc for t, arc in enumerate(self.from_source) if done >> t & 1]] = self.unlimited
-        room[self.to_sink[task]] = self.unlimited
-        network = self.matrix((room, self.column, self.row_start), shape=(self.sink + 1, self.sink + 1))
-        found = self.maximum_flow(network, self.source, self.sink)
-        if int(found.flow_value) * self.unit <= limit:
-            return False
-        row = (found.flow if hasattr(found, "flow") else found.residual)[self.source]  # so named before SciPy 1.9
-        known.insert(0, {int(t): int(amount) for t, amount in zip(row.indices, row.data) if amount > 0})
-        del known[self.REMEMBERED :]
-        return True
+        room[[arc for t, arc in enumerate(self.to_sink) if undone >> t & 1]] = self.unlimited
+        begins = {}
+        unit = self.coarsest
+        while True:
+            flow = self._flow(self.numpy.minimum(room // unit, 1 << 29).astype(self.numpy.int32))
+            for t, amount in zip(flow[self.source].indices, flow[self.source].data):
+                begins[int(t)] = begins.get(int(t), 0) + int(amount) * unit
+            if sum(begins.values()) * self.grain > limit:
+                known.insert(0, {t: amount for t, amount in begins.items() if amount})
+                del known[self.REMEMBERED :]
+                return True
+            if unit == 1:
+                return False
+            room -= unit * self.numpy.asarray(flow[self.row, self.column]).ravel().astype(self.numpy.int64)
+            unit = max(1, unit * len(room) >> 28)  # each arc has lost less than one unit
+
+    def _flow(self, room: Any) -> Any:
+        found = self.maximum_flow(self.matrix((room, self.column, self.row_start), shape=(self.sink + 1, self.sink + 1)), self.source, self.sink)
+        return found.flow if hasattr(found, "flow") else found.residual  # so named before SciPy 1.9
 
 
 def schedule_to_json(graph: Graph, schedule: Schedule) -> Dict[str, Any]:
@@ -421,6 +473,8 @@ def _proof_to_json(graph: Graph, proof: Proof) -> Dict[str, Any]:
 
     if isinstance(proof, Footprint):
         return {"by": "footprint", "task": task(proof.task)}
+    if isinstance(proof, Milestones):
+        return {"by": "milestones", "tasks": [task(t) for t in proof.tasks]}
     if isinstance(proof, Exhausted):
         return {"by": "exhausted", "budget": proof.budget, "critical": [task(t) for t in proof.critical], "states": proof.states}
     return {
@@ -478,6 +532,8 @@ def _number(row: Mapping[str, Any], word: str) -> int:
 def _proof_from_json(data: Mapping[str, Any], tasks: Mapping[str, int], buffers: Mapping[str, int]) -> Proof:
     if data["by"] == "footprint":
         return Footprint(tasks[data["task"]])
+    if data["by"] == "milestones":
+        return Milestones(tuple(tasks[name] for name in data["tasks"]))
     if data["by"] == "exhausted":
         return Exhausted(_number(data, "budget"), tuple(tasks[name] for name in data["critical"]), _number(data, "states"))
     if data["by"] == "chains":
@@ -486,4 +542,4 @@ def _proof_from_json(data: Mapping[str, Any], tasks: Mapping[str, int], buffers:
             for family in data["chains"]
         )
         return Chains(tuple(tasks[name] for name in data["tasks"]), families, str(data["which"]))
-    raise Rejected("bad-form", f"a proof is by footprint, chains or exhausted, not {data['by']!r}")
+    raise Rejected("bad-form", f"a proof is by footprint, chains, milestones or exhausted, not {data['by']!r}")

@@ -11,6 +11,7 @@
        dives        greedy searches without cuts, under falling budgets: thousands of tasks in a blink
        moves        tasks and groups of tasks to another place, many thousand times, from several beginnings (descent.py)
        pieces       the steps around the peak in a better order of their own (improve.py)
+       milestones   the order of a few tasks alone: a floor over all of them at once, and orders that come near it (milestones.py)
        halving      budgets between floor and peak
 
 Effort is counted in states and in moves, MOVES of them to a state, so the same graph gets the same plan on every machine; a
@@ -29,13 +30,14 @@ from functools import cached_property
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from theano_memopt.options import PlanOptions
-from theano_memopt.planner.certificate import Exhausted, Open, Proof, Proven, Schedule
+from theano_memopt.planner.certificate import Exhausted, Milestones, Open, Proof, Proven, Schedule
 from theano_memopt.planner.descent import Descent, Descents
 from theano_memopt.planner.floors import best_footprint, best_of_sets, witness
 from theano_memopt.planner.heuristics import RULES
 from theano_memopt.planner.improve import Piece, WalkedOrder
 from theano_memopt.planner.kernel import Kernel, Search, kernel_for
 from theano_memopt.planner.liveness import timeline
+from theano_memopt.planner.milestones import CANDIDATES, MilestoneSearch
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import Reduced, reduce_graph, unreduced
 from theano_memopt.planner.search import EXHAUSTED, FARTHEST, FOUND, LEAST_LIVE, RUNNING
@@ -52,6 +54,11 @@ CUTS_AT_MOST = 600_000
 """Minimum cuts times tasks that the floors may cost at the beginning: all tasks of graphs of up to 775, 92 of 6,500."""
 CUTS_PER_EFFORT = 60
 """The same for each state of effort, so that little effort means little time on large graphs too."""
+
+TASKS_OF_A_STATE = 50
+"""A minimum cut for milestones counts as one state for each so many tasks: it takes about as long."""
+SHARE_OF_MILESTONES = 2
+"""Each round spends so many times its slice on them."""
 
 MOVES = 8
 """Moves that count as one state: they take about as long."""
@@ -86,14 +93,15 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
         if slice_ <= FIRST_SLICE:
             work.compete_rules()
             work.remember()
+        if slice_ == FIRST_SLICE:
+            work.raise_floor_by_sets()
+        work.pass_milestones(slice_)
         if outcome == EXHAUSTED:
             work.halve(slice_)  # where one search comes to an end the next ones are likely to
         work.move(slice_)
         work.dive(slice_)
         work.remember()
         work.improve_by_pieces(slice_)
-        if slice_ == FIRST_SLICE:
-            work.raise_floor_by_sets()
         work.halve(slice_)
         if work.settled:
             break
@@ -148,6 +156,11 @@ class _Minimiser:
     @cached_property
     def descents(self) -> Descents:
         return Descents(self.smallest.graph)
+
+    @cached_property
+    def milestones(self) -> MilestoneSearch:
+        """On the whole graph, so that the checker of certificates can follow."""
+        return MilestoneSearch(kernel_for(self.graph))
 
     @cached_property
     def lowest(self) -> List[int]:
@@ -360,6 +373,34 @@ class _Minimiser:
                     walked.put_back(piece, reduced.lift(search.trail))
                     return True
         return False
+
+    # -------------------------------------------------------------------------------------------------------- milestones
+
+    def pass_milestones(self, slice_: int) -> None:
+        """Milestones are added where the order along the lowest way is too high, as long as ways can be found within the slice."""
+        weight = 1 + len(self.graph.tasks) // TASKS_OF_A_STATE
+        cuts = min(SHARE_OF_MILESTONES * slice_, max(0, self.options.effort - self.states)) // weight
+        if not self.options.prunings.milestones or cuts < CANDIDATES:
+            return  # the first of them would take all cuts
+        search = self.milestones
+        until = search.cuts + cuts
+        order: Sequence[int] = ()
+        going = True
+        while going and not self.settled and search.cuts < until:
+            before = search.cuts
+            way = search.lowest_way(self.peak, until - search.cuts, self.floor, self._out_of_time)
+            search.drop_useless(way, until - search.cuts, self.floor, self._out_of_time)
+            self._raise_floor(way.floor, Milestones(tuple(search.tasks)))
+            going = way.steps is not None
+            if going:
+                order = search.order_along(way)
+                walked = timeline(self.graph, order)
+                self._offer("milestones", order, walked.peak)
+                going = search.add(way, walked.heights)
+            self.states += (search.cuts - before) * weight
+            self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: {len(search.tasks)} milestones")
+        if order:
+            self.beginnings.append(tuple(order))
 
     # ------------------------------------------------------------------------------------------------------------ answer
 

@@ -117,6 +117,10 @@ class Cut:
         """What flows through each arc, reverses left out."""
         return [self._network.room[arc] - self._room[arc] for arc in range(0, len(self._room), 2)]
 
+    def least_set(self) -> bytes:
+        """For each task whether it is done in the smallest of the sets that have this value: what the forced tasks still reach."""
+        return bytes(self._closed[: len(self._network.graph.tasks)])
+
     def _force_together(self, sources: List[int]) -> None:
         """Force many tasks at once, from nothing (Dinic: shortest paths first, a whole level graph at a time)."""
         network = self._network

@@ -82,6 +82,11 @@ def with_ties_by_chance(graph: Graph, seed: int) -> Order:
     return _greedy(graph, key, ties)
 
 
+def in_parts(graph: Graph, parts: Sequence[int]) -> Order:
+    """Part by part, lowest height first within each; `parts` has a number for each task, which no task that it needs exceeds."""
+    return _greedy(graph, lambda task, born, allocates, frees: (parts[task], *_height(task, born, allocates, frees)))
+
+
 def _growth(task: int, born: int, allocates: int, frees: int) -> Tuple[int, int]:
     return (allocates - frees, 0)
 
@@ -117,7 +122,7 @@ def _post_order(graph: Graph, rank: Sequence[int]) -> Order:
     return tuple(order)
 
 
-def _greedy(graph: Graph, key: Callable[[int, int, int, int], Tuple[int, int]], ties: Sequence[int] = ()) -> Order:
+def _greedy(graph: Graph, key: Callable[[int, int, int, int], Tuple[int, ...]], ties: Sequence[int] = ()) -> Order:
     """Always the ready task with the least key(task, when it became ready, bytes it allocates, bytes it frees now).
 
     Of equal ones it is the one with the least in `ties`, or by number. What a task frees changes only when it becomes the last
@@ -130,7 +135,7 @@ def _greedy(graph: Graph, key: Callable[[int, int, int, int], Tuple[int, int]], 
     born = [0] * len(graph.tasks)
     done = bytearray(len(graph.tasks))
     ties = ties or range(len(graph.tasks))
-    heap: List[Tuple[Tuple[int, int], int, int, int]] = []
+    heap: List[Tuple[Tuple[int, ...], int, int, int]] = []
 
     def offer(task: int) -> None:
         heapq.heappush(heap, (key(task, born[task], graph.allocates[task], frees[task]), ties[task], task, frees[task]))

@@ -48,6 +48,14 @@ class PythonKernel:
             cut.force(other, INFINITE - 1)
         return cut.flows()
 
+    def least_set(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> Tuple[int, bytes]:
+        """Such a floor, and for each task whether it is done in the least set that shows it; the situation must be a possible one."""
+        self._network = self._network or Network(self.graph)
+        cut = Cut(self._network, task, undone)
+        for other in done:
+            cut.force(other, INFINITE - 1)
+        return cut.value + self.graph.allocates[task], cut.least_set()
+
     def search(self, budget: int, critical: Sequence[int], prunings: Prunings = ALL_PRUNINGS) -> BudgetSearch:
         return BudgetSearch(self.graph, budget, critical, prunings)
 
@@ -103,8 +111,14 @@ class CompiledKernel:
         self._cut(task, done, undone, found)
         return list(found)
 
-    def _cut(self, task: int, done: Sequence[int], undone: Sequence[int], flows: Any) -> int:
-        return int(self.library.memopt_cut(self.handle, task, _ints(done), len(done), _ints(undone), len(undone), _LARGEST_SUM, flows))
+    def least_set(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> Tuple[int, bytes]:
+        found = ctypes.create_string_buffer(len(self.graph.tasks))
+        value = self._cut(task, done, undone, None, found)
+        return value + self.graph.allocates[task], found.raw
+
+    def _cut(self, task: int, done: Sequence[int], undone: Sequence[int], flows: Any, least_set: Any = None) -> int:
+        where = (_ints(done), len(done), _ints(undone), len(undone))
+        return int(self.library.memopt_cut(self.handle, task, *where, _LARGEST_SUM, flows, least_set))
 
     def search(self, budget: int, critical: Sequence[int], prunings: Prunings = ALL_PRUNINGS) -> CompiledSearch:
         return CompiledSearch(self, budget, critical, prunings)
@@ -216,7 +230,7 @@ _LIBRARY = _load(
     (
         ("kernel", _handle, _graph),
         ("kernel_free", None, [_handle]),
-        ("cut", _size, [_handle, _number, _numbers, _number, _numbers, _number, _size, _sizes]),
+        ("cut", _size, [_handle, _number, _numbers, _number, _numbers, _number, _size, _sizes, ctypes.c_char_p]),
         ("arcs", _number, [_handle]),
         ("search", _handle, [_handle, _size, _numbers, _number, _number]),
         ("search_free", None, [_handle]),

@@ -446,11 +446,11 @@ class _Subject:
         if made is None:
             found = candidates(self.annotation, self._linker_with(gc))
             inside = [b for b in found if would_write_into_preallocated(self.reading.roots[b].owner)]
-            return pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, inside)
+            return pack_graph(*self.as_it_runs(sized, schedule), self.annotation.options.alignment, inside)
         if made.height == made.floor:
             return made
         inside = [b for b, offset in enumerate(made.offsets) if offset is not None]
-        packed = pack_graph(sized.cautious, schedule.order, self.annotation.options.alignment, inside)
+        packed = pack_graph(*self.as_it_runs(sized, schedule), self.annotation.options.alignment, inside)
         return min(made, packed, key=lambda arena: arena.height)  # for sizes that came once or twice it has the offsets of larger ones
 
     def _made_arena(self, sized: Sized, schedule: Schedule, gc: bool) -> Optional[Arena]:
@@ -464,6 +464,9 @@ class _Subject:
         linker = copy.copy(self.linker)
         linker.allow_gc = gc
         return linker
+
+    def as_it_runs(self, sized: Sized, schedule: Schedule) -> Tuple[Graph, Sequence[int]]:
+        return cells.as_it_runs(self.feature.reordered(self.annotation, schedule.order), sized.cautious)
 
     def reserved(self, sized: Sized, schedule: Schedule) -> Tuple[Reserved, ...]:
         """Bytes of storage with allow_gc False and True; the setting in force first."""
@@ -547,7 +550,7 @@ class _Subject:
             return None
         sharing = cells.may_share(self.annotation, self._linker_with(gc))
         if not gc:
-            return share_cells(sized.cautious, schedule.order, sharing)
+            return share_cells(*self.as_it_runs(sized, schedule), sharing)
         return share_cells(sized.graph, schedule.order, sharing, schedule.peak)
 
     # --- words ---------------------------------------------------------------------------------------------------
@@ -577,7 +580,7 @@ class _Subject:
             return "it is handed to the caller, or becomes a new value of a shared variable"
         if cautious.buffers[b].pinned:
             return "nobody reads it, so Theano clears it only at the end of the call"
-        if b in self.reading.loose:
+        if b in cells.loose_for(self.annotation, self.linker):
             return "a lazy op, or an op that may keep its array, has to do with it, so its end is not certain"
         if not isinstance(storage, Arena):
             if not self.linker.c_thunks:

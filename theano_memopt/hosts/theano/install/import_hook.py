@@ -6,14 +6,13 @@ import theano         ->  environment.prepare(), Theano's own import, the finder
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
 from types import ModuleType
 from typing import Any, Callable, List, Optional, Sequence
 
-from theano_memopt.hosts.theano.install import blas, environment, patches
+from theano_memopt.hosts.theano.install import environment
 
 
 def install() -> None:
@@ -45,6 +44,8 @@ def _call_waiting() -> None:
 
 
 def _register() -> None:
+    from theano_memopt.hosts.theano.install import blas, patches
+
     environment.prepare()
     patches.wrap(patches.ALWAYS)
     from theano_memopt.hosts.theano.optimize import optimizer, pickles
@@ -55,7 +56,7 @@ def _register() -> None:
     _call_waiting()
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     """Finds Theano as Python would, and puts `_Loader` around its loader. It stays in sys.meta_path until Theano has been imported:
     importlib.util.find_spec("theano") asks it too, and imports nothing."""
 
@@ -75,7 +76,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     """Theano's own loader, and one call after it."""
 
     def __init__(self, loader: Any, finder: _Finder) -> None:
@@ -86,6 +87,8 @@ class _Loader(importlib.abc.Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        from theano_memopt.hosts.theano.install import blas
+
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self.loader
         environment.prepare()

@@ -10,6 +10,7 @@ Words
 Lemma. With a total order chained, whatever node is asked for, exactly the nodes before it have run when it runs: it
 needs its predecessor directly, as an input that it always asks for, as another feature's demand or as a link, and so on
 down to the first. (One exception, a lazy op on the Stack machine, which obeys no links: all nodes after it are linked to those before it.)
+What only a lazy op asks for is not chained. Where it is known when the CVM runs it (read/branches.py), it stands there in the order, too.
 
 Sizes are often guessed. Theano's virtual machines are planned anew when the first arguments are there (run/sized_call.py, run/arena). Other
 linkers keep the order of compile time: among orders with a low peak at the guessed sizes that one is taken that is no worse than the
@@ -20,11 +21,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from theano.gof.graph import io_toposort
 
 from theano_memopt.hosts.theano.install.flags import Settings
+from theano_memopt.hosts.theano.read.branches import Step, order_of, steps_of
 from theano_memopt.hosts.theano.read.graph import Reading, read
 from theano_memopt.hosts.theano.read.host_orders import host_orders
 from theano_memopt.hosts.theano.read.op_facts import always_asked, is_lazy
@@ -35,6 +37,8 @@ from theano_memopt.planner.liveness import peaks, timeline
 from theano_memopt.planner.plan import along
 from theano_memopt.progress import planning
 
+ROUNDS = 3
+"""The CVM asks for what features demand in the sequence of the nodes that it is given, so the order of the steps is found in rounds."""
 OTHER_EFFORT = 500
 """States for an order at other sizes than the guessed ones."""
 LARGE, FEW = 1000, 3
@@ -56,6 +60,12 @@ class Annotation:
     links: OrderedDict[Any, List[Any]]
     stock: Tuple[int, ...]
     """The order that the linker would run without the pass."""
+    outputs: Tuple[Any, ...]
+    """Of the graph, in their sequence: the CVM begins with them."""
+    runs: str
+    """The name of the host order that the linker would run."""
+    steps: Optional[Tuple[Step, ...]] = None
+    """Where there are lazy ops, and it is known in which order the CVM runs the nodes in every outcome: its steps. The order is theirs."""
 
 
 class Declined(Exception):
@@ -77,16 +87,54 @@ def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool
     options = PlanOptions(effort=chosen.effort, storage=uses)
     by_host = host_orders(reading.graph, nodes, fgraph.outputs, demands)
     schedule = _choose(reading, options, by_host, runs, chosen.order, replans)
-    order = tuple(nodes[t] for t in schedule.order)
-    return Annotation(reading, schedule, options, order, _chain([n for n in order if n in reading.certain], demands), by_host[runs])
+    found = Annotation(reading, schedule, options, (), OrderedDict(), by_host[runs], tuple(fgraph.outputs), runs)
+    ours, stock = (reordered(found, order, demands) for order in (schedule.order, by_host[runs]))
+    if ours.steps is None or stock.steps is None:
+        return _linked(found, schedule.order, demands)
+    if ours.schedule.peak > stock.schedule.peak:
+        ours = replace(stock, schedule=along(stock.schedule, reading.graph, stock.schedule.order, "host", ""))
+    return replace(ours, stock=stock.schedule.order)
 
 
 def reordered(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any, Sequence[Any]]) -> Annotation:
-    """The annotation with another legal order of the same nodes; `demands` of features other than ours."""
+    """The annotation with another legal order of the same nodes; `demands` of features other than ours. Nodes that only a lazy op asks
+    for come where it does, if that is known."""
+    found = _linked(annotation, order, demands)
+    if annotation.runs == "cvm":
+        for _ in range(ROUNDS):
+            steps = steps_of(found.nodes, annotation.outputs, _merged(demands, found.links))
+            if steps is None or not _chained(steps, found.nodes, annotation.reading.certain):
+                break
+            real = order_of(steps, annotation.reading)
+            if real == found.schedule.order:
+                return replace(found, steps=steps)
+            if not annotation.reading.graph.is_legal(real):
+                break
+            found = _linked(annotation, real, demands)
+    return _linked(annotation, order, demands)
+
+
+def _linked(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any, Sequence[Any]]) -> Annotation:
+    """As if every node were asked for in its turn."""
     reading = annotation.reading
     nodes = tuple(reading.nodes[t] for t in order)
     links = _chain([n for n in nodes if n in reading.certain], demands)
-    return replace(annotation, schedule=along(annotation.schedule, reading.graph, order), nodes=nodes, links=links)
+    schedule = annotation.schedule if order == annotation.schedule.order else along(annotation.schedule, reading.graph, order)
+    return replace(annotation, schedule=schedule, nodes=nodes, links=links, steps=None)
+
+
+def _chained(steps: Sequence[Step], order: Sequence[Any], certain: FrozenSet[Any]) -> bool:
+    """Do the nodes that run in every call come in the sequence of the chain, whichever branches are taken? Else a call with output_subset
+    would not be the beginning of a whole one."""
+    return [step.node for step in steps if step.node in certain] == [node for node in order if node in certain]
+
+
+def _merged(*demands: Mapping[Any, Sequence[Any]]) -> Dict[Any, List[Any]]:
+    merged: Dict[Any, List[Any]] = {}
+    for some in demands:
+        for node, before in some.items():
+            merged.setdefault(node, []).extend(before)
+    return merged
 
 
 def _choose(reading: Reading, options: PlanOptions, by_host: Mapping[str, Tuple[int, ...]], runs: str, wish: str, replans: bool) -> Schedule:

@@ -30,7 +30,7 @@ import theano_memopt_ops as ops  # the module, not its names: it may be the firs
 from theano_memopt.hosts.theano.optimize.repeats import carry_marks
 from theano_memopt.hosts.theano.read.aliases import with_names
 from theano_memopt.hosts.theano.read.memory_layout import IN_C_ORDER, likely_scattered
-from theano_memopt.hosts.theano.read.op_facts import is_trusted, lacks_c_for_its_types, runs_in_python
+from theano_memopt.hosts.theano.read.op_facts import aliases_are_known, lacks_c_for_its_types, runs_in_python
 
 
 def use_preallocated(fgraph: Any) -> int:
@@ -87,7 +87,7 @@ def _product(node: Any) -> Optional[Any]:
 def _reaches_the_untrusted(variable: Any) -> bool:
     """May an op read the array that does more with it than it declares? Such an op can hand the array on to the caller, and
     stock Theano, which allocates in each call, would not write to it again."""
-    return any(not is_trusted(node.op) for v in with_names(variable) for node, _ in v.clients if node != "output")
+    return any(not aliases_are_known(node.op) for v in with_names(variable) for node, _ in v.clients if node != "output")
 
 
 def _replacement(fgraph: Any, node: Any, scattered: Set[Any]) -> Optional[Any]:

@@ -26,13 +26,14 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Sequence, Set,
 
 import numpy as np
 from theano import gof, tensor
+from theano.ifelse import IfElse
 from theano.scalar import Scalar
 from theano.tensor.type_other import NoneTypeT, SliceType
 
 from theano_memopt.hosts.theano.read.aliases import Aliases, Rule, as_declared, lies_in, viewed
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
 from theano_memopt.hosts.theano.read.memory_layout import MAY_COPY, likely_scattered, steady
-from theano_memopt.hosts.theano.read.op_facts import always_asked, declared, is_lazy, is_trusted, op_name
+from theano_memopt.hosts.theano.read.op_facts import aliases_are_known, always_asked, declared, is_lazy, is_trusted, op_name
 from theano_memopt.hosts.theano.read.workspaces import Workspace, workspace_of
 from theano_memopt.planner.model import Buffer, Graph, Task
 
@@ -58,6 +59,8 @@ class Reading:
     doubtful: FrozenSet[int]
     """Buffers whose end differs between the two graphs."""
     loose: FrozenSet[int]
+    untrusted: FrozenSet[int]
+    """Those that are loose for another reason than that a lazy op may leave out what reads or makes them."""
     steady: FrozenSet[int]
     """Buffers that are in C order in every call."""
     certain: FrozenSet[Any]
@@ -96,7 +99,7 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     doubtful = frozenset(
         b for b, (one, two) in enumerate(zip(graph.buffers, careful.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
-    in_c_order = steady([node for node in nodes if is_trusted(node.op)], compiled)
+    in_c_order = steady([node for node in nodes if aliases_are_known(node.op)], compiled)
     return Reading(
         graph,
         tuple(nodes),
@@ -106,6 +109,7 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
         cautious=careful,
         doubtful=doubtful,
         loose=_loose(cautious, nodes, certain),
+        untrusted=_untrusted(cautious, nodes),
         steady=frozenset(b for b, root in enumerate(roots) if root in in_c_order),
         certain=certain,
         scenarios=tuple(row for i, row in enumerate(zip(*rows, *taken)) if i != GUESS) if sizes.has_free else (),
@@ -163,6 +167,12 @@ def certain_nodes(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Seq
     return frozenset(found)
 
 
+def ends_for_certain(reading: Reading, b: int) -> bool:
+    """Do the op that makes this buffer and all that read it run in every call, in the planned order?"""
+    buffer = reading.cautious.buffers[b]
+    return all(reading.nodes[t] in reading.certain for t in (buffer.producer, *buffer.readers) if t is not None)
+
+
 # --- rules of aliases ------------------------------------------------------------------------------------------------
 
 
@@ -190,9 +200,15 @@ def _cautious(copying: FrozenSet[Any]) -> Rule:
 
 
 def _as_trusted(result: Any) -> Tuple[Sequence[Any], bool]:
-    """A trusted op does what it declares; any other may allocate, and may hand out every array that it was given."""
-    if is_trusted(result.owner.op):
+    """A trusted op does what it declares; any other may allocate, and may hand out every array that it was given.
+
+    An IfElse hands out a copy; where it is declared a view of its first branch, it hands out that branch itself, or a copy of the other.
+    """
+    op = result.owner.op
+    if is_trusted(op):
         return as_declared(result)
+    if type(op) is IfElse:
+        return lies_in(result), True
     return [*lies_in(result), *result.owner.inputs], True
 
 
@@ -226,10 +242,15 @@ def _destroy_order(nodes: Sequence[Any]) -> Dict[Any, List[Any]]:
 def _loose(aliases: Aliases, nodes: Sequence[Any], certain: FrozenSet[Any]) -> FrozenSet[int]:
     """Buffers whose end is not certain: an op touches them that is lazy, may not run, or is not trusted, or whose other values
     are of a type that shares memory in ways of its own."""
+    lazily = [v for node in nodes if node not in certain or is_lazy(node.op) for v in (*node.inputs, *node.outputs)]
+    return _untrusted(aliases, nodes) | frozenset(aliases.of(*lazily))
+
+
+def _untrusted(aliases: Aliases, nodes: Sequence[Any]) -> FrozenSet[int]:
     loose: Set[int] = set()
     for node in nodes:
         variables = [*node.inputs, *node.outputs]
-        if node not in certain or is_lazy(node.op) or not is_trusted(node.op) or not all(is_dense(v.type) for v in variables):
+        if not aliases_are_known(node.op) or not all(is_dense(v.type) for v in variables):
             loose.update(aliases.of(*variables))
     loose.update(b for b, root in enumerate(aliases.roots) if not isinstance(root.type, tensor.TensorType))
     return frozenset(loose)

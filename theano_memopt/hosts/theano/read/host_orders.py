@@ -7,8 +7,9 @@ Words
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from theano_memopt.hosts.theano.read.op_facts import always_asked, branch, is_lazy
 from theano_memopt.planner.model import Graph
 
 
@@ -30,20 +31,20 @@ def demands_of(fgraph: Any, but: type) -> Dict[Any, List[Any]]:
     return found
 
 
-def cvm_order(nodes: Sequence[Any], outputs: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> List[Any]:
-    """The order in which `lazy_rec_eval` of lazylinker_c.c runs `nodes`, were every input asked for.
+def cvm_order(
+    nodes: Sequence[Any], outputs: Sequence[Any], demands: Mapping[Any, Sequence[Any]], outcome: Optional[Mapping[Any, bool]] = None
+) -> List[Any]:
+    """The order in which `lazy_rec_eval` of lazylinker_c.c runs `nodes`.
 
-    It numbers the variables along `nodes`, and evaluates for each output, depth first: what the features demand, by
-    number; then the inputs as they stand; then the node.
+    It evaluates for each output, depth first, what a node needs and then the node. `outcome` says of each condition of a lazy op whether it
+    holds; without it, every input is asked for.
     """
-    number: Dict[Any, int] = {}
-    for node in nodes:
-        for v in [*node.inputs, *node.outputs]:
-            number.setdefault(v, len(number))
-    needs: Dict[Any, List[Any]] = {}
-    for node in nodes:
-        prior = sorted((number[v], before) for before in dict.fromkeys(demands.get(node, ())) for v in before.outputs)
-        needs[node] = [before for _, before in prior] + [v.owner for v in node.inputs if v.owner]
+    needs = needs_of(nodes, demands)
+    if outcome is None:
+        needs = {node: [*asked, *_owners(node.inputs)] for node, asked in needs.items()}
+    else:
+        taken = {node: _owners(branch(node, outcome[node.inputs[0]])) for node in nodes if is_lazy(node.op)}
+        needs = {node: [*asked, *taken.get(node, ())] for node, asked in needs.items()}
     done, order = set(), []
     for output in outputs:
         stack = [(output.owner, iter(needs[output.owner]))] if output.owner and output.owner not in done else []
@@ -58,3 +59,21 @@ def cvm_order(nodes: Sequence[Any], outputs: Sequence[Any], demands: Mapping[Any
                 done.add(node)
                 order.append(node)
     return order
+
+
+def needs_of(nodes: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> Dict[Any, List[Any]]:
+    """The nodes that the CVM asks for before each node, in this sequence: what the features demand, by the number of its results; then
+    what computes the inputs that the node always asks for. It numbers the variables along `nodes`."""
+    number: Dict[Any, int] = {}
+    for node in nodes:
+        for v in [*node.inputs, *node.outputs]:
+            number.setdefault(v, len(number))
+    needs: Dict[Any, List[Any]] = {}
+    for node in nodes:
+        prior = sorted((number[v], before) for before in dict.fromkeys(demands.get(node, ())) for v in before.outputs)
+        needs[node] = [before for _, before in prior] + _owners(always_asked(node))
+    return needs
+
+
+def _owners(variables: Sequence[Any]) -> List[Any]:
+    return [v.owner for v in variables if v.owner is not None]

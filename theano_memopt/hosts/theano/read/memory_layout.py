@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Sequence, Set, Tuple
 
 from theano import gof, tensor
 from theano.compile.ops import SpecifyShape, ViewOp
+from theano.ifelse import IfElse
 from theano.tensor import blas, blas_c, elemwise, subtensor
 from theano.tensor.extra_ops import CpuContiguous
 from theano.tensor.nnet import corr, corr3d, nnet
@@ -105,7 +106,7 @@ def steady(nodes: Sequence[Any], compiled: bool) -> Set[Any]:
                     sliced.update([output] if source in sliced else [])
                 elif isinstance(node.op, tensor.Reshape):
                     found.update([output] if source in found else [])
-                elif isinstance(node.op, KEEPS_STRIDES):
+                elif isinstance(node.op, (*KEEPS_STRIDES, IfElse)):  # of an IfElse this is the one branch; of the other it makes a copy, in C order
                     for known in (plain, sliced, found):
                         known.update([output] if source in known else [])
             elif _makes_c_order(node, is_plain, found, compiled and has_c_code(node)):
@@ -129,7 +130,7 @@ def _makes_c_order(node: Any, is_plain: Callable[[Any], bool], found: Set[Any], 
         return not in_c or node.inputs[0] in found or _long(node.outputs[0]) <= 1
     if isinstance(node.op, LIKE_INPUTS_IN_PYTHON) and not in_c:
         return all(v in found or _long(v) <= 1 for v in node.inputs)
-    return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS, ops.PRODUCTS[blas.Ger]))
+    return isinstance(node.op, (*IN_C_ORDER, *ops.POOLS, ops.PRODUCTS[blas.Ger], IfElse))
 
 
 Strides = Tuple[Tuple[int, ...], bool]

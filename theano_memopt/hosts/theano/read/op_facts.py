@@ -39,6 +39,11 @@ def always_asked(node: Any) -> Sequence[Any]:
     return node.inputs if not is_lazy(node.op) else node.inputs[:1] if isinstance(node.op, IfElse) else []
 
 
+def branch(node: Any, holds: bool) -> Sequence[Any]:
+    """The inputs that an IfElse asks for if its condition holds, or if not."""
+    return node.inputs[1 : 1 + node.op.n_outs] if holds else node.inputs[1 + node.op.n_outs :]
+
+
 def branches(node: Any, output: Any) -> Tuple[Any, Any]:
     """The inputs that an IfElse hands out as `output`: the one if the condition holds, the other if not."""
     which = node.outputs.index(output)
@@ -53,6 +58,11 @@ def is_trusted(op: Any) -> bool:
         return not op.n_shared_outs  # the final value of a shared one can be the very array that came in
     # A function of the user's that prints an array may keep it.
     return not isinstance(op, Print) or getattr(op.global_fn, "__module__", None) == Print.__module__
+
+
+def aliases_are_known(op: Any) -> bool:
+    """Of a trusted op they are what it declares. An IfElse that declares a view hands out its first branch, or a copy of the other."""
+    return is_trusted(op) or type(op) is IfElse
 
 
 def why_once(node: Any) -> str:

@@ -2,7 +2,8 @@
 
 With gc an empty cell that is held open for the next tenant must not raise the peak; without gc every cell stays, so only
 their number counts. A variable shares only if its op fills the array in the cell (another op would leave an array of its own there), if its end is
-certain, and if it is in C order in every call.
+certain, and if it is in C order in every call. With lazy ops, in the CVM and without gc, lives are counted in the steps of read/branches.py,
+which hold whichever branches are taken; elsewhere what a lazy op has to do with has no certain end.
 
 Where sizes are assumed, the function may run in another order once they are known (sized_call.py). Its thunks keep their cells, so the
 tenants of a cell must live there in the same sequence in every order, the host's own included.
@@ -16,10 +17,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+
+import theano
 
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
+from theano_memopt.hosts.theano.read.branches import unrolled
 from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.load import Span
@@ -33,7 +37,9 @@ def share(annotation: Annotation, sharing: Set[int], allow_gc: bool) -> Slots:
     """Cells for the planned order, held against the lives of their tenants before anything is bound."""
     reading, order = annotation.reading, annotation.schedule.order
     if not allow_gc:
-        slots = share_cells(reading.cautious, order, sharing)
+        graph, sequence = as_it_runs(annotation, reading.cautious)
+        slots = share_cells(graph, sequence, sharing)
+        check_slots(graph, sequence, slots, sharing)
         check_slots(reading.cautious, order, slots, sharing)
         return slots
     slots = share_cells(reading.graph, order, sharing, annotation.schedule.timeline.peak)
@@ -153,11 +159,11 @@ def _needed_by(graph: Graph, b: int) -> Tuple[int, ...]:
 
 
 def may_share(annotation: Annotation, linker: Any) -> Set[int]:
-    reading = annotation.reading
+    reading, loose = annotation.reading, loose_for(annotation, linker)
     returned = set(linker.no_recycling) | set(linker.fgraph.outputs)
     sharing = set()
     for b, root in enumerate(reading.roots):
-        if reading.cautious.buffers[b].pinned or b in reading.loose or any(v in returned for v in reading.names[b]):
+        if reading.cautious.buffers[b].pinned or b in loose or any(v in returned for v in reading.names[b]):
             continue
         if not writes_into_preallocated(root.owner) or (linker.allow_gc and b in reading.doubtful):
             continue  # another op allocates its result for itself: a cell held open for it would cost memory
@@ -165,6 +171,27 @@ def may_share(annotation: Annotation, linker: Any) -> Set[int]:
             continue  # the other tenant's array may lie in another layout than the one that stock Theano would make
         sharing.add(b)
     return sharing
+
+
+def loose_for(annotation: Annotation, linker: Any) -> FrozenSet[int]:
+    """Buffers whose end is not certain in the machine that this linker makes. Where the CVM takes nothing away from a cell, and the steps
+    are known that it runs whichever branches are taken, lazy ops make no difference."""
+    reading = annotation.reading
+    return reading.untrusted if follows_steps(annotation, linker) else reading.loose
+
+
+def as_it_runs(annotation: Annotation, cautious: Graph) -> Tuple[Graph, Sequence[int]]:
+    """The graph and the order in which lives are counted, for storage that Theano never empties: that of `annotation`, or with lazy ops its
+    steps. `cautious` is the cautious graph at any sizes."""
+    steps = annotation.steps
+    return (cautious, annotation.schedule.order) if steps is None else (unrolled(cautious, annotation.reading, steps), range(len(steps)))
+
+
+def follows_steps(annotation: Annotation, linker: Any) -> bool:
+    """Is storage planned for the steps of the CVM? Theano has another machine in its place where it profiles the memory of functions that have
+    no profile of their own."""
+    another = theano.config.profile_memory and (theano.config.profile or theano.config.print_global_stats) and not linker.profile
+    return annotation.steps is not None and not linker.allow_gc and not another
 
 
 def tenants(graph: Graph, order: Tuple[int, ...], slots: Slots) -> List[List[int]]:

@@ -62,6 +62,8 @@ class Binding:
     """Do variables lie in a block, in place of shared cells?"""
     lying: Sequence[Any] = ()
     """Variables that may lie there."""
+    follows_steps: bool = False
+    """Was storage planned for the order in which the CVM runs lazy ops?"""
 
 
 # --- hooks -----------------------------------------------------------------------------------------------------------
@@ -128,7 +130,10 @@ def make_vm(
     def make(nodes: Any, thunks: Any, clears: Any) -> Any:
         if clears is not None:
             clears = _without_withheld(binding, nodes, clears, storage_map)
-        return original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
+        made = original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
+        if binding.follows_steps and type(made).__name__ != "CVM":
+            raise Trouble("the machine runs lazy ops in another order than the CVM")
+        return made
 
     feature = feature_of(linker.fgraph)
     assert feature is not None  # it gave the binding
@@ -203,6 +208,7 @@ def _try_to_bind(feature: MemReuse, linker: Any, given: Optional[Dict[Any, List[
         slots = None if uses != "share" else cells.share(annotation, sharing, linker.allow_gc)
         feature.storage, feature.sharing = slots, tuple(sorted(sharing))
         binding = _bind(annotation, slots, given or {}, feature.settings.verify)
+        binding.follows_steps = cells.follows_steps(annotation, linker)
         if uses == "arena":
             binding.arena = True
             binding.lying = [annotation.reading.roots[b] for b in candidates(annotation, linker)]

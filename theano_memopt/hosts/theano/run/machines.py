@@ -236,7 +236,10 @@ class Machines:
         if self.annotation.options.effort and self.feature.settings.order == "auto":
             schedule = minimise_peak(self.graph.resized(sizes), self.annotation.options, [("order until now", best)])
             if schedule.peak < self.peak(best, sizes):
-                return schedule.order
+                found = self.feature.reordered(self.annotation, schedule.order)
+                known = self.annotation.steps is None or found.steps is not None
+                if known and self.peak(found.schedule.order, sizes) < self.peak(best, sizes):
+                    return found.schedule.order
         return best
 
     def plan_of(self, graph: Graph, order: Order, storage: Storage, may_share: Optional[Collection[int]], options: PlanOptions) -> Plan:

@@ -19,6 +19,7 @@ from theano.compile.function_module import infer_reuse_pattern
 
 from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.hosts.theano.optimize.repeats import take_out
+from theano_memopt.hosts.theano.read.graph import ends_for_certain
 from theano_memopt.hosts.theano.read.op_facts import describe
 from theano_memopt.hosts.theano.run.stand_in import Veil
 from theano_memopt.planner.liveness import lives
@@ -44,11 +45,11 @@ class Watch:
         self.follow(binding.annotation.schedule.order)
 
     def follow(self, order: Sequence[int]) -> None:
-        """Where the tenants die when tasks run in this order."""
+        """Where the tenants die when tasks run in this order; those that a task may read that does not run in every call are not poisoned."""
         self.dying.clear()
         spans = lives(self.reading.cautious, order)
         for b, root in enumerate(self.reading.roots):
-            if root in self.tenants:
+            if root in self.tenants and ends_for_certain(self.reading, b):
                 self.dying.setdefault(self.reading.nodes[order[spans[b][1] - 1]], []).append(root)
 
     def start(self) -> None:

@@ -467,7 +467,8 @@ class ArenaVM(StandIn):
         offsets: List[Optional[int]] = [None] * len(graph.buffers)
         for b, offset in zip(fitting.buffers, fitting.arena.offsets):
             offsets[b] = offset
-        return planner.plan_of(graph, fitting.order, replace(fitting.arena, offsets=tuple(offsets)), fitting.buffers, options)
+        arena = replace(fitting.arena, offsets=tuple(offsets), floor=planner.floor(fitting))
+        return planner.plan_of(graph, fitting.order, arena, fitting.buffers, options)
 
     def order_at(self, sizes: Sequence[int]) -> Optional[Order]:
         """What runs when a call comes with these sizes; None where it is not known, for Theano's machine alone runs."""

@@ -4,7 +4,8 @@
 
 Why it is sound. A place is written by the variable's own task and read until the last reader of any of its names (the
 cautious graph takes every declared view at its word). The order is total, so two variables whose lives do not touch never need
-their places at once, whatever the machine. `check_packing`, which shares nothing with the packer, holds every set of offsets against that
+their places at once, whatever the machine; with lazy ops lives are counted in the steps of the CVM, which hold whichever branches are
+taken (read/branches.py). `check_packing`, which shares nothing with the packer, holds every set of offsets against that
 before it is used. A wrong size costs memory: the thunk finds that the place does not fit, and allocates.
 """
 
@@ -22,11 +23,12 @@ from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, aligned, whole
 from theano_memopt.hosts.theano.run.arena.variables import Variables
-from theano_memopt.hosts.theano.run.machines import Cell, Machines, Order, empty
+from theano_memopt.hosts.theano.run.cells import as_it_runs, follows_steps
+from theano_memopt.hosts.theano.run.machines import ORDERS, Cell, Machines, Order, empty
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
-from theano_memopt.planner.liveness import timeline
-from theano_memopt.planner.load import greatest_load
+from theano_memopt.planner.liveness import lives, timeline
+from theano_memopt.planner.load import Span, greatest_load
 from theano_memopt.progress import planning
 
 STRETCH = 1.25
@@ -64,6 +66,8 @@ class ArenaPlanner(Machines):
         self.variables = Variables(annotation, linker, storage_map)
         self._packed: Any = None
         """Order, buffers, their aligned sizes, and the arena that was packed for them last."""
+        self._follows_steps = follows_steps(annotation, linker)
+        self._lifetimes: Dict[Order, Sequence[Span]] = {}
 
     # --- for one signature -------------------------------------------------------------------------------------------
 
@@ -89,7 +93,7 @@ class ArenaPlanner(Machines):
         return Fitting(self.order, buffers, tuple(kinds), tuple(transpositions), arena, tuple(sizes), search)
 
     def _offsets(self, buffers: Tuple[int, ...], sizes: Sequence[int], search: bool, at_hand: int) -> Arena:
-        spans = self.spans(self.order)
+        spans = self.lifetimes(self.order)
         alive = [spans[b] for b in buffers]
         arena = None if search else self._stretched(buffers, sizes, at_hand)
         packed = arena is None
@@ -105,9 +109,26 @@ class ArenaPlanner(Machines):
         if self._packed is None or self._packed[:2] != (self.order, buffers) or not buffers:
             return None
         blocks = [aligned(size) for size in sizes]
-        spans = self.spans(self.order)
+        spans = self.lifetimes(self.order)
         found = stretched(self._packed[3].offsets, self._packed[2], blocks, greatest_load(blocks, [spans[b] for b in buffers]))
         return found if found.height <= max(min(at_hand, sum(blocks)), STRETCH * found.floor) else None
+
+    def lifetimes(self, order: Order) -> Sequence[Span]:
+        """Two buffers whose lifetimes do not touch never need their places at once. With lazy ops they are counted in steps."""
+        if not self._follows_steps:
+            return self.spans(order)
+        if order not in self._lifetimes:
+            found = self.feature.reordered(self.annotation, order)
+            assert found.steps is not None  # `searched` answers no other order
+            if len(self._lifetimes) >= ORDERS:
+                self._lifetimes.clear()
+            self._lifetimes[order] = lives(*as_it_runs(found, self.graph))
+        return self._lifetimes[order]
+
+    def floor(self, fitting: Fitting) -> int:
+        """The height that no arena for these buffers is below, were every task run in this order."""
+        spans = self.spans(fitting.order)
+        return greatest_load([aligned(fitting.sizes[b]) for b in fitting.buffers], [spans[b] for b in fitting.buffers])
 
     def _as_it_lies(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
         layout = self.variables.layout_of(b)

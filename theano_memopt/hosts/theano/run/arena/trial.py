@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Set
 
 import numpy as np
+from theano.ifelse import IfElse
 
 from theano_memopt.hosts.theano.run.arena.block import Block
 from theano_memopt.hosts.theano.run.arena.fitting import ArenaPlanner, Fitting
@@ -25,17 +26,19 @@ class Trial:
         roots = planner.reading.roots
         self.elsewhere: Set[int] = set()
         """Buffers that were given a place, and whose op put another array into the cell."""
-        self.allocated: Set[int] = set()
-        """Buffers without a place whose op made another array than the one in the cell."""
+        self.allocated: Set[int] = {b for b in known.unjudged if isinstance(roots[b].owner.op, IfElse)}
+        """Buffers without a place whose op made another array than the one in the cell. An IfElse never looks into its cell."""
         self.astray: List[Any] = []
         """Variables that lie in the block without having a place there."""
         self._expected = {roots[b]: (b, block.address + offset) for b, offset in zip(fitting.buffers, fitting.arena.offsets)}
         self._placed = set(fitting.buffers)
+        ending = (*fitting.buffers, *known.unjudged)
+        known.unjudged -= self.allocated
         cells = {b: known.storage_map[roots[b]] for b in known.unjudged}
         self._found = {roots[b]: (b, cell[0]) for b, cell in cells.items() if cell[0] is not None}
         self._step = {planner.reading.nodes[t]: step for step, t in enumerate(fitting.order)}
         self._ending: Dict[int, List[int]] = {}
-        for b in (*fitting.buffers, *known.unjudged):
+        for b in ending:
             if known.ends_for_certain(b):
                 self._ending.setdefault(planner.last_step(fitting.order, b), []).append(b)
 

@@ -25,13 +25,17 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 import numpy as np
 from theano import tensor
 from theano.compile.ops import Rebroadcast, ViewOp
+from theano.ifelse import IfElse
 from theano.tensor.blas import GemmRelated
 from theano.tensor.elemwise import DimShuffle, Elemwise
 from theano.tensor.subtensor import IncSubtensor, Subtensor
 
 import theano_memopt_ops as ops  # the module, not its names: it may be the first to import Theano, and be half made here
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
+from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.aliases import with_sources
+from theano_memopt.hosts.theano.read.graph import ends_for_certain
+from theano_memopt.hosts.theano.run.cells import loose_for
 from theano_memopt.hosts.theano.run.machines import Cell, Shaped
 
 OVERWRITES = (DimShuffle, Elemwise, GemmRelated, IncSubtensor, Rebroadcast, Subtensor, tensor.Reshape, ViewOp)
@@ -172,9 +176,7 @@ class Variables:
         return [self.storage_map[v] for v in self.reading.names[b]]
 
     def ends_for_certain(self, b: int) -> bool:
-        """Do the op that makes it and all that read it run in every call, in the planned order?"""
-        buffer = self.reading.cautious.buffers[b]
-        return all(self.reading.nodes[t] in self.reading.certain for t in (buffer.producer, *buffer.readers) if t is not None)
+        return ends_for_certain(self.reading, b)
 
     def emptied_at_the_end(self) -> List[Cell]:
         """Cells of arrays that are let go, but not before the call has ended."""
@@ -199,19 +201,21 @@ def candidates(annotation: Annotation, linker: Any) -> Tuple[int, ...]:
     """Buffers that nobody but the function itself can hold, and whose end is certain.
 
     With gc Theano makes every array anew, in a layout that can depend on this call's inputs, so only arrays that are in C order in every
-    call lie in the block. Without gc it keeps the first array, and its layout, as the block does.
+    call lie in the block. Without gc it keeps the first array, and its layout, as the block does. What only a lazy op asks for may be missing
+    from the recorded call, so what that call would have shown must be known beforehand.
     """
-    reading = annotation.reading
+    reading, loose = annotation.reading, loose_for(annotation, linker)
     returned = set(linker.no_recycling) | set(linker.fgraph.outputs)
     return tuple(
         b
         for b, root in enumerate(reading.roots)
         if isinstance(root.type, tensor.TensorType)
+        and not isinstance(root.owner.op, IfElse)  # it never looks into its cell
         and not reading.cautious.buffers[b].pinned
         and not reading.graph.buffers[b].pinned
-        and b not in reading.loose
-        and (b in reading.steady or not linker.allow_gc)
-        and root.owner in reading.certain
+        and b not in loose
+        and (b in reading.steady or not (linker.allow_gc or b in reading.loose))
+        and (root.owner in reading.certain or writes_into_preallocated(root.owner))
         and not any(v in returned for v in reading.names[b])
     )
 

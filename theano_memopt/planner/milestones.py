@@ -1,0 +1,202 @@
+"""A floor over several tasks at once, and orders that come near it: in which order do a few tasks, the milestones, run?
+
+    none done --a--> {a} --b--> {a, b} --c--> all        each arrow: the least height at which that milestone can run there
+              --b--> {b} --c--> {b, c} --a--> all        floor: the way from none to all whose highest arrow is lowest
+
+Words
+    milestone    one of a few tasks whose order is looked at; the other tasks may run whenever they like
+    stage        which milestones are done
+    step         a milestone runs at a stage; its height is its flow floor (flow.py), the stage being done and the other milestones not
+    way          steps from the stage where none is done to the one where all are
+
+Lemma. Every order is at least as high as the lowest way. Proof: it runs the milestones in some order, and so goes some way; when it
+takes a step, the done tasks are among the sets over which the flow floor is the least. With one milestone this is the flow floor; the
+floors of the last and of the first of a set look at one step of each way, and at no other.
+
+Where a way is low, the least sets of its steps tell in which parts an order would have to run the tasks: by submodularity they grow from
+step to step, a step's milestone included. So the tasks between two of them are run there, lowest height first. Either that order is as low
+as the way, and both are the least there is; or it shows a task that is too high there, and that becomes a milestone as well.
+
+A least set that happens to obey one more demand (this one done, that one not) is the least set for all of them, so about half of the cuts
+that a new milestone asks for are known.
+
+>>> from theano_memopt.planner.kernel import kernel_for
+>>> from theano_memopt.planner.model import worked_example
+>>> milestones = MilestoneSearch(kernel_for(worked_example()))
+>>> milestones.tasks = [2, 3]                        # the two sums, each made while its array is there
+>>> way = milestones.lowest_way(limit=14, cuts=100)
+>>> way.floor, [step.task for step in way.steps], milestones.order_along(way)
+(8, [2, 3], (0, 2, 1, 3, 4))
+>>> milestones.lowest_way(limit=8, cuts=100)         # below 8 there is none
+Way(floor=8, steps=None)
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from theano_memopt.planner.heuristics import in_parts
+from theano_memopt.planner.kernel import IMPOSSIBLE, Kernel
+from theano_memopt.planner.reduce import ancestor_masks
+
+CANDIDATES = 24
+"""Tasks that are looked at for the next milestone: those that run highest in the order along the way."""
+
+TAKEN_OVER = 8
+"""Least sets taken over from fewer milestones that count as one cut: they need none, but there may be a great many."""
+
+REMEMBERED = 1 << 27
+"""Bytes that known cuts may take; then all are forgotten, which costs time and changes no answer."""
+
+
+class Step(NamedTuple):
+    stage: int
+    """Milestones that are done before it, as bits."""
+    task: int
+    least_set: bytes
+    """For each task whether it is done before it, where least is live."""
+
+
+class Way(NamedTuple):
+    floor: int
+    """No order is lower."""
+    steps: Optional[Sequence[Step]]
+    """None where no way is below the limit, or the cuts were spent before one was found."""
+
+
+class MilestoneSearch:
+    """They become more as long as that raises the floor; `tasks` are the milestones, in the order in which they were found."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.tasks: List[int] = []
+        self.cuts = 0
+        """Effort so far: cuts, and the steps that needed none in bunches."""
+        self._taken_over = 0
+        self._kernel = kernel
+        self._ancestors = ancestor_masks(kernel.graph)
+        self._known: Dict[Tuple[int, int, int], Tuple[int, bytes]] = {}
+        self._place: Dict[int, int] = {}
+
+    def lowest_way(self, limit: int, cuts: int, known: int = 0, stop: Callable[[], bool] = lambda: False) -> Way:
+        """The lowest way below the limit, within so many cuts; what is below the floor that is `known` does not matter.
+
+        Stages are settled from the lowest up, so an end that comes early leaves a floor. A step is looked at when it is the next one.
+        """
+        until = self.cuts + cuts
+        everything = _bits(self.tasks)
+        came: Dict[int, Step] = {}  # stage that is settled -> the last step on the best way to it
+        tried: Dict[Tuple[int, int], bytes] = {}  # steps that wait at their true height -> their least sets
+        waiting: List[Tuple[int, int, int, int, int]] = []  # height, milestones that are not done, place in the last way, stage before, task
+
+        def wait_for_steps(stage: int, height: int) -> None:
+            left = len(self.tasks) - bin(stage).count("1") - 1
+            for task in self.tasks:
+                if not stage >> task & 1 and not self._ancestors[task] & everything & ~stage and stage | 1 << task not in came:
+                    heapq.heappush(waiting, (height, left, self._place.get(task, 0), stage, task))
+
+        wait_for_steps(0, known)
+        if not self.tasks:
+            return Way(known, [])
+        while waiting:
+            height, left, place, stage, task = heapq.heappop(waiting)
+            following = stage | 1 << task
+            if following in came:
+                continue
+            if (stage, task) not in tried:
+                if self.cuts >= until or stop():
+                    return Way(height, None)
+                reached, tried[stage, task] = self._before(task, stage, everything & ~following, limit)
+                if reached > height:
+                    if reached < limit:
+                        heapq.heappush(waiting, (reached, left, place, stage, task))
+                    continue
+            came[following] = Step(stage, task, tried[stage, task])
+            if following == everything:
+                steps = _steps_to(everything, came)
+                self._place = {step.task: i for i, step in enumerate(steps)}
+                return Way(height, steps)
+            wait_for_steps(following, height)
+        return Way(limit, None)
+
+    def order_along(self, way: Way) -> Tuple[int, ...]:
+        """An order of all tasks that goes this way, what lies between two steps lowest height first."""
+        assert way.steps is not None
+        return in_parts(self._kernel.graph, self._parts(way.steps))
+
+    def add(self, way: Way, heights: Sequence[int]) -> bool:
+        """Of the tasks that run higher than this way in the order along it, the one with the greatest floor there becomes a milestone.
+
+        Answers whether there is one: each round has one more, or a higher floor, so an end is reached however few cuts the rounds need.
+        """
+        assert way.steps is not None
+        parts, order = self._parts(way.steps), self.order_along(way)
+        everything = _bits(self.tasks)
+        stages = [*(step.stage for step in way.steps), everything]
+        highest = sorted((-height, task) for task, height in zip(order, heights) if height > way.floor and not everything >> task & 1)
+        ranked = []
+        for height, task in highest[:CANDIDATES]:
+            stage = stages[parts[task] // 2]
+            ranked.append((-self._before(task, stage, everything & ~stage)[0], height, task))
+        if ranked:
+            self.tasks.append(min(ranked)[2])
+        return bool(ranked)
+
+    def drop_useless(self, way: Way, cuts: int, known: int = 0, stop: Callable[[], bool] = lambda: False) -> None:
+        """Where the floor has risen: drop the milestones without which it is the same. Elsewhere they may be needed together with the next ones."""
+        if way.floor <= known:
+            return
+        until = self.cuts + cuts
+        for task in list(self.tasks):
+            kept = self.tasks
+            self.tasks = [other for other in kept if other != task]
+            if self.lowest_way(way.floor, until - self.cuts, way.floor - 1, stop).floor < way.floor:
+                self.tasks = kept
+
+    def _parts(self, steps: Sequence[Step]) -> List[int]:
+        """Twice the number of the first step before which a task is done, and for a milestone one more than for its step."""
+        parts = [2 * len(steps)] * len(self._kernel.graph.tasks)
+        for i in reversed(range(len(steps))):
+            for task, done in enumerate(steps[i].least_set):
+                if done:
+                    parts[task] = 2 * i
+        for i, step in enumerate(steps):
+            parts[step.task] = 2 * i + 1
+        return parts
+
+    def _before(self, task: int, done: int, undone: int, limit: int = IMPOSSIBLE) -> Tuple[int, bytes]:
+        """The height of a step and its least set. A height that is not below the limit may be higher in truth."""
+        known = self._known.get((task, done, undone))
+        if known is not None:
+            return known
+        latest = next((other for other in reversed(self.tasks) if (done | undone) >> other & 1), None)
+        if latest is not None:
+            known = self._before(task, done & ~(1 << latest), undone & ~(1 << latest), limit)
+            if known[0] >= limit:
+                return known
+        if latest is None or known is None or bool(known[1][latest]) != bool(done >> latest & 1):
+            self.cuts += 1
+            known = self._kernel.least_set(task, _of(self.tasks, done), _of(self.tasks, undone))
+        else:
+            self._taken_over += 1
+            self.cuts += self._taken_over % TAKEN_OVER == 0
+        if (len(self._known) + 1) * len(known[1]) > REMEMBERED:
+            self._known.clear()
+        self._known[task, done, undone] = known
+        return known
+
+
+def _steps_to(stage: int, came: Dict[int, Step]) -> List[Step]:
+    steps: List[Step] = []
+    while stage:
+        steps.append(came[stage])
+        stage = came[stage].stage
+    return steps[::-1]
+
+
+def _bits(tasks: Sequence[int]) -> int:
+    return sum(1 << task for task in tasks)
+
+
+def _of(tasks: Sequence[int], stage: int) -> List[int]:
+    return [task for task in tasks if stage >> task & 1]
