@@ -673,7 +673,7 @@ def test_after_a_smaller_call_both_sides_are_of_that_one_and_the_block_that_is_t
     row = after.reserved[0]
     assert row.bytes == theano_memopt.explain(_of_two_pools(tt.dtensor4("x"), "cvm_nogc", storage="arena"), small).kept
     assert 0.6 * before.kept < after.kept < 0.7 * before.kept and there > after.kept
-    assert f"(at present it has {there:,}, for a larger call before)" in row.meaning and "at present" not in before.reserved[0].meaning
+    assert f"(at present it has {there:,} bytes, for a larger call before)" in row.meaning and "at present" not in before.reserved[0].meaning
 
 
 def test_a_block_that_functions_share_is_told_as_such() -> None:
@@ -687,7 +687,7 @@ def test_a_block_that_functions_share_is_told_as_such() -> None:
     there = train.fn.lender.height
     said = [theano_memopt.explain(function).reserved[0].meaning for function in (train, validate, alone)]
     assert f"{there:,} bytes of a block shared with 1 other function for the intermediates" in said[0]
-    assert f"of a block shared with 1 other function (at present it has {there:,}, for the largest call of them all)" in said[1]
+    assert f"of a block shared with 1 other function (at present it has {there:,} bytes, for the largest call of them all)" in said[1]
     assert said[2].startswith(f"one block of {there:,} bytes for the intermediates")
 
 

@@ -522,7 +522,7 @@ class _Subject:
         if lender.height in (0, height):
             return words
         larger = f", for {'the largest call of them all' if others else 'a larger call before'}" if lender.height > height else ""
-        return f"{words} (at present it has {lender.height:,}{larger})"
+        return f"{words} (at present it has {lender.height:,} bytes{larger})"
 
     def _in_its_block(self, planned: Reserved) -> Reserved:
         """With the number of its block, where that is one that functions share."""
