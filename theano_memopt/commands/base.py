@@ -8,7 +8,7 @@ import sys
 from typing import Optional, Tuple
 
 from theano_memopt.hosts.theano.install import blas, environment, import_hook
-from theano_memopt.planner.budget import Budget, parse_budget
+from theano_memopt.planner.budget import NO_BUDGET, Budget, parse_budget, parse_extra_time
 
 DONE, REJECTED, BAD_INPUT, STOPPED, NO_READER = 0, 1, 2, 130, 141
 """The exit status: done or accepted, rejected, bad input, stopped by Ctrl-C, the reader of our output went away."""
@@ -90,17 +90,15 @@ def budget(text: str) -> Budget:
 
 
 def budget_as_written(text: str) -> str:
-    """The same, for a flag of Theano's, which reads it itself."""
-    budget(text)
+    """The same, or "none", for a flag of Theano's, which reads it itself."""
+    if text != NO_BUDGET:
+        budget(text)
     return text
 
 
 def share_of_time(text: str) -> float:
     """The type of an argument that is a share of a time."""
     try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not (math.isfinite(share) and share >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the time, 0 or more")
-    return share
+        return parse_extra_time(text)
+    except ValueError as no:
+        raise argparse.ArgumentTypeError(str(no)) from None

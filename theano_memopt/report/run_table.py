@@ -59,7 +59,8 @@ def of_rows(rows: Sequence[Row], children: int = 0) -> str:
     reports = [row.report for row in rows if row.report is not None]
     if reports:
         reached = all(report.peak <= report.floor for report in reports)
-        said = f"; {'all peaks are' if reached else 'not all peaks are'} at the floor"
+        largest = max(reports, key=lambda report: report.peak)
+        said = f"{largest.nothing_to_do}; {'all peaks are' if reached else 'not all peaks are'} at the floor"
         parts += [*map(Text, advice_in_words(advice_of(rows), said)), Text(TITLE), _planned(rows, children)]
         lines = _largest_lines(rows)
         if lines:
