@@ -510,3 +510,43 @@ def test_nothing_is_said_of_what_theano_compiles_for_itself_nor_of_what_is_tiny(
         big = theano_memopt.hint(tt.dvector("x"), (400_000,))
         theano.function([big], tt.exp(big), mode=base())  # the same, and worth a word
         assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+
+
+# --- advice --------------------------------------------------------------------------------------------------------------
+
+
+def small(mode: Any, shape: Any = (200, 50)) -> Any:
+    """Four layers that share a matrix; peaks of some hundred thousand bytes."""
+    x, w = tt.dmatrix("x"), theano.shared(np.full((50, 50), 0.01), "W")
+    h = x if shape is None else theano_memopt.hint(x, shape)
+    for _ in range(4):
+        h = tt.tanh(tt.dot(h, w)) * 2
+    loss = tt.sqr(h).mean()
+    return theano.function([x], loss, updates=[(w, w - 0.1 * tt.grad(loss, w))], mode=mode)
+
+
+def test_a_small_function_is_told_of_repeats_that_gain_a_tenth() -> None:
+    report = theano_memopt.explain(small(theano_memopt.mode(base())))
+    (found,) = [one for one in report.advice if "extra_time=0.1" in one.text]
+    assert report.peak < 2**20 and found.saves is not None and found.saves >= 0.1 * report.peak
+
+
+def test_nothing_is_said_to_help_only_where_it_was_looked_for() -> None:
+    function = small(theano_memopt.mode(base(), budget=0.8))
+    report = theano_memopt.explain(function)
+    assert report.may_repeat and "results that run again more often may" in report.nothing_to_do
+    lowest = theano_memopt.explain(small(theano_memopt.mode(base(), budget=0.01)))
+    assert not lowest.may_repeat and lowest.nothing_to_do == "nothing that is known here would help"
+    guessed = theano_memopt.explain(small(theano_memopt.mode(base()), None))
+    assert guessed.may_repeat and guessed.nothing_to_do.startswith("no order does better; results that run again may")
+    kept = theano_memopt.explain(small(theano_memopt.mode(base(), order="host")))
+    assert not kept.may_repeat
+
+
+def test_what_is_decided_at_the_first_call_is_not_advised_before_it() -> None:
+    function = small(theano_memopt.mode(base(), extra_time=0.1), None)
+    first = theano_memopt.explain(function).advice[0]
+    assert "at most 10 % more time is decided at the first call" in first.text and first.saves is None
+    for report in (theano_memopt.explain(function), theano_memopt.explain(function, (200, 50))):
+        assert not any("extra_time" in line for one in report.advice for line in one.paste)
+        assert "What to do" in str(report)

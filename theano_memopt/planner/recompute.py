@@ -9,6 +9,8 @@
 4. The runs, repeats included, are an ordinary graph (instances.py), and exact.py orders it anew. That makes room, so that a cheaper
    sequence may fit after all; and the new order is a base order for the next round.
 
+Where a budget is missed, goals between the floor and what is known are tried as well, and the lowest of everything that was tried is the answer.
+
 What is promised: the sequence is legal, and its peak and seconds are those of `replay`, which shares nothing with the search; no
 order of these runs is lower than `schedule.floor`; no sequence at all is lower than `floor` (repeat_floors.py). Least time is found,
 hardly ever proven.
