@@ -212,7 +212,7 @@ def test_where_nothing_is_asked_for_nothing_is_done(mode: Any, monkeypatch: pyte
 
 
 def test_a_budget_above_the_ordered_peak(ordered_peak: int, caplog: pytest.LogCaptureFixture) -> None:
-    function, _ = net(within(f"{ordered_peak + 1}"))
+    function, _ = net(within(ordered_peak + 1))
     assert not clones(function) and not caplog.records
     outcome = feature_of(function.maker.fgraph).outcome  # type: ignore[union-attr]
     assert outcome is not None and outcome.status == "fits" and "nothing has to run again" in outcome.note
