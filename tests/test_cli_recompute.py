@@ -29,7 +29,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> Tuple[int, str, s
 
 
 def test_a_table_for_people(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = run(capsys, "recompute", program, "--budget", "10")
+    status, out, err = run(capsys, "recompute", program, "--budget", "10B")
     assert status == DONE and err == ""
     for words in ("least found by order alone", "17", "with results made again", "20.00 %", "floor under every sequence", "expand", "It fits."):
         assert words in out
@@ -51,7 +51,7 @@ def test_extra_time(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_budget_that_cannot_be_met(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = run(capsys, "recompute", program, "--budget", "9")
+    status, out, _ = run(capsys, "recompute", program, "--budget", "9B")
     assert status == DONE and "It does not fit: asked 9 bytes, lowest found 10 bytes, no sequence at all goes below 10 bytes (task 'join')." in out
 
 
@@ -68,7 +68,7 @@ def test_effort_and_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "recompute", path, "--budget", "0.5", "--time", "0.01", "--json")[0] == DONE
 
 
-@pytest.mark.parametrize("budget", ["0", "-1", "-0.5", "half", "5 parsecs", "1.5", "nan", ""])
+@pytest.mark.parametrize("budget", ["0", "2", "-1", "-0.5", "half", "5 parsecs", "1.5", "nan", ""])
 def test_budgets_that_are_none(program: Path, tmp_path: Path, budget: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(capsys, "recompute", program, f"--budget={budget}", "--out", tmp_path / "out.json")
     assert (status, out, err.count("\n")) == (BAD_INPUT, "", 1)
@@ -105,7 +105,7 @@ def test_programs_that_are_none(tmp_path: Path, name: str, capsys: pytest.Captur
 
 def test_what_is_not_true_is_rejected(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = tmp_path / "result.json"
-    run(capsys, "recompute", program, "--budget", "10", "--out", result)
+    run(capsys, "recompute", program, "--budget", "10B", "--out", result)
     answer: Any = json.loads(result.read_text(encoding="utf-8"))
     for change, status, words in (
         ({"sequence": ["expand", "sum", "blow_up", "shrink", "join"]}, REJECTED, "wrong-peak"),

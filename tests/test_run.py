@@ -194,9 +194,10 @@ def test_a_script_without_theano_is_run_all_the_same(tmp_path: Path) -> None:
         (["--json", "/", __file__], "it is a directory"),
         (["--order", "best", __file__], "invalid choice"),
         (["--budget", "0", __file__], "'0' is no budget: nothing runs in 0 bytes"),
+        (["--budget", "2", __file__], "'2' is no budget; write a share like 0.5 or 50%, or bytes with a unit like 500MB"),
         (["--budget=-5", __file__], "'-5' is no budget"),
         (["--budget", "5 parsecs", __file__], "'5 parsecs' is no budget; write a share like 0.5"),
-        (["--extra-time", "half", __file__], "'half' is not a share of the time"),
+        (["--extra-time", "half", __file__], "'half' is no extra time; write a share"),
         ([], r"required: PROGRAM \(see"),
     ],
 )

@@ -293,7 +293,9 @@ def test_results_that_could_run_again_are_advised_with_about_what_it_saves(monke
     for variable, data in zip(model.inputs, model.batch):
         theano_memopt.hint(variable, data.shape)
     function = model.compile(with_pass())
-    assert not any("run again" in advice.text for advice in theano_memopt.explain(function, *model.batch).advice)  # a small one: not worth a look
+    assert any("run again" in advice.text for advice in theano_memopt.explain(function, *model.batch).advice)
+    monkeypatch.setattr(host_advice, "WORTH", 1)
+    assert not any("run again" in advice.text for advice in theano_memopt.explain(function, *model.batch).advice)  # too little of a small peak
     monkeypatch.setattr(host_advice, "LARGE", 0)
     report = theano_memopt.explain(function, *model.batch)
     (found,) = [advice for advice in report.advice if "run again" in advice.text]

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, List, Tuple
@@ -22,13 +26,15 @@ from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 import theano_memopt
 from tests.theano.programs import WITHIN_BUDGETS, Invalid, Setup, differences, generate, setups_of
+from theano_memopt.hosts.theano.install.flags import settings
 from theano_memopt.hosts.theano.optimize import recompute as host
 from theano_memopt.hosts.theano.optimize import repeats
 from theano_memopt.hosts.theano.optimize.feature import feature_of
-from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet
+from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Goal, goal_of
 from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
 from theano_memopt.hosts.theano.read.program import read_program
 from theano_memopt.hosts.theano.run.verify import Corrupted
+from theano_memopt.planner.budget import Budget
 from theano_memopt.planner.certificate import Rejected
 from theano_memopt.planner.recompute import plan_recompute
 
@@ -206,7 +212,7 @@ def test_where_nothing_is_asked_for_nothing_is_done(mode: Any, monkeypatch: pyte
 
 
 def test_a_budget_above_the_ordered_peak(ordered_peak: int, caplog: pytest.LogCaptureFixture) -> None:
-    function, _ = net(within(f"{ordered_peak + 1}"))
+    function, _ = net(within(ordered_peak + 1))
     assert not clones(function) and not caplog.records
     outcome = feature_of(function.maker.fgraph).outcome  # type: ignore[union-attr]
     assert outcome is not None and outcome.status == "fits" and "nothing has to run again" in outcome.note
@@ -234,7 +240,7 @@ def test_one_warning_says_what_is_possible(caplog: pytest.LogCaptureFixture, sto
         function, weights = net(within("1KiB"))
     (record,) = caplog.records
     said = record.getMessage()
-    assert said.startswith("mem_reuse.budget: asked 1.0 KiB, lowest found ") and "no schedule at all can go below" in said and "holds that" in said
+    assert ": asked 1.0 KiB, lowest found " in said and "no schedule at all can go below" in said and "holds that" in said
     assert clones(function) and story(function, weights) == stock
 
 
@@ -413,3 +419,134 @@ def test_verify_finds_a_clone_that_computes_something_else(monkeypatch: pytest.M
     function, _ = net(within("0.7", verify=True))
     with pytest.raises(Corrupted, match="differs from the one without the pass"):
         function(BATCH)
+
+
+# --- settings ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("none", [None, "none", "None", ""])
+def test_a_global_budget_is_turned_off_for_one_function(none: Any, ordered_peak: int) -> None:
+    with theano.configparser.change_flags({"mem_reuse.budget": "0.7"}):
+        function, _ = net(within(none))
+        other, _ = net(within("0.7"))
+    assert not clones(function) and theano_memopt.plan_of(function).schedule.peak == ordered_peak
+    assert clones(other)
+    with theano.configparser.change_flags({"mem_reuse.budget": "none"}):
+        assert theano.config.mem_reuse.budget == "" and not clones(net(base())[0])
+
+
+def test_ways_to_write_a_goal(ordered_peak: int) -> None:
+    for budget in (0.7, "70%", ".7", int(0.7 * ordered_peak), np.int64(0.7 * ordered_peak), f"{int(0.7 * ordered_peak)}B"):
+        assert theano_memopt.plan_of(net(within(budget))[0]).schedule.peak <= 0.7 * ordered_peak, budget
+    assert goal_of(settings({"extra_time": "2 %"})) == goal_of(settings({"extra_time": 0.02})) == Goal(None, 0.02)
+    assert goal_of(settings({"budget": 4096})).budget == Budget(None, 4096)
+    assert goal_of(settings({"budget": 1.0})).budget == Budget(1.0, None)
+
+
+ALLOWED = [
+    ("budget", 2.0, "a share is at most 1"),
+    ("budget", "2", "write a share like 0.5 or 50%, or bytes with a unit like 500MB"),
+    ("budget", True, "write a share"),
+    ("effort", "lots", "a number of states, 0 or more"),
+    ("effort", -1, "a number of states, 0 or more"),
+    ("default_dim", 0, "a length, 1 or more"),
+    ("max_nodes", 1.5, "a number of nodes, 0 or more"),
+    ("extra_time", -1, "a share of the time, 0 or more, like 0.02 or 2%"),
+    ("extra_time", "soon", "a share of the time, 0 or more, like 0.02 or 2%"),
+    ("verify", "perhaps", "True or False"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), ALLOWED)
+def test_one_line_with_the_name_of_the_flag_and_what_is_allowed(name: str, value: Any, allowed: str) -> None:
+    for way in (lambda: theano_memopt.mode(base(), **{name: value}), lambda: setattr(theano.config.mem_reuse, name, value)):
+        with pytest.raises(ValueError, match=f'configuration variable "mem_reuse.{name}"') as caught:
+            way()
+        assert allowed in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_bad_value_in_the_environment_says_what_is_allowed() -> None:
+    environment = {**os.environ, "THEANO_FLAGS": os.environ.get("THEANO_FLAGS", "") + ",mem_reuse.extra_time=-1"}
+    done = subprocess.run([sys.executable, "-c", "import theano_memopt, theano"], capture_output=True, text=True, env=environment)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode and 'variable "mem_reuse.extra_time"' in last and "0 or more, like 0.02 or 2%" in last
+
+
+# --- who is told ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_warning_names_the_function_and_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "theano.mem_reuse"):
+        x = theano_memopt.hint(tt.dmatrix("x"), (300, 300))
+        theano.function([x], tt.exp(x), mode=within("1KiB"), name="grow")
+        theano.function([x], tt.exp(x), mode=within("1KiB"))
+    named, unnamed = [record.getMessage() for record in caplog.records]
+    assert re.match(r"mem_reuse\.budget: grow \(tests/theano/test_recompute\.py:\d+\): asked 1\.0 KiB", named)
+    assert re.match(r"mem_reuse\.budget: tests/theano/test_recompute\.py:\d+: asked 1\.0 KiB", unnamed)
+
+
+def test_at_the_first_call_too(caplog: pytest.LogCaptureFixture) -> None:
+    x = tt.dmatrix("x")
+    function = theano.function([x], tt.exp(x), mode=within("1KiB"), name="grow")
+    with caplog.at_level(logging.WARNING, "theano.mem_reuse"):
+        theano_memopt.profile(function, np.ones((300, 300)))
+        assert not caplog.records
+        pickle.loads(pickle.dumps(function))(np.ones((300, 300)))
+        function(np.ones((300, 300)))
+    assert [record.getMessage().split(" (tests/")[0] for record in caplog.records] == ["mem_reuse.budget: grow"] * 2
+
+
+def test_nothing_is_said_of_what_theano_compiles_for_itself_nor_of_what_is_tiny(caplog: pytest.LogCaptureFixture) -> None:
+    """To make a random stream MRG compiles functions of its own. A share of the peak is meant for functions that have one."""
+    with theano.configparser.change_flags({"mem_reuse.budget": "0.5"}), caplog.at_level(logging.INFO, "theano.mem_reuse"):
+        streams = MRG_RandomStreams(3)
+        streams.inc_rstate()
+        x = theano_memopt.hint(tt.dvector("x"), (40,))
+        theano.function([x], tt.exp(x), mode=base())
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert any("lowest found" in record.getMessage() for record in caplog.records)
+        with theano.configparser.change_flags(on_opt_error="raise"):
+            theano.function([x], tt.exp(x), mode=base())
+        big = theano_memopt.hint(tt.dvector("x"), (400_000,))
+        theano.function([big], tt.exp(big), mode=base())  # the same, and worth a word
+        assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+
+
+# --- advice --------------------------------------------------------------------------------------------------------------
+
+
+def small(mode: Any, shape: Any = (200, 50)) -> Any:
+    """Four layers that share a matrix; peaks of some hundred thousand bytes."""
+    x, w = tt.dmatrix("x"), theano.shared(np.full((50, 50), 0.01), "W")
+    h = x if shape is None else theano_memopt.hint(x, shape)
+    for _ in range(4):
+        h = tt.tanh(tt.dot(h, w)) * 2
+    loss = tt.sqr(h).mean()
+    return theano.function([x], loss, updates=[(w, w - 0.1 * tt.grad(loss, w))], mode=mode)
+
+
+def test_a_small_function_is_told_of_repeats_that_gain_a_tenth() -> None:
+    report = theano_memopt.explain(small(theano_memopt.mode(base())))
+    (found,) = [one for one in report.advice if "extra_time=0.1" in one.text]
+    assert report.peak < 2**20 and found.saves is not None and found.saves >= 0.1 * report.peak
+
+
+def test_nothing_is_said_to_help_only_where_it_was_looked_for() -> None:
+    function = small(theano_memopt.mode(base(), budget=0.8))
+    report = theano_memopt.explain(function)
+    assert report.may_repeat and "results that run again more often may" in report.nothing_to_do
+    lowest = theano_memopt.explain(small(theano_memopt.mode(base(), budget=0.01)))
+    assert not lowest.may_repeat and lowest.nothing_to_do == "nothing that is known here would help"
+    guessed = theano_memopt.explain(small(theano_memopt.mode(base()), None))
+    assert guessed.may_repeat and guessed.nothing_to_do.startswith("no order does better; results that run again may")
+    kept = theano_memopt.explain(small(theano_memopt.mode(base(), order="host")))
+    assert not kept.may_repeat
+
+
+def test_what_is_decided_at_the_first_call_is_not_advised_before_it() -> None:
+    function = small(theano_memopt.mode(base(), extra_time=0.1), None)
+    first = theano_memopt.explain(function).advice[0]
+    assert "at most 10 % more time is decided at the first call" in first.text and first.saves is None
+    for report in (theano_memopt.explain(function), theano_memopt.explain(function, (200, 50))):
+        assert not any("extra_time" in line for one in report.advice for line in one.paste)
+        assert "What to do" in str(report)

@@ -96,17 +96,19 @@ def budget(text: str) -> Budget:
 
 
 def budget_as_written(text: str) -> str:
-    """The same, for a flag of Theano's, which reads it itself."""
-    budget(text)
+    """The same, or "none", for a flag of Theano's, which reads it itself."""
+    from theano_memopt.planner.budget import NO_BUDGET
+
+    if text != NO_BUDGET:
+        budget(text)
     return text
 
 
 def share_of_time(text: str) -> float:
     """The type of an argument that is a share of a time."""
+    from theano_memopt.planner.budget import parse_extra_time
+
     try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not (math.isfinite(share) and share >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the time, 0 or more")
-    return share
+        return parse_extra_time(text)
+    except ValueError as no:
+        raise argparse.ArgumentTypeError(str(no)) from None

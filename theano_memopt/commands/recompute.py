@@ -22,9 +22,9 @@ class RecomputeVerb(Verb):
         parser.add_argument("program", metavar="PROGRAM.json")
         goal = parser.add_mutually_exclusive_group(required=True)
         goal.add_argument(
-            "--budget", type=budget, metavar="SHARE|BYTES", help="least extra time within 0.5 of the least peak of any order, or 500MB, or 800000"
+            "--budget", type=budget, metavar="SHARE|BYTES", help="least extra time within 0.5, or 50%%, of the least peak of any order, or 500MB"
         )
-        goal.add_argument("--extra-time", type=share_of_time, metavar="SHARE", help="least peak within so much extra time: 0.02 is 2 %%")
+        goal.add_argument("--extra-time", type=share_of_time, metavar="SHARE", help="least peak within so much extra time: 0.02, or 2%%")
         parser.add_argument("--effort", type=whole, metavar="N", help="simulations that the search may make (default: by the size of the program)")
         parser.add_argument(
             "--time", type=seconds, metavar="SECONDS", help="end the search after so long; the answer may then differ from run to run"

@@ -33,8 +33,10 @@ class RunVerb(Verb):
         parser.add_argument("--order", choices=("auto", "host"), help="host: keep the order that Theano would run anyway")
         parser.add_argument("--storage", choices=("auto", "share", "arena", "off"), help="off: no variable shares storage with another")
         parser.add_argument("--effort", metavar="STATES", type=whole, help="how long to search for an order (2000)")
-        parser.add_argument("--budget", metavar="SHARE|BYTES", type=budget_as_written, help="run results again: 0.5 of the least peak, or 500MB")
-        parser.add_argument("--extra-time", metavar="SHARE", type=share_of_time, help="the lowest peak for so much more time: 0.1 is 10 %%")
+        parser.add_argument(
+            "--budget", metavar="SHARE|BYTES", type=budget_as_written, help="run results again: 0.5 of the least peak, 50%%, or 500MB"
+        )
+        parser.add_argument("--extra-time", metavar="SHARE", type=share_of_time, help="the lowest peak for so much more time: 0.1, or 10%%")
         parser.add_argument("--measure", action="store_true", help="measure one more call of each function on copies: the first call takes longer")
         declare_blas(parser)
         parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module, as for `python -m`")

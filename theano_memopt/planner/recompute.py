@@ -9,6 +9,8 @@
 4. The runs, repeats included, are an ordinary graph (instances.py), and exact.py orders it anew. That makes room, so that a cheaper
    sequence may fit after all; and the new order is a base order for the next round.
 
+Where a budget is missed, goals between the floor and what is known are tried as well, and the lowest of everything that was tried is the answer.
+
 What is promised: the sequence is legal, and its peak and seconds are those of `replay`, which shares nothing with the search; no
 order of these runs is lower than `schedule.floor`; no sequence at all is lower than `floor` (repeat_floors.py). Least time is found,
 hardly ever proven.
@@ -50,7 +52,7 @@ from theano_memopt.planner.base_orders import Order, base_orders
 from theano_memopt.planner.certificate import Open, Proven, Rejected, Schedule, check_certificate
 from theano_memopt.planner.evict import TICKS, flatten
 from theano_memopt.planner.evict_kernel import eviction_for
-from theano_memopt.planner.eviction_search import EvictionSearch, Score, Trial
+from theano_memopt.planner.eviction_search import EvictionSearch, Score
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.instances import Instances, instances
 from theano_memopt.planner.liveness import Timeline, timeline
@@ -59,12 +61,20 @@ from theano_memopt.planner.program import Program
 from theano_memopt.planner.repeat_floors import RepeatFloor, check_repeat_floor, repeat_floor
 from theano_memopt.planner.replay import Replayed, replay
 
+Opened = Tuple[Tuple[int, ...], EvictionSearch]
+"""Chains that are opened, and the search with them open."""
+
 RUNS_AT_MOST = 300_000
 """Simulations times tasks at the default effort: 1,000 simulations of 300 tasks, 300 of 1,000."""
 SIMULATIONS = (100, 1_500)
 """At least and at most, at the default effort."""
 STEPS = 7
 """Budgets that are tried for the least peak."""
+GOALS = 16
+"""The same, where any plan that reaches one ends the search for it."""
+ANY_TICKS = 1 << 60
+ORDERED_LAST = 3
+"""Plans that are ordered anew where a budget is missed; the lowest of them is the answer."""
 OPENED_AT_MOST = 3
 OPENING_GAINS = 32
 """Chains are opened for a peak that is lower by this part at least."""
@@ -225,8 +235,19 @@ class _Planner:
     def least_time(self, budget: int) -> Recomputed:
         if budget >= self.ordered_peak:
             return self._answer((), self.ordered, budget, self.ordered_peak)
-        aim = max(budget, self.floor.bytes)
-        searches = [(opened, self.search(opened)) for opened in self._openings()]
+        searches = self._searches()
+        if budget >= self.floor.bytes:
+            opened, search = self._under(budget, searches)
+            best = search.least_ticks(budget)
+            if best is not None:
+                return self._counted(searches, self._answer(opened, best.sequence, budget, budget))
+        return self._lowest(budget, searches if budget >= self.floor.bytes else [])
+
+    def _searches(self) -> List[Opened]:
+        return [(opened, self.search(opened)) for opened in self._openings()]
+
+    def _under(self, aim: int, searches: List[Opened]) -> Opened:
+        """Look for the least time within `aim`, with this or that opened; answer what did best."""
         few = len(searches) > 1
         for opened, search in searches:
             search.under(aim, self.effort // (2 * len(searches)) if few else self.effort)
@@ -234,19 +255,47 @@ class _Planner:
         opened, search = min(searches, key=lambda row: _how_good(row[1], aim))
         if few:
             search.under(aim, self.effort // 2)
-        best = search.least_ticks(aim) or self._lowest(search, aim)
-        self.simulations = sum(one.spent for _, one in searches)
-        return self._answer(opened, best.sequence, budget, max(budget, best.peak))
+        return opened, search
 
-    def _lowest(self, search: EvictionSearch, low: int) -> Trial:
-        """The lowest peak that can be found where nothing comes down to `low`: the budgets in between, halved."""
-        for _ in range(STEPS):
+    def _lowest(self, budget: int, tried: List[Opened]) -> Recomputed:
+        """What comes nearest to a budget that was missed, of all that was tried. What is looked for here is the same for every budget, so
+        that a smaller one does not end higher than a larger one."""
+        goals = self._searches()
+        for _, search in goals:
+            self._halve(search, max(1, self.effort // (GOALS * len(goals))), self.effort // (2 * len(goals)), ANY_TICKS)
+        at_floor = self._searches()
+        _, search = self._under(self.floor.bytes, at_floor)
+        self._halve(search, max(1, self.effort // STEPS), self.effort)
+        self._descend(min([*goals, *at_floor], key=lambda row: row[1].front[0])[1])
+        searches = [*tried, *goals, *at_floor]
+        nearest = sorted((_how_good(search, budget), i) for i, (_, search) in enumerate(searches))
+        answers = []
+        for _, i in nearest[:ORDERED_LAST]:
+            opened, search = searches[i]
+            trial = search.least_ticks(budget) or search.front[0]
+            answers.append(self._answer(opened, trial.sequence, budget, max(budget, trial.peak)))
+        return self._counted(searches, min(answers, key=lambda plan: (max(plan.peak, budget), plan.extra_seconds)))
+
+    def _halve(self, search: EvictionSearch, at_once: int, simulations: int, enough: int = -1) -> None:
+        """Lower peaks by goals between the floor and what is known, each half way: a goal near enough to be reached is worth more than one
+        that nothing reaches."""
+        low, until = self.floor.bytes, search.spent + simulations
+        while search.spent < until and search.front[0].peak - low > low // 500 and not self._out_of_time():
             middle = (low + search.front[0].peak) // 2
-            if search.front[0].peak - low <= low // 500 or self._out_of_time():
-                break
-            search.under(middle, self.effort // STEPS)
+            search.under(middle, min(at_once, until - search.spent), enough)
             low = low if search.front[0].peak <= middle else middle + 1
-        return search.front[0]
+
+    def _descend(self, search: EvictionSearch) -> None:
+        """One byte less, as long as that is found."""
+        until = search.spent + self.effort // 2
+        while search.spent < until and search.front[0].peak > self.floor.bytes and not self._out_of_time():
+            less = search.front[0].peak - 1
+            search.under(less, min(max(1, self.effort // 4), until - search.spent), ANY_TICKS)
+            if search.front[0].peak > less:
+                break
+
+    def _counted(self, searches: List[Opened], plan: Recomputed) -> Recomputed:
+        return replace(plan, simulations=sum(search.spent for _, search in searches))
 
     def least_peak(self, extra_time: float) -> Recomputed:
         ticks = int(extra_time * TICKS) + len(self.program.tasks)  # ticks are rounded up, each by less than one

@@ -132,6 +132,10 @@ class Reserved:
     """With an arena that stays: which block. Functions with the same number lie in one."""
 
 
+NO_ORDER_BETTER = "no order does better; results that run again may: the flag mem_reuse.budget=0.5, or `run --budget 0.5`"
+NOTHING_HELPS = "nothing that is known here would help"
+
+
 @dataclass(frozen=True)
 class Report:
     name: str
@@ -159,6 +163,8 @@ class Report:
     """What the caller gives: the name of each, and its shape in words."""
     sizes_of: str = ""
     """Whose shapes these are, in words."""
+    may_repeat: bool = False
+    """Might results that run again, or run again more often, lower the peak? True where nobody has looked whether they do."""
 
     # --- figures -------------------------------------------------------------------------------------------------
 
@@ -296,6 +302,13 @@ class Report:
     def advice(self) -> Tuple[Advice, ...]:
         """What would help: where sizes are not known this comes first, then what saves most."""
         return tuple(sorted((*self.advised, *self._relief), key=lambda advice: -(advice.saves if advice.saves is not None else self.peak + 1)))
+
+    @property
+    def nothing_to_do(self) -> str:
+        """What is said where there is no advice."""
+        if not self.may_repeat:
+            return NOTHING_HELPS
+        return NO_ORDER_BETTER if self.repeats is None else "no order does better; results that run again more often may: a lower mem_reuse.budget"
 
     @cached_property
     def _relief(self) -> Tuple[Advice, ...]:

@@ -209,7 +209,7 @@
 
   /* What to do stands in the card of the peak. */
   function advice() {
-    if (!report.advice.length) return [make("p", "What to do: nothing that is known here would help.")];
+    if (!report.advice.length) return [make("p", `What to do: ${report.nothingToDo}.`)];
     return report.advice.flatMap((a) => [
       make("p", `What to do: ${a.text}${a.saves === null ? "" : ` saves ${inBytes(a.saves)}${a.provided && `, ${a.provided}`}`}`), ...(a.paste.length ? [make("pre", a.paste.join("\n"))] : [])]);
   }

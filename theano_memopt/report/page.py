@@ -66,6 +66,7 @@ def page_data(report: Report) -> Dict[str, Any]:
         "hostKept": report.host_kept,
         "atSizes": report.at_sizes,
         "verdict": report.verdict,
+        "nothingToDo": report.nothing_to_do,
         "advice": [{"text": a.text, "saves": a.saves, "provided": a.provided, "paste": list(a.paste)} for a in report.advice[:ACTIONS]],
         "needs": [[need.what, need.bytes, need.count] for need in report.needs],
         "byLine": [[line.where, line.bytes] for line in report.by_line()],

@@ -64,7 +64,8 @@ def of_rows(rows: Sequence[Row], children: int = 0) -> str:
     reports = [row.report for row in rows if row.report is not None]
     if reports:
         reached = all(ours <= floor for *_, ours, floor in (_peaks(report, _ran_again(rows)) for report in reports))
-        said = f"; {'all peaks are' if reached else 'not all peaks are'} at the floor"
+        largest = max(reports, key=lambda report: report.peak)
+        said = f"{largest.nothing_to_do}; {'all peaks are' if reached else 'not all peaks are'} at the floor"
         parts += [*map(Text, advice_in_words(advice_of(rows), said)), Text(_title(_ran_again(rows))), _planned(rows, children)]
         parts += [Text(INSIDE_IN_WORDS)] if any(row.inside for row in rows) else []
         parts += map(Text, _on_top(rows))

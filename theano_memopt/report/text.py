@@ -35,7 +35,7 @@ def of_report(report: Report) -> str:
     parts: List[RenderableType] = [
         Text(f"{report.title}: {len(graph.tasks)} tasks, {len(graph.buffers)} variables; all results together are {in_bytes(total(graph))}"),
         Text(""),
-        *map(Text, advice_in_words(report.advice[:ACTIONS], f"; the peak is {report.gap}")),
+        *map(Text, advice_in_words(report.advice[:ACTIONS], f"{report.nothing_to_do}; the peak is {report.gap}")),
         Text(""),
         _peaks(report),
         Text(f"\n{_sentence(report.verdict)}"),
@@ -88,10 +88,10 @@ def _reserved(report: Report) -> Table:
     return table
 
 
-def advice_in_words(found: Sequence[Advice], why_none: str = "") -> List[str]:
-    """What to do, one line each with what it saves, and the lines to paste; `why_none` is said where there is nothing to do."""
+def advice_in_words(found: Sequence[Advice], if_none: str) -> List[str]:
+    """What to do, one line each with what it saves, and the lines to paste; `if_none` is said where there is nothing to do."""
     if not found:
-        return [f"What to do: nothing that is known here would help{why_none}."]
+        return [f"What to do: {if_none}."]
     said = []
     for i, advice in enumerate(found):
         rounded = f"{in_bytes(advice.saves)}, " if advice.saves is not None and advice.saves >= 1024 else ""

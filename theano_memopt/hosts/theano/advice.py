@@ -3,7 +3,7 @@
     lengths that are assumed          hint(variable, shape), ready to paste
     another order is known            whatever keeps the function from it (`Obstacle`), else mem_reuse.effort
     storage stays from call to call   mem_reuse.storage where it is off, else allow_gc=True
-    the peak is large                 mem_reuse.extra_time, where results that are cheap to make again hold much of it
+    cheap results are kept            mem_reuse.extra_time, where results that are cheap to make again hold much of it
 
 A task that owns the peak is found by the report itself (`Report.advice`), and functions that could share one block by the table of `run`.
 """
@@ -25,8 +25,10 @@ from theano_memopt.report.model import Advice, Reserved
 
 EXTRA_TIME = 0.1
 """The share of more time for which it is told how much less would do."""
-QUICKLY, MANY, LARGE = RecomputeOptions(simulations=40, order=PlanOptions(effort=500)), 400, 2**20
-"""How long that look may take, the most tasks that it is taken for, and the least peak."""
+QUICKLY, MANY = RecomputeOptions(simulations=40, order=PlanOptions(effort=500)), 400
+"""How long that look may take, and the most tasks that it is taken for."""
+LARGE, WORTH = 2**20, 10
+"""Of a peak below so many bytes it is told if it comes down by one part in so many."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ class Facts:
     """Is the function planned anew for the sizes that come?"""
     with_repeats: Optional[int]
     """The peak if cheap results ran again, for `EXTRA_TIME` more; None if that was not looked for."""
+    waits_for: str = ""
+    """The goal, if what runs again for it is decided at a call that has not come yet."""
 
 
 def advice_of(facts: Facts) -> Tuple[Advice, ...]:
-    return (*_lengths(facts), *_order(facts), *_storage(facts), *_repeats(facts))
+    return (*_waiting(facts), *_lengths(facts), *_order(facts), *_storage(facts), *_repeats(facts))
 
 
 def peak_with_repeats(fgraph: Any, nodes: Sequence[Any], lengths: Sizes, order: Tuple[int, ...]) -> Optional[int]:
@@ -79,6 +83,13 @@ def peak_with_repeats(fgraph: Any, nodes: Sequence[Any], lengths: Sizes, order: 
     program = read_program(fgraph, nodes, {}, lengths.shape_of).program
     orders = [order] if program.is_legal(order) else []
     return plan_recompute(program, extra_time=EXTRA_TIME, options=QUICKLY, competing_orders=orders).peak
+
+
+def _waiting(facts: Facts) -> List[Advice]:
+    if not facts.waits_for:
+        return []
+    words = f"what runs again for {facts.waits_for} is decided at the first call, for the sizes that come, and is not in these figures yet."
+    return [Advice(f"{words} Give arguments to explain to see it", None)]
 
 
 def _lengths(facts: Facts) -> List[Advice]:
@@ -118,7 +129,7 @@ def _storage(facts: Facts) -> List[Advice]:
 
 
 def _repeats(facts: Facts) -> List[Advice]:
-    if facts.with_repeats is None or facts.with_repeats >= facts.peak:
+    if facts.with_repeats is None or facts.peak - facts.with_repeats < (1 if facts.peak >= LARGE else max(1, facts.peak // WORTH)):
         return []
     flag = f"the flag mem_reuse.extra_time={EXTRA_TIME:g}, or `run --extra-time {EXTRA_TIME:g}`, or this mode"
     words = f"cheap results can run again, for at most {100 * EXTRA_TIME:g} % more time by an estimate: {flag}"

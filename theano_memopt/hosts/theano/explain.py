@@ -32,8 +32,10 @@ from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.install.flags import storage_for
 from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of, others_demands
+from theano_memopt.hosts.theano.optimize.making import copied_untold
 from theano_memopt.hosts.theano.optimize.optimizer import planned_by, why_without_the_pass
 from theano_memopt.hosts.theano.optimize.preallocated import would_write_into_preallocated, writes_into_preallocated
+from theano_memopt.hosts.theano.optimize.recompute import goal_in_words, goal_of
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes, _known
 from theano_memopt.hosts.theano.read.graph import Reading
 from theano_memopt.hosts.theano.read.host_orders import host_orders
@@ -132,6 +134,7 @@ def explain(function: Any, *arguments: Any, progress: Optional[Progress] = None,
     """
     subject = _Subject(compiled(function))
     arguments = subject.by_position(arguments, named)
+    subject = subject.decided(arguments)
     if progress is not None:
         return subject.report(subject.sized(arguments), progress)
     with progress_of(f"explaining {subject.name}, {len(subject.reading.nodes)} tasks") as shown:
@@ -156,6 +159,11 @@ def arguments_by_position(function: Any, arguments: Sequence[Any], named: Mappin
     found = subject.by_position(arguments, named)
     subject.match(found)
     return found
+
+
+def decided(function: Any, arguments: Sequence[Any]) -> Any:
+    """The function; or a copy of it, where the first call is to decide what runs again, that has decided as a call with these arguments would."""
+    return _Subject(function).decided(arguments).function
 
 
 def compiled(function: Any) -> Any:
@@ -186,6 +194,18 @@ class _Subject:
         self.feature: MemReuse = feature
         self.annotation: Annotation = annotation
         self.reading: Reading = annotation.reading
+        self.ahead = False
+        """Is it a copy that shows what the first call will decide?"""
+
+    def decided(self, arguments: Sequence[Any]) -> _Subject:
+        """As a first call with these arguments would make it. The function is left as it was."""
+        if self.feature.waits is None or not arguments:
+            return self
+        subject = _Subject(copied_untold(self.function))
+        subject.function.fn.settle(subject.sizes(subject.match(arguments)).shape_of, told=False)
+        found = _Subject(subject.function)
+        found.ahead = True
+        return found
 
     # --- sizes ---------------------------------------------------------------------------------------------------
 
@@ -290,7 +310,8 @@ class _Subject:
         if isinstance(storage, Arena):
             sharing = tuple(b for b, offset in enumerate(storage.offsets) if offset is not None)
         plan = put_together(graph, schedule, storage, self.annotation.options, sharing)
-        advised = self.advised(sized, schedule, reserved[0], best)
+        repeats, with_repeats = self.repeats(sized), self._peak_with_repeats(sized, schedule)
+        advised = self.advised(sized, schedule, reserved[0], best, with_repeats)
         return PrintableReport(
             self.name,
             plan,
@@ -302,13 +323,16 @@ class _Subject:
             best=best,
             given=sized.given,
             stock=None if self.once is None else self.once.graph_at(sized.lengths),
-            repeats=self.repeats(sized),
+            repeats=repeats,
+            may_repeat=self._may_repeat(schedule.peak, repeats, with_repeats),
             advised=advised,
             inputs=sized.inputs,
             sizes_of=sized.sizes_of,
         )
 
-    def advised(self, sized: Sized, schedule: Schedule, reserved: Reserved, best: Optional[Schedule]) -> Tuple[Advice, ...]:
+    def advised(
+        self, sized: Sized, schedule: Schedule, reserved: Reserved, best: Optional[Schedule], with_repeats: Optional[int]
+    ) -> Tuple[Advice, ...]:
         true = sized.lengths if sized.arguments else None
         assumed = self.sizes({}) if true is not None and best is not None else sized.lengths
         off = self.feature.settings.storage == "off" and reserved.after_call and isinstance(self.linker, host.VM_Linker)
@@ -324,16 +348,27 @@ class _Subject:
             None if getattr(self.function.fn, "small", "") else best,
             self.obstacle(best, sized.graph),
             self.feature.replans,
-            self._peak_with_repeats(sized, schedule),
+            with_repeats,
+            self.asked_for if self.feature.waits is not None else "",
         )
         return advice_of(facts)
 
+    def _may_repeat(self, peak: int, repeats: Optional[Repeats], with_repeats: Optional[int]) -> bool:
+        """Is it open whether results that run again, or run again more often, bring the peak down?"""
+        if repeats is None:
+            return with_repeats is None and self.feature.settings.order != "host"
+        return repeats.floor < peak and self.feature.outcome is not None and self.feature.outcome.status == "fits"
+
     def _peak_with_repeats(self, sized: Sized, schedule: Schedule) -> Optional[int]:
-        """Where it is worth a look: a large peak at known sizes, and a function that was not asked for it."""
-        asked = self.once is not None or self.feature.settings.order == "host"
-        if asked or schedule.peak < advice.LARGE or sized.graph.sizes_assumed:
+        """Where it can be looked for: at known sizes, in a function that was not asked for it."""
+        asked = self.once is not None or self.feature.waits is not None or self.feature.settings.order == "host"
+        if asked or sized.graph.sizes_assumed:
             return None
         return advice.peak_with_repeats(self.fgraph, self.reading.nodes, sized.lengths, schedule.order)
+
+    @property
+    def asked_for(self) -> str:
+        return goal_in_words(goal_of(self.feature.settings))
 
     def _kept_with_a_block(self, sized: Sized, schedule: Schedule) -> int:
         """At most so much: while storage is off, ops that could write into a block have not been brought to do it."""
@@ -390,6 +425,8 @@ class _Subject:
             lazy = len(self.reading.nodes) - len(self.reading.certain)
             notes.append(f"{lazy} tasks run only if a lazy op asks for them; they are counted as if they all ran.")
         told = any("extra_time" in line for found in advised for line in found.paste)
+        if self.ahead:
+            notes.append("The function was not called yet. What runs again is what a first call with these arguments will decide.")
         if self.feature.waits is not None:
             notes.append("What runs again for the budget, or the extra time, is decided at the first call, for the sizes that come.")
         elif self.feature.outcome is None and self.annotation.schedule.peak >= advice.LARGE and not told:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import numbers
+import operator
 import warnings
 from dataclasses import dataclass, fields
-from typing import Any, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping
+
+from theano_memopt.planner.budget import NO_BUDGET, parse_budget, parse_extra_time
 
 _PARAMETERS: Dict[str, Any] = {}
 
@@ -43,10 +46,9 @@ def settings(overrides: Mapping[str, Any]) -> Settings:
     """The flags in force, and what `mode` said on top of them."""
     from theano import config
 
-    for name, value in overrides.items():
-        check(name, value)
-    chosen = {f.name: overrides.get(f.name, getattr(config.mem_reuse, f.name)) for f in fields(Settings)}
-    return Settings(**{**chosen, "extra_time": float(chosen["extra_time"]), "budget": str(chosen["budget"])})
+    given = {name: check(name, value) for name, value in overrides.items()}
+    chosen = {f.name: given[f.name] if f.name in given else getattr(config.mem_reuse, f.name) for f in fields(Settings)}
+    return Settings(**chosen)
 
 
 def storage_for(chosen: Settings, allow_gc: bool) -> str:
@@ -54,19 +56,29 @@ def storage_for(chosen: Settings, allow_gc: bool) -> str:
     return chosen.storage if chosen.storage != "auto" else "share" if allow_gc else "arena"
 
 
-def check(name: str, value: Any) -> None:
-    """Theano's own error for a value that the flag of this name would not take."""
+def check(name: str, value: Any) -> Any:
+    """The value as the flag of this name takes it; Theano's own error for one that it does not take."""
     names = sorted(f.name for f in fields(Settings))
     if name not in names:
         raise TypeError(f"mem_reuse has no setting {name!r}; it has {', '.join(names)}")
-    parameter = _PARAMETERS[name]
-    if parameter.filter is not None:
-        parameter.filter(value)
+    return _PARAMETERS[name].filter(value)
 
 
 def declare() -> None:
     """Add the flags to Theano. `in_c_key=False`: none of them changes any C code, so the compile cache stays valid."""
-    from theano.configparser import THEANO_FLAGS_DICT, AddConfigVar, BoolParam, ConfigParam, EnumStr, FloatParam, IntParam
+    from theano.configparser import THEANO_FLAGS_DICT, AddConfigVar, ConfigParam, EnumStr
+
+    def flag(default: Any, read: Callable[[Any], Any]) -> Any:
+        """`read` answers the value, or raises `ValueError` with what is allowed."""
+
+        def value_of(given: Any) -> Any:
+            try:
+                return read(given)
+            except (TypeError, ValueError) as no:
+                raise ValueError(f'Invalid value ("{given}") for configuration variable "{parameter.fullname}". {no}') from None
+
+        parameter = ConfigParam(default, value_of)
+        return parameter
 
     for name, doc, parameter in (
         ("order", "auto: the order with the least peak; host: the order that the linker would run anyway", EnumStr("auto", "host")),
@@ -77,9 +89,13 @@ def declare() -> None:
             " off: neither; auto: arena with allow_gc=False, share with allow_gc=True",
             EnumStr("auto", "share", "arena", "off"),
         ),
-        ("effort", "how many states the search for an order may visit before it answers with the best found", IntParam(2000, lambda n: n >= 0)),
-        ("default_dim", "the length assumed for a dimension of which nothing is known at compile time", IntParam(128, lambda n: n > 0)),
-        ("max_nodes", "a graph with more nodes keeps Theano's own order and storage", IntParam(20000, lambda n: n >= 0)),
+        (
+            "effort",
+            "how many states the search for an order may visit before it answers with the best found",
+            flag(2000, _whole("a number of states, 0 or more")),
+        ),
+        ("default_dim", "the length assumed for a dimension of which nothing is known at compile time", flag(128, _whole("a length, 1 or more", 1))),
+        ("max_nodes", "a graph with more nodes keeps Theano's own order and storage", flag(20000, _whole("a number of nodes, 0 or more"))),
         (
             "blas",
             "scipy: link with the OpenBLAS inside SciPy's wheel; read once, when Theano is imported, and the same for all functions",
@@ -87,16 +103,16 @@ def declare() -> None:
         ),
         (
             "extra_time",
-            "the lowest peak for at most this share more time, by running cheap results again: 0.02 is 2 %; 0 never runs anything twice",
-            FloatParam(0.0, lambda share: 0 <= share < math.inf),
+            "the lowest peak for at most this share more time, by running cheap results again: 0.02, or 2%; 0 never runs anything twice",
+            flag(0.0, _extra_time),
         ),
         (
             "budget",
-            "the least extra time within this peak, by running cheap results again: a share of the least peak of any order (0.5), or bytes"
-            " (500MB, 1.5GiB); empty: none. Where it is given, extra_time does not count",
-            ConfigParam("", _budget),
+            "the least extra time within this peak, by running cheap results again: a share of the least peak of any order (0.5, 50%), or"
+            " bytes (500MB, 1.5GiB); none: no budget. Where it is given, extra_time does not count",
+            flag("", _budget),
         ),
-        ("verify", "check at run time that no variable is overwritten while alive, and compare with a run without the pass", BoolParam(False)),
+        ("verify", "check at run time that no variable is overwritten while alive, and compare with a run without the pass", flag(False, _truth)),
     ):
         if name not in _PARAMETERS:
             _PARAMETERS[name] = parameter
@@ -124,13 +140,38 @@ def _no_flag(name: str) -> str:
     return f"there is no flag {name}; there are {', '.join(f'mem_reuse.{known}' for known in _PARAMETERS)}"
 
 
-def _budget(value: Any) -> str:
-    """A budget as it was written; Theano's own error for what is none."""
-    from theano_memopt.planner.budget import parse_budget
+# --- values: as they are written in a flag, or given in Python -------------------------------------------------------
 
-    try:
-        if str(value):
-            parse_budget(str(value))
-    except ValueError as no:
-        raise ValueError(f'Invalid value ("{value}") for configuration variable "mem_reuse.budget". {no}') from None
-    return str(value)
+
+def _whole(allowed: str, least: int = 0) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        try:
+            number = int(value, 10) if isinstance(value, str) else operator.index(value)
+        except (TypeError, ValueError):
+            number = least - 1
+        if number < least or isinstance(value, bool):
+            raise ValueError(f"It is {allowed}")
+        return number
+
+    return read
+
+
+def _truth(value: Any) -> bool:
+    if str(value) not in ("True", "true", "1", "False", "false", "0"):
+        raise ValueError("It is True or False")
+    return str(value) in ("True", "true", "1")
+
+
+def _extra_time(value: Any) -> float:
+    return parse_extra_time(str(value))
+
+
+def _budget(value: Any) -> str:
+    """A budget as it was written, empty for none. In Python a whole number is bytes, and a float is a share."""
+    if value is None or str(value).strip().lower() in ("", NO_BUDGET):
+        return ""
+    text = str(value)
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        text += "B"
+    parse_budget(text)
+    return text

@@ -13,33 +13,25 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
-import threading
 import time
 import tracemalloc
 import weakref
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-import theano_memopt
 from theano_memopt import progress
 from theano_memopt.hosts.theano.explain import NoPlan, name_of, with_scans
 from theano_memopt.hosts.theano.install import patches
 from theano_memopt.hosts.theano.measure.one_call import measure
 from theano_memopt.hosts.theano.optimize import making
-from theano_memopt.hosts.theano.read.source_lines import THEANO, short
+from theano_memopt.hosts.theano.read.source_lines import THEANO, asked_by_theano, frames, line_of_program
 from theano_memopt.report.model import Report
 
-OURS = os.path.dirname(os.path.abspath(theano_memopt.__file__))
-COMPILES = os.path.join(THEANO, "compile") + os.sep
-"""Frames of Theano's that every function is made by."""
 FOR_OPS = (os.path.join(THEANO, "scan_module", "scan_op.py"), os.path.join(THEANO, "compile", "builders.py"))
 """Ops that run a function of their own: Scan, OpFromGraph."""
-FOR_CALLERS = (os.path.join(THEANO, "gof", "graph.py"),)
-"""What the program asks to compile in another way than by theano.function: Variable.eval."""
 
 
 @dataclass
@@ -82,15 +74,6 @@ class Row:
             self.why = f"{trouble}" if isinstance(trouble, ValueError) else f"{type(trouble).__name__}: {trouble}"
 
 
-class _Measuring(threading.local):
-    """Does this thread make and call twins, which are no functions of the program?"""
-
-    now = False
-
-
-_measuring = _Measuring()
-
-
 class Observer:
     """All rows of one run."""
 
@@ -115,12 +98,11 @@ class Observer:
             row.left = True
 
     def note(self, function: Any) -> None:
-        frames = list(_frames())
-        inside = any(file in FOR_OPS for file, _ in frames)
-        nearest = next((file for file, _ in frames if not file.startswith(COMPILES)), "")
-        if _measuring.now or not (inside or nearest in FOR_CALLERS or not nearest.startswith(THEANO + os.sep)):
+        stack = list(frames())
+        inside = any(file in FOR_OPS for file, _ in stack)
+        if asked_by_theano(stack) and not inside:
             return
-        row = Row(self._unique(_name(function, frames)), weakref.ref(function), inside, self.measured)
+        row = Row(self._unique(_name(function, stack)), weakref.ref(function), inside, self.measured)
         function.mem_reuse_row = row
         self.rows.append(row)
 
@@ -170,30 +152,18 @@ def _measured(report: Report, function: Any, arguments: Tuple[Any, ...]) -> Repo
     """The report with one more call measured, of a twin on copies; where it cannot be, with a note that says why."""
     if tracemalloc.is_tracing():
         return replace(report, notes=(*report.notes, "Not measured: the program uses tracemalloc itself."))
-    _measuring.now = True
     try:
-        return replace(report, measured=measure(function, *copy.deepcopy(arguments)))
+        with making.untold():  # of what the measured call makes, too
+            return replace(report, measured=measure(function, *copy.deepcopy(arguments)))
     except Exception as trouble:
         return replace(report, notes=(*report.notes, f"Not measured: {type(trouble).__name__}: {trouble}"))
-    finally:
-        _measuring.now = False
 
 
-def _name(function: Any, frames: List[Tuple[str, int]]) -> str:
+def _name(function: Any, stack: List[Tuple[str, int]]) -> str:
     """The user's name, or the line of the program that compiles it: Theano puts its own line there where it compiles for a caller."""
     name = str(getattr(function, "name", None) or "")
     if name and not os.path.isabs(name):
         return name
     if name and not name.startswith(THEANO + os.sep):
         return name_of(function)
-    return next((f"{short(file)}:{line}" for file, line in frames if not file.startswith(THEANO + os.sep)), "function")
-
-
-def _frames() -> Iterator[Tuple[str, int]]:
-    """File and line, from the innermost frame outwards, without this package's."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        file = os.path.abspath(frame.f_code.co_filename)
-        if not file.startswith(OURS + os.sep):
-            yield file, frame.f_lineno
-        frame = frame.f_back
+    return line_of_program(stack) or "function"

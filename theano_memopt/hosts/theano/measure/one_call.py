@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 from theano.tensor import TensorType
 
-from theano_memopt.hosts.theano.explain import BadUse, arguments_by_position, compiled, explain
+from theano_memopt.hosts.theano.explain import BadUse, arguments_by_position, compiled, decided, explain
 from theano_memopt.hosts.theano.measure import peaks
 from theano_memopt.hosts.theano.measure.memory import kept_bytes, shared_values
 from theano_memopt.hosts.theano.measure.twins import twin
@@ -48,6 +48,7 @@ def profile(function: Any, *arguments: Any, **named: Any) -> PrintableComparison
     arguments = arguments_by_position(function, arguments, named)
     if any(isinstance(argument, tuple) for argument in arguments):
         raise BadUse("profile measures a real call: it needs arrays, not shapes")
+    function = decided(function, arguments)
     report = explain(function, *arguments)
     measured = measure(function, *arguments)
     return PrintableComparison(replace(report, measured=measured), measured)

@@ -146,6 +146,15 @@ class MemReuse(toolbox.Feature):
         """The annotation with another legal order of the same nodes."""
         return annotation if order == annotation.schedule.order else reordered(annotation, order, others_demands(self.fgraph))
 
+    @property
+    def planned(self) -> Tuple[Any, ...]:
+        """All that is known of the graph as it was linked, to be given back when the graph is that one again."""
+        return (self._annotation, self.aside, self.storage, self.sharing, self.runs, self.compiled, self.replans, self.uses)
+
+    @planned.setter
+    def planned(self, before: Tuple[Any, ...]) -> None:
+        (self._annotation, self.aside, self.storage, self.sharing, self.runs, self.compiled, self.replans, self.uses) = before
+
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
         """While the graph is rewritten, nothing is demanded of it."""

@@ -125,6 +125,8 @@ class _Making(threading.local):
     """Of the functions that are being made, the innermost last."""
     excluded: Tuple[Collection[str], ...] = ()
     """Names of optimizations that their modes exclude."""
+    askers: Tuple[Optional[str], ...] = ()
+    """Who asks for them: name and line; None where Theano asks for itself."""
     linked: int = 0
     """Functions whose linkers are at work: one that is made meanwhile is called by a task of theirs."""
 
@@ -143,15 +145,16 @@ def linked() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def making_in(chosen: Any) -> Iterator[None]:
+def making_in(chosen: Any, asker: Optional[str]) -> Iterator[None]:
     """This thread makes a function in this mode: Theano gives an optimization the graph alone."""
-    before = _making.linkers, _making.excluded
+    before = _making.linkers, _making.excluded, _making.askers
     _making.linkers = (*before[0], chosen.linker)
     _making.excluded = (*before[1], getattr(_query_of(chosen), "exclude", ()))
+    _making.askers = (*before[2], asker)
     try:
         yield
     finally:
-        _making.linkers, _making.excluded = before
+        _making.linkers, _making.excluded, _making.askers = before
 
 
 class MemRecomputeOptimizer(gof.Optimizer):
@@ -166,12 +169,12 @@ class MemRecomputeOptimizer(gof.Optimizer):
     def apply(self, fgraph: Any) -> None:
         excluded = _making.excluded[-1] if _making.excluded else ()
         if feature_of(fgraph) is None and not _making.linked and NAME not in excluded and AGAIN not in excluded:
-            chosen = settings(self.overrides)
+            chosen, asker = settings(self.overrides), _making.askers[-1] if _making.askers else "a function"
             try:
                 if can_wait(_making.linkers[-1] if _making.linkers else None) and waits_for_sizes(fgraph, chosen):
-                    setattr(fgraph, AGAIN_LATER, Waiting(self.costs))
+                    setattr(fgraph, AGAIN_LATER, Waiting(self.costs, asker))
                 else:
-                    setattr(fgraph, AGAIN, recompute(fgraph, chosen, costs=self.costs))
+                    setattr(fgraph, AGAIN, recompute(fgraph, chosen, costs=self.costs, asker=asker))
             except BudgetNotMet:
                 raise
             except Exception as trouble:

@@ -45,6 +45,8 @@ from theano_memopt.progress import planning
 
 Costs = Tuple[Tuple[str, float], ...]
 """Signature of a task (read/costs.py), seconds."""
+SMALL = 64 * 1024
+"""A peak of so many bytes that is at the floor is not worth a warning where a share of the peak was asked for, for all functions maybe."""
 ASSUMED, KNOWN = "assumed sizes", "the sizes that were known while compiling"
 
 _logger = logging.getLogger("theano.mem_reuse")
@@ -90,6 +92,8 @@ class Waiting:
 
     costs: Costs = ()
     """Of a profile that was given."""
+    asker: Optional[str] = None
+    """Name and line of the function, for a warning; None: nobody is told."""
 
 
 class BudgetNotMet(ValueError):
@@ -105,11 +109,12 @@ def goal_of(chosen: Settings) -> Goal:
 
 
 @planning("deciding what runs again")
-def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None, costs: Costs = ()) -> Optional[Outcome]:
+def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None, costs: Costs = (), asker: Optional[str] = None) -> Optional[Outcome]:
     """Rewrite the graph for the goal in `chosen`, at these sizes, or at those that are known or assumed while compiling.
 
-    `costs` are of a profile. None: nothing was asked for, or the graph is not for the pass. The feature `MemReuse` must answer no
-    demands meanwhile: an order of the graph as it was would forbid every other one.
+    `costs` are of a profile; `asker`: who is told where a budget is not met; None: nobody. The answer is None if nothing was asked for, or the
+    graph is not for the pass. The feature `MemReuse` must answer no demands meanwhile: an order of the graph as it was would forbid every
+    other one.
     """
     goal = goal_of(chosen)
     if not goal or chosen.order == "host" or not 0 < len(fgraph.apply_nodes) <= chosen.max_nodes:
@@ -126,7 +131,9 @@ def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None,
     elif plan.status == "fits":
         note = "nothing has to run again for it" if goal.budget is not None else "nothing can run again in so little time that lowers the peak"
     planned_at = "the sizes of the first call" if shape_of is not None else ASSUMED if sizes.has_free else KNOWN
-    return _said(replace(_outcome(goal, plan, peak, note), planned_at=planned_at, costs=costs))
+    outcome = replace(_outcome(goal, plan, peak, note), planned_at=planned_at, costs=costs)
+    _say(outcome, goal, asker)
+    return outcome
 
 
 def waits_for_sizes(fgraph: Any, chosen: Settings) -> bool:
@@ -198,7 +205,7 @@ def _planned_peak(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf]) ->
 def _outcome(goal: Goal, plan: Recomputed, peak: int, note: str) -> Outcome:
     owner = plan.floor.owner
     return Outcome(
-        asked=f"at most {100 * goal.extra_time:g} % more time" if goal.budget is None else f"a budget of {_budget_in_words(goal.budget)}",
+        asked=goal_in_words(goal),
         budget=plan.budget,
         ordered_peak=plan.ordered_peak,
         peak=peak,
@@ -209,19 +216,25 @@ def _outcome(goal: Goal, plan: Recomputed, peak: int, note: str) -> Outcome:
     )
 
 
-def _budget_in_words(budget: Budget) -> str:
-    return f"{budget.share:g} of the least peak of any order" if budget.bytes is None else in_words(budget.bytes)
+def goal_in_words(goal: Goal) -> str:
+    budget = goal.budget
+    if budget is None:
+        return f"at most {100 * goal.extra_time:g} % more time"
+    return f"a budget of {f'{budget.share:g} of the least peak of any order' if budget.bytes is None else in_words(budget.bytes)}"
 
 
-def _said(outcome: Outcome) -> Outcome:
-    """One warning for a budget that is not met; an error if on_opt_error says so."""
-    if outcome.status != "fits" and outcome.budget is not None:
-        sentence = not_met(outcome)
-        if theano.config.on_opt_error == "raise":
-            raise BudgetNotMet(sentence)
-        if theano.config.on_opt_error != "ignore":
-            _logger.warning("mem_reuse.budget: %s", sentence)
-    return outcome
+def _say(outcome: Outcome, goal: Goal, asker: Optional[str]) -> None:
+    """One warning for a budget that is not met; an error if on_opt_error says so. Of a function that the program did not ask for, or that is
+    too small to be meant by a share of its peak, it is noted for whoever looks at the log of level info."""
+    if outcome.status == "fits" or outcome.budget is None:
+        return
+    sentence = f"{asker or 'a function'}: {not_met(outcome)}"
+    if asker is None or (goal.budget is not None and goal.budget.bytes is None and outcome.ordered_peak <= min(SMALL, outcome.floor)):
+        _logger.info("mem_reuse.budget: %s", sentence)
+    elif theano.config.on_opt_error == "raise":
+        raise BudgetNotMet(sentence)
+    elif theano.config.on_opt_error != "ignore":
+        _logger.warning("mem_reuse.budget: %s", sentence)
 
 
 def not_met(outcome: Outcome) -> str:

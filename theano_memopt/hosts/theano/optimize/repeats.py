@@ -31,6 +31,8 @@ from theano_memopt.planner.certificate import Rejected
 from theano_memopt.planner.recompute import Recomputed, check_recomputed
 
 REASON = "mem_recompute"
+GraphShape = Mapping[Any, Tuple[Any, Tuple[Any, ...]]]
+"""Every node with its op and inputs."""
 MARK, OPENED = "mem_reuse_run", "mem_reuse_opened"
 
 
@@ -108,6 +110,26 @@ def put_in(fgraph: Any, made: Rewritten) -> None:
         setattr(copy.owner.tag, OPENED, True)
 
 
+def put_back(fgraph: Any, before: GraphShape, outputs: Sequence[Any]) -> None:
+    """Undo `put_in`, or a part of it: the nodes of `before`, and no others, with the inputs that they had. Nothing is validated.
+
+    A node that is without readers meanwhile is thrown away by Theano, and comes back with the first of its readers, so it is gone over again.
+    """
+    changed = True
+    while changed:
+        changed = False
+        wanted = [(node, i, v) for node, (_, inputs) in before.items() if node in fgraph.apply_nodes for i, v in enumerate(inputs)]
+        wanted += [("output", i, v) for i, v in enumerate(outputs)]
+        for node, i, then in wanted:
+            now = fgraph.outputs[i] if node == "output" else node.inputs[i]
+            if now is not then and (node == "output" or node in fgraph.apply_nodes):
+                fgraph.change_input(node, i, then, reason=REASON)
+                changed = True
+    unmark(fgraph)
+    if shape_of_graph(fgraph) != before or tuple(fgraph.outputs) != tuple(outputs):
+        raise RuntimeError("a rewritten graph could not be put back")
+
+
 def take_out(fgraph: Any) -> None:
     """Put the first run in the place of every other one. Nothing is validated."""
     for runs in runs_of(fgraph.toposort()).values():
@@ -166,7 +188,7 @@ def shape_of_graph(fgraph: Any) -> Dict[Any, Tuple[Any, Tuple[Any, ...]]]:
     return {node: (node.op, tuple(node.inputs)) for node in fgraph.apply_nodes}
 
 
-def check_repeats(fgraph: Any, before: Mapping[Any, Tuple[Any, Tuple[Any, ...]]], outputs: Tuple[Any, ...], made: Rewritten) -> None:
+def check_repeats(fgraph: Any, before: GraphShape, outputs: Tuple[Any, ...], made: Rewritten) -> None:
     """Is the graph the one from before, but for clones of nodes that may run again, and copies? Raises `Rejected`."""
     left_out = [node for node in before if node not in fgraph.apply_nodes]
     if left_out:

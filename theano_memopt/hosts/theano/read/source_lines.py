@@ -23,6 +23,10 @@ import theano_memopt
 NEAR = 50
 """Variables that are looked at, backwards, for a line of the user's code."""
 THEANO = os.path.dirname(theano.__file__)
+COMPILES = os.path.join(THEANO, "compile") + os.sep
+"""Frames of Theano's that every function is made by."""
+FOR_CALLERS = (os.path.join(THEANO, "gof", "graph.py"),)
+"""What the program asks to compile in another way than by theano.function: Variable.eval."""
 _OURS = os.path.dirname(os.path.abspath(theano_memopt.__file__))
 _RUNNING = tuple(os.path.join(_OURS, name) for name in ("commands", "program.py", "__main__.py", "hosts"))
 """Of this package: what stands in the stack of a program under `run`."""
@@ -47,6 +51,27 @@ def made_at(root: Any, names: Sequence[Any]) -> Tuple[str, bool]:
                 seen.add(source)
                 waiting.append(source)
     return "", False
+
+
+def frames() -> Iterator[Tuple[str, int]]:
+    """File and line of what runs in this thread, from the innermost frame outwards, without this package's."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = os.path.abspath(frame.f_code.co_filename)
+        if not file.startswith(_OURS + os.sep):
+            yield file, frame.f_lineno
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def asked_by_theano(stack: Sequence[Tuple[str, int]]) -> bool:
+    """A function is being made: does Theano make it for itself? To draw random numbers it makes one that multiplies matrices."""
+    nearest = next((file for file, _ in stack if not file.startswith(COMPILES)), "")
+    return nearest.startswith(THEANO + os.sep) and nearest not in FOR_CALLERS
+
+
+def line_of_program(stack: Sequence[Tuple[str, int]]) -> str:
+    """The innermost line outside Theano, or nothing."""
+    return next((f"{short(file)}:{line}" for file, line in stack if not file.startswith(THEANO + os.sep)), "")
 
 
 def short(file: str) -> str:

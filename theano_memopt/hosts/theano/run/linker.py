@@ -38,7 +38,7 @@ from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.first_call import FirstCallVM
 from theano_memopt.hosts.theano.run.sized_call import CellPlanner, SizedVM
-from theano_memopt.hosts.theano.run.thunks import wrapped_all
+from theano_memopt.hosts.theano.run.thunks import watched_now, wrapped_all
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch
 from theano_memopt.planner.slots import Slots
 
@@ -77,10 +77,10 @@ def make_all(original: Any, linker: Any, profiler: Any = None, input_storage: An
     if feature is None or feature.waits is None:
         return made
     vm, inputs, outputs, thunks, order = made
-    lender = getattr(vm, "lender", None)
+    lender, watching_again = getattr(vm, "lender", None), watched_now()
 
     def link_again() -> Any:
-        with making(), lent_by(lender):
+        with making(), lent_by(lender), watching_again():
             return _made(original, linker, profiler, [c.storage for c in inputs], [c.storage for c in outputs], None)[0]
 
     return (FirstCallVM(vm, linker, feature, link_again), inputs, outputs, thunks, order)

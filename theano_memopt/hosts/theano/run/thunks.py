@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from typing import Any, Callable, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Iterator, List, Sequence, Tuple
 
 Around = Callable[[Any, Any], Any]
 
@@ -35,6 +35,21 @@ def watching(fgraph: Any, around: Around) -> Iterator[None]:
         yield
     finally:
         _watched.graphs = before
+
+
+def watched_now() -> Callable[[], ContextManager[None]]:
+    """What is open in this thread, to be opened again where a machine of the same function is made later."""
+    then = _watched.graphs
+
+    @contextlib.contextmanager
+    def again() -> Iterator[None]:
+        before, _watched.graphs = _watched.graphs, then
+        try:
+            yield
+        finally:
+            _watched.graphs = before
+
+    return again
 
 
 def watched(fgraph: Any, nodes: Sequence[Any], thunks: Sequence[Any]) -> Sequence[Any]:
