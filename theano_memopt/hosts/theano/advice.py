@@ -27,8 +27,8 @@ EXTRA_TIME = 0.1
 """The share of more time for which it is told how much less would do."""
 QUICKLY, MANY = RecomputeOptions(simulations=40, order=PlanOptions(effort=500)), 400
 """How long that look may take, and the most tasks that it is taken for."""
-LARGE, WORTH = 2**20, 10
-"""Of a peak below so many bytes it is told if it comes down by one part in so many."""
+LARGE, WORTH, LEAST = 2**20, 10, 4096
+"""Of a peak below so many bytes it is told if it comes down by one part in so many, and by so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _storage(facts: Facts) -> List[Advice]:
 
 
 def _repeats(facts: Facts) -> List[Advice]:
-    if facts.with_repeats is None or facts.peak - facts.with_repeats < (1 if facts.peak >= LARGE else max(1, facts.peak // WORTH)):
+    if facts.with_repeats is None or facts.peak - facts.with_repeats < (1 if facts.peak >= LARGE else max(LEAST, facts.peak // WORTH)):
         return []
     flag = f"the flag mem_reuse.extra_time={EXTRA_TIME:g}, or `run --extra-time {EXTRA_TIME:g}`, or this mode"
     words = f"cheap results can run again, for at most {100 * EXTRA_TIME:g} % more time by an estimate: {flag}"
