@@ -4,7 +4,7 @@
     planner    model, load <- liveness <- {floors, heuristics, reduce, exact, slots, arena} <- plan
                model <- program <- replay, which shares nothing with recompute and what lies below that
     report     words <- repeats <- model <- comparison, drawing, together <- text, json_form <- page, trace, run_table <- printable
-    hosts      planner and report; in hosts/theano  install <- read <- optimize <- run <- advice <- explain_repeats <- explain <- measure
+    hosts      planner and report; in hosts/theano  install <- read <- optimize <- run <- explain <- measure
     commands   all of these; base <- inputs <- one file per verb <- menu, and nobody else imports them
 
 `report` never imports `hosts`, nothing in the planner or in `report` imports Theano, and there is no circle inside any of these folders.
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "theano_memopt"
 PLANNER, REPORT, COMMANDS = "theano_memopt.planner", "theano_memopt.report", "theano_memopt.commands"
 HOST = "theano_memopt.hosts.theano"
-LAYERS = ("", "install", "read", "optimize", "run", "advice", "explain_repeats", "explain", "measure")
+LAYERS = ("", "install", "read", "optimize", "run", "explain", "measure")
 """Of the host: each imports itself and what stands before it. The first is the package's own file."""
 SHARED = ("base", "inputs")
 """Of `commands`: what the verbs share. A verb imports these, a module of its own tables (recompute, recompute_tables), and no other verb."""

@@ -286,7 +286,7 @@ def test_explain_says_what_runs_again_and_what_it_would_be_without(tmp_path: Any
 
 def _tasks_again(function: Any) -> List[int]:
     """For each clone its original, as a task of the graph without clones, whose order is that of the originals."""
-    from theano_memopt.hosts.theano.explain_repeats import Once
+    from theano_memopt.hosts.theano.explain.repeats import Once
 
     once = Once(function.maker.fgraph, feature_of(function.maker.fgraph))  # type: ignore[arg-type]
     task = {repeats.mark_of(node): t for t, node in enumerate(once.nodes)}
