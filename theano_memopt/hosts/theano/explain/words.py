@@ -108,7 +108,7 @@ class Words:
     def _peak_inside(self, node: Any) -> int:
         """The peak of a Scan's inner function, at the shapes that come from outside."""
         try:
-            subject, inner = self.subject.inside(node)
+            subject, inner = self.subject.inside(node, self.sized)
         except NoPlan:
             return 0
         return timeline(inner.graph, subject.annotation.schedule.order).peak
