@@ -22,8 +22,8 @@ from theano.tensor.signal.pool import pool_2d
 import theano_memopt
 from tests.theano.both import floats, with_pass, without_pass
 from theano_memopt.demo import models as demo_models
-from theano_memopt.hosts.theano.explain import advice as host_advice
 from theano_memopt.hosts.theano.explain import BadUse
+from theano_memopt.hosts.theano.explain import advice as host_advice
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.measure import peaks
