@@ -167,10 +167,12 @@ def certain_nodes(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Seq
     return frozenset(found)
 
 
-def ends_for_certain(reading: Reading, b: int) -> bool:
-    """Do the op that makes this buffer and all that read it run in every call, in the planned order?"""
+def ends_for_certain(reading: Reading, b: int, lazy_in_order: bool) -> bool:
+    """Do the op that makes this buffer and all that read it run in every call, in the planned order? `lazy_in_order`: do lazy ops keep to it?
+    On the Stack VM they obey no links, and may run after the last reader of the plan."""
     buffer = reading.cautious.buffers[b]
-    return all(reading.nodes[t] in reading.certain for t in (buffer.producer, *buffer.readers) if t is not None)
+    touching = (reading.nodes[t] for t in (buffer.producer, *buffer.readers) if t is not None)
+    return all(node in reading.certain and (lazy_in_order or not is_lazy(node.op)) for node in touching)
 
 
 # --- rules of aliases ------------------------------------------------------------------------------------------------

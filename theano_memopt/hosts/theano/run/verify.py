@@ -42,6 +42,7 @@ class Watch:
         """Results that turned out to be views in this call: what they lie in dies when it dies, and not with them."""
         self.reading = binding.annotation.reading
         self.tenants = set(binding.cells) | set(binding.lying)
+        self.lazy_in_order = binding.follows_steps
         self.follow(binding.annotation.schedule.order)
 
     def follow(self, order: Sequence[int]) -> None:
@@ -49,7 +50,7 @@ class Watch:
         self.dying.clear()
         spans = lives(self.reading.cautious, order)
         for b, root in enumerate(self.reading.roots):
-            if root in self.tenants and ends_for_certain(self.reading, b):
+            if root in self.tenants and ends_for_certain(self.reading, b, self.lazy_in_order):
                 self.dying.setdefault(self.reading.nodes[order[spans[b][1] - 1]], []).append(root)
 
     def start(self) -> None:

@@ -23,7 +23,7 @@ from theano_memopt.hosts.theano.optimize.feature import MemReuse
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, aligned, whole
 from theano_memopt.hosts.theano.run.arena.variables import Variables
-from theano_memopt.hosts.theano.run.cells import as_it_runs, follows_steps
+from theano_memopt.hosts.theano.run.cells import as_it_runs
 from theano_memopt.hosts.theano.run.machines import ORDERS, Cell, Machines, Order, empty
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
@@ -66,7 +66,6 @@ class ArenaPlanner(Machines):
         self.variables = Variables(annotation, linker, storage_map)
         self._packed: Any = None
         """Order, buffers, their aligned sizes, and the arena that was packed for them last."""
-        self._follows_steps = follows_steps(annotation, linker)
         self._lifetimes: Dict[Order, Sequence[Span]] = {}
 
     # --- for one signature -------------------------------------------------------------------------------------------
@@ -115,7 +114,7 @@ class ArenaPlanner(Machines):
 
     def lifetimes(self, order: Order) -> Sequence[Span]:
         """Two buffers whose lifetimes do not touch never need their places at once. With lazy ops they are counted in steps."""
-        if not self._follows_steps:
+        if not self.variables.follows_steps:
             return self.spans(order)
         if order not in self._lifetimes:
             found = self.feature.reordered(self.annotation, order)

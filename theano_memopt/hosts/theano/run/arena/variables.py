@@ -35,7 +35,7 @@ from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.preallocated import writes_into_preallocated
 from theano_memopt.hosts.theano.read.aliases import with_sources
 from theano_memopt.hosts.theano.read.graph import ends_for_certain
-from theano_memopt.hosts.theano.run.cells import loose_for
+from theano_memopt.hosts.theano.run.cells import follows_steps, loose_for
 from theano_memopt.hosts.theano.run.machines import Cell, Shaped
 
 OVERWRITES = (DimShuffle, Elemwise, GemmRelated, IncSubtensor, Rebroadcast, Subtensor, tensor.Reshape, ViewOp)
@@ -61,6 +61,7 @@ class Variables:
     def __init__(self, annotation: Annotation, linker: Any, storage_map: Any) -> None:
         self.reading = reading = annotation.reading
         self.storage_map = storage_map
+        self.follows_steps = follows_steps(annotation, linker)
         self.candidates = candidates(annotation, linker)
         self.cells: Dict[int, Cell] = {b: storage_map[reading.roots[b]] for b in self.candidates}
         names = dict.fromkeys(v for b in self.candidates for v in reading.names[b])
@@ -176,7 +177,7 @@ class Variables:
         return [self.storage_map[v] for v in self.reading.names[b]]
 
     def ends_for_certain(self, b: int) -> bool:
-        return ends_for_certain(self.reading, b)
+        return ends_for_certain(self.reading, b, self.follows_steps)
 
     def emptied_at_the_end(self) -> List[Cell]:
         """Cells of arrays that are let go, but not before the call has ended."""
