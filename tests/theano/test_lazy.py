@@ -26,6 +26,7 @@ from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize import annotate as annotating
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, feature_of
 from theano_memopt.hosts.theano.read import branches
+from theano_memopt.hosts.theano.read.graph import ends_for_certain
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.arena import fitting
 from theano_memopt.hosts.theano.run.verify import Corrupted
@@ -334,6 +335,20 @@ def test_where_the_order_is_not_that_of_the_cvm_or_cells_are_emptied_nothing_of_
     assert reading.untrusted < reading.loose
     everything = [id(cell) for cell in function.fn.storage_map.values()]
     assert all(everything.count(id(function.fn.storage_map[reading.roots[b]])) == 1 for b in reading.loose)
+
+
+@pytest.mark.parametrize(("linker", "in_order"), [("cvm_nogc", True), ("vm_nogc", False)])
+def test_what_an_ifelse_reads_is_let_go_before_the_end_only_where_it_keeps_to_the_order(linker: str, in_order: bool) -> None:
+    """On the Stack VM one may run later than planned. Its condition would be gone, which it takes for true."""
+    x = theano_memopt.hint(tt.matrix("x"), (6, 6))
+    condition = tt.gt(tt.tanh(x).sum(), 0)
+    outputs = [ifelse(condition, chain(x, 2), tt.exp(x)).sum(), ifelse(condition, tt.exp(-x), chain(x, 3)).sum()]
+    function = theano.function([x], outputs, mode=with_pass(linker, storage="arena"))
+    known = function.fn.planner.variables
+    reading = known.reading
+    read = [b for b, root in enumerate(reading.roots) if any(type(node.op) is IfElse for node, _ in root.clients if node != "output")]
+    certain = [b for b in read if ends_for_certain(reading, b, lazy_in_order=True)]
+    assert certain and all(known.ends_for_certain(b) == in_order for b in certain)
 
 
 @pytest.mark.parametrize("own", [True, False])
