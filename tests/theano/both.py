@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Callable, List, Sequence
 
 import numpy as np
@@ -71,3 +72,13 @@ def ready_for_upstream(stats: Any) -> None:
 
 def floats(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.RandomState(seed).normal(0, 1, shape).astype(theano.config.floatX)
+
+
+def in_a_thread(call: Callable[[], Any]) -> Any:
+    """What the call gives in another thread; a lock that was left behind shows as no answer."""
+    answer: List[Any] = []
+    thread = threading.Thread(target=lambda: answer.append(call()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert answer, "the other thread waits for ever"
+    return answer[0]

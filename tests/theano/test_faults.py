@@ -26,7 +26,7 @@ import theano
 import theano.tensor as tt
 
 import theano_memopt
-from tests.theano.both import floats, same, with_pass, without_pass
+from tests.theano.both import floats, in_a_thread, same, with_pass, without_pass
 from tests.theano.programs import poison
 from theano_memopt.hosts.theano.run.arena import call
 
@@ -187,16 +187,6 @@ def _interrupted_at(line: int, call: Callable[[], Any]) -> bool:
     return False
 
 
-def _in_a_thread(call: Callable[[], Any]) -> Any:
-    """What the call gives in another thread; a lock that was left behind shows as no answer."""
-    answer: List[Any] = []
-    thread = threading.Thread(target=lambda: answer.append(call()), daemon=True)
-    thread.start()
-    thread.join(30)
-    assert answer, "the other thread waits for ever"
-    return answer[0]
-
-
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
 @pytest.mark.parametrize("settled", [0, 1, SETTLED])
 def test_ctrl_c_at_every_line_of_the_arena(linker: str, settled: int) -> None:
@@ -214,7 +204,7 @@ def test_ctrl_c_at_every_line_of_the_arena(linker: str, settled: int) -> None:
             ours(X)
         call = functools.partial(ours, X)
         got_there = _interrupted_at(line, call)
-        same([*_in_a_thread(call), *ours(2 * X / 2)], [*right, *right])
+        same([*in_a_thread(call), *ours(2 * X / 2)], [*right, *right])
         line = line + 1 if line < 40 else line * 3 // 2  # the lines of every call one by one, those of planning by samples
     assert line > 5
 
@@ -477,7 +467,7 @@ def test_one_function_in_two_threads_stays_usable(linker: str) -> None:
     _hammered([ours, ours], [X, X])
     for _ in range(3):
         same([ours(X)], [right])
-        same([_in_a_thread(lambda: ours(X))], [right])
+        same([in_a_thread(lambda: ours(X))], [right])
 
 
 # --- recursion and forks ---------------------------------------------------------------------------------------------
@@ -526,7 +516,7 @@ def test_a_function_that_calls_itself_stays_usable(linker: str, storage: str) ->
             ours(X)
         Trap.armed = None
         same([ours(X)], [right])
-        same([_in_a_thread(lambda: ours(X))], [right])
+        same([in_a_thread(lambda: ours(X))], [right])
 
 
 def _child_says(call: Callable[[], bool]) -> bool:

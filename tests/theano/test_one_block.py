@@ -15,7 +15,7 @@ import theano.tensor as tt
 from theano.scan_module.scan_op import Scan
 
 import theano_memopt
-from tests.theano.both import floats, same, with_pass, without_pass
+from tests.theano.both import floats, in_a_thread, same, with_pass, without_pass
 from tests.theano.test_faults import Trap
 from tests.theano.test_faults import _child_says as child_says
 from tests.theano.test_faults import _one_block as one_block
@@ -64,15 +64,6 @@ def within_the_trap(wish: Callable[[], Any], work: Callable[[], Any]) -> Any:
 
     Trap.armed, Trap.wish = 8, staticmethod(once)
     return work()
-
-
-def in_a_thread(work: Callable[[], Any]) -> Any:
-    found: List[Any] = []
-    thread = threading.Thread(target=lambda: found.append(work()), daemon=True)
-    thread.start()
-    thread.join(60)
-    assert found, "it waits for ever"
-    return found[0]
 
 
 def height(function: Any) -> int:

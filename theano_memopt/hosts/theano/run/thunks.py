@@ -26,30 +26,23 @@ class _Watched(threading.local):
 _watched = _Watched()
 
 
-@contextlib.contextmanager
-def watching(fgraph: Any, around: Around) -> Iterator[None]:
+def watching(fgraph: Any, around: Around) -> ContextManager[None]:
     """Machines that this thread makes for this graph meanwhile call `around` in place of each thunk."""
-    before = _watched.graphs
-    _watched.graphs = (*before, (fgraph, around))
-    try:
-        yield
-    finally:
-        _watched.graphs = before
+    return _watching((*_watched.graphs, (fgraph, around)))
 
 
 def watched_now() -> Callable[[], ContextManager[None]]:
     """What is open in this thread, to be opened again where a machine of the same function is made later."""
-    then = _watched.graphs
+    return functools.partial(_watching, _watched.graphs)
 
-    @contextlib.contextmanager
-    def again() -> Iterator[None]:
-        before, _watched.graphs = _watched.graphs, then
-        try:
-            yield
-        finally:
-            _watched.graphs = before
 
-    return again
+@contextlib.contextmanager
+def _watching(graphs: Tuple[Tuple[Any, Around], ...]) -> Iterator[None]:
+    before, _watched.graphs = _watched.graphs, graphs
+    try:
+        yield
+    finally:
+        _watched.graphs = before
 
 
 def watched(fgraph: Any, nodes: Sequence[Any], thunks: Sequence[Any]) -> Sequence[Any]:
