@@ -11,8 +11,11 @@ thread that makes it: other threads make functions meanwhile.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import sys
 import threading
+from types import FrameType
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from theano.compile import mode as modes
@@ -68,13 +71,13 @@ def maker_init(original: Any, maker: Any, *args: Any, **kwargs: Any) -> Any:
             fgraph.attach_feature(DestroyHandler())  # it alone makes a node that overwrites an input wait for the input's readers
         fgraph.attach_feature(_copied.features[-1].for_a_copy())
     mode = kwargs["mode"] if "mode" in kwargs else args[2] if len(args) > 2 else None
-    with making_in(modes.get_mode(mode), _who_asks(kwargs.get("name"))):
+    with making_in(modes.get_mode(mode), functools.partial(_who_asks, kwargs.get("name"), sys._getframe(1))):
         return original(maker, *args, **kwargs)
 
 
-def _who_asks(name: Optional[str]) -> Optional[str]:
+def _who_asks(name: Optional[str], innermost: FrameType) -> Optional[str]:
     """The user's name for the function that is being made, and the line that asks for it; None if Theano makes it for itself."""
-    stack = list(frames())
+    stack = list(frames(innermost))
     if asked_by_theano(stack):
         return None
     line = line_of_program(stack)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any, Collection, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Collection, Iterator, Mapping, Optional, Tuple, Union
 
 import theano
 from theano import gof
@@ -20,7 +20,7 @@ from theano.gof import toolbox
 from theano_memopt.hosts.theano.install.flags import Settings, check, declare, settings, storage_for
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain, feature_of, shows_values
 from theano_memopt.hosts.theano.optimize.preallocated import use_preallocated, use_preallocated_products
-from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Costs, Outcome, Waiting, recompute, waits_for_sizes
+from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Costs, Outcome, Waiting, goal_of, recompute, waits_for_sizes
 from theano_memopt.hosts.theano.read.op_facts import kind_of
 from theano_memopt.planner.plan import Plan
 
@@ -32,6 +32,8 @@ POSITION = 1000.0
 AGAIN, AGAIN_POSITION = "mem_recompute", 999.5
 AGAIN_LATER = "mem_recompute_waits"
 """Attributes of a graph, by which the first optimization tells the second one what it did, or left for later."""
+Asker = Callable[[], Optional[str]]
+"""Answers who asks for a function: name and line; None where Theano asks for itself. Only a budget that is not met needs to know."""
 
 
 def plan_of(function: Any) -> Union[Plan, StoodAside, None]:
@@ -125,8 +127,7 @@ class _Making(threading.local):
     """Of the functions that are being made, the innermost last."""
     excluded: Tuple[Collection[str], ...] = ()
     """Names of optimizations that their modes exclude."""
-    askers: Tuple[Optional[str], ...] = ()
-    """Who asks for them: name and line; None where Theano asks for itself."""
+    askers: Tuple[Asker, ...] = ()
     linked: int = 0
     """Functions whose linkers are at work: one that is made meanwhile is called by a task of theirs."""
 
@@ -145,7 +146,7 @@ def linked() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def making_in(chosen: Any, asker: Optional[str]) -> Iterator[None]:
+def making_in(chosen: Any, asker: Asker) -> Iterator[None]:
     """This thread makes a function in this mode: Theano gives an optimization the graph alone."""
     before = _making.linkers, _making.excluded, _making.askers
     _making.linkers = (*before[0], chosen.linker)
@@ -169,7 +170,8 @@ class MemRecomputeOptimizer(gof.Optimizer):
     def apply(self, fgraph: Any) -> None:
         excluded = _making.excluded[-1] if _making.excluded else ()
         if feature_of(fgraph) is None and not _making.linked and NAME not in excluded and AGAIN not in excluded:
-            chosen, asker = settings(self.overrides), _making.askers[-1] if _making.askers else "a function"
+            chosen = settings(self.overrides)
+            asker = _making.askers[-1]() if _making.askers and goal_of(chosen) else "a function"
             try:
                 if can_wait(_making.linkers[-1] if _making.linkers else None) and waits_for_sizes(fgraph, chosen):
                     setattr(fgraph, AGAIN_LATER, Waiting(self.costs, asker))

@@ -14,7 +14,8 @@ import functools
 import os
 import re
 import sys
-from typing import Any, Iterator, List, Sequence, Tuple
+from types import FrameType
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import theano
 
@@ -53,9 +54,9 @@ def made_at(root: Any, names: Sequence[Any]) -> Tuple[str, bool]:
     return "", False
 
 
-def frames() -> Iterator[Tuple[str, int]]:
-    """File and line of what runs in this thread, from the innermost frame outwards, without this package's."""
-    frame = sys._getframe(1)
+def frames(innermost: Optional[FrameType] = None) -> Iterator[Tuple[str, int]]:
+    """File and line of what runs in this thread, from this frame or the present one outwards, without this package's."""
+    frame = innermost or sys._getframe(1)
     while frame is not None:
         file = os.path.abspath(frame.f_code.co_filename)
         if not file.startswith(_OURS + os.sep):
