@@ -389,6 +389,20 @@ def test_a_small_function_asks_again_when_a_whole_number_on_which_lengths_rest_h
     assert isinstance(ours.fn.state, InOrder)
 
 
+def test_inputs_that_take_turns_in_being_the_larger_one_are_not_asked_about_in_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def never(planner: Any, sizes: Any) -> str:
+        asked.append(sizes)
+        return "never worthwhile"
+
+    monkeypatch.setattr(sized_call, "no_order_saves_enough", never)
+    ours, stock = two_branches(with_pass(storage="auto")), two_branches(without_pass())
+    for turn in range(6):
+        agree_at(ours, stock, squares(9, 3) if turn % 2 else squares(3, 9))
+    assert len(asked) == 2
+
+
 def test_storage_that_was_asked_for_by_name_is_planned_however_small_the_function_is() -> None:
     ours, stock = two_branches(with_pass(storage="share")), two_branches(without_pass())
     agree_at(ours, stock, squares(8, 10))

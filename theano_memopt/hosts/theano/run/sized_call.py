@@ -34,16 +34,14 @@ from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run import cells
-from theano_memopt.hosts.theano.run.machines import Cell, ComesAgain, Machines, Order, Sources
+from theano_memopt.hosts.theano.run.machines import ComesAgain, Machines, Order, Sources
 from theano_memopt.hosts.theano.run.stand_in import StandIn
-from theano_memopt.planner.certificate import footprint
+from theano_memopt.hosts.theano.run.worthwhile import HasGrown, no_order_saves_enough
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
 
 GROWTH = 2
 """Between sizes that differ by less, the best order of the one was as good for the other as its own (benchmarks/sizes.py)."""
-OBJECTS, OBJECTS_OF_A_TASK = 6_000, 500
-"""Bytes of Python objects that choosing orders takes, at most: 7 kB for 13 tasks, 17 to 52 for 75, 133 for 178."""
 SEARCHES = 32
 """Searches for one function. After them the best of the orders kept is taken."""
 SIGNATURES = 1024
@@ -65,21 +63,6 @@ class InOrder:
     order: Order
     signature: Signature
     came: ComesAgain
-
-
-@dataclass(frozen=True)
-class HasGrown:
-    """Is an input of a call so much larger than it was that the question is worth asking again?"""
-
-    most_bytes: Tuple[Tuple[Cell, int], ...]
-    most: Tuple[Tuple[Cell, int], ...]
-    """Of whole numbers on which sizes rest."""
-
-    def __call__(self) -> bool:
-        for cell, most in self.most_bytes:
-            if getattr(cell[0], "nbytes", 0) > most:
-                return True
-        return bool(self.most) and any(cell[0] is not None and abs(cell[0]) > most for cell, most in self.most)
 
 
 @dataclass(frozen=True)
@@ -137,19 +120,6 @@ class CellPlanner(Machines):
         now = np.array(sizes)
         return not any((before <= GROWTH * now).all() and (now <= GROWTH * before).all() for before in self._searched_at)
 
-    def too_little(self, sizes: Tuple[int, ...]) -> str:
-        """Why it is not worthwhile to choose an order at these sizes; empty if it is."""
-        graph = self.graph.resized(sizes)
-        saved = self.peak(self.annotation.stock, sizes) - max((footprint(graph, task) for task in range(len(graph.tasks))), default=0)
-        takes = OBJECTS + OBJECTS_OF_A_TASK * len(graph.tasks)
-        return "" if saved > takes else f"no order saves more than {saved:,} bytes, and to choose one takes about {takes:,}"
-
-    def has_grown(self, came: ComesAgain) -> HasGrown:
-        """Asks of a later call whether an input is more than GROWTH times as large as in this one."""
-        given = [self.storage_map[v] for v in self.fgraph.inputs if isinstance(v.type, tensor.TensorType)]
-        numbers = tuple((cell, GROWTH * abs(value)) for cell, value in came.values)
-        return HasGrown(tuple((cell, GROWTH * getattr(cell[0], "nbytes", 0)) for cell in given), numbers)
-
     def forget(self) -> None:
         """All that a machine in the host's own order does without."""
         self.shapes = None
@@ -184,6 +154,7 @@ class SizedVM(StandIn):
         """`sparing`: is it asked whether choosing an order is worthwhile?"""
         super().__init__(vm, linker, storage_map, follow)
         self.planner, self._sparing = planner, sparing
+        self._inputs = tuple(storage_map[v] for v in linker.fgraph.inputs if isinstance(v.type, tensor.TensorType))
         planner.starts_with(vm)
         self.state: State = Unseen()
         self._orders: OrderedDict[Signature, Optional[Order]] = OrderedDict()
@@ -221,11 +192,12 @@ class SizedVM(StandIn):
     def _small(self, signature: Signature) -> Optional[Small]:
         """The state for functions that are too small, if this is one."""
         planner = self.planner
-        reason = planner.too_little(planner.sizes_at(signature))
+        reason = no_order_saves_enough(planner, planner.sizes_at(signature))
         if not reason:
             return None
         came = planner.comes_again(signature)
-        return Small(reason, signature, planner.sources(came), planner.has_grown(came))
+        before = self.state.has_grown if isinstance(self.state, Small) else HasGrown()
+        return Small(reason, signature, planner.sources(came), before.asked(self._inputs, [cell for cell, _ in came.values]))
 
     def _in_order(self, signature: Signature) -> InOrder:
         """The state for a call with this signature, remembered."""
@@ -262,7 +234,7 @@ class SizedVM(StandIn):
         state, planner = self.state, self.planner
         if isinstance(state, InOrder) and planner.sizes_at(state.signature) == tuple(sizes):
             return state.order
-        if isinstance(state, NoOrder) or (self._sparing and planner.too_little(tuple(sizes))):
+        if isinstance(state, NoOrder) or (self._sparing and no_order_saves_enough(planner, tuple(sizes))):
             return planner.annotation.stock
         return planner.would_run(sizes)
 

@@ -34,9 +34,9 @@ from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, USER, Block, L
 from theano_memopt.hosts.theano.run.arena.fitting import ArenaPlanner, Fitting
 from theano_memopt.hosts.theano.run.arena.states import Aside, Fitted, New, Recorded, Settled, Small, State
 from theano_memopt.hosts.theano.run.arena.trial import Trial
-from theano_memopt.hosts.theano.run.arena.worthwhile import too_little
 from theano_memopt.hosts.theano.run.machines import Cell, Order
 from theano_memopt.hosts.theano.run.stand_in import StandIn
+from theano_memopt.hosts.theano.run.worthwhile import NEVER_ASKED, HasGrown, too_little
 from theano_memopt.planner.plan import Plan
 
 SIGNATURES = 64
@@ -45,8 +45,6 @@ FAMILIAR = 3
 """Calls after which a new signature is worth a search; before that it gets the best known order and one-pass offsets."""
 TRIALS = 3
 """Calls in which arrays outside the block are looked at; an op that has not run by then may keep the array that it has."""
-GROWTH = 2
-"""An input so many times as large makes it worth asking again whether an arena is worthwhile."""
 
 
 class ArenaVM(StandIn):
@@ -69,8 +67,8 @@ class ArenaVM(StandIn):
         self.state: State = Small()
         self._make_planner = make_planner
         self._inputs = tuple(storage_map[v] for v in linker.fgraph.inputs if isinstance(v.type, tensor.TensorType))
-        self._most: Tuple[Tuple[Cell, int], ...] = (([None], -1),)
-        """In the state Small, cells of inputs and the most bytes that they may have. The first one is no input: nothing was asked yet."""
+        self._has_grown = NEVER_ASKED
+        """In the state Small."""
         self.lender = lender
         self.lock: Any = threading.RLock()
         """Held in a call: another thread that calls this very function waits. (Its inputs lie in the same cells anyway.)"""
@@ -107,7 +105,7 @@ class ArenaVM(StandIn):
 
     def __call__(self, output_subset: Any = None) -> Any:
         if self.planner is None:
-            for cell, most in self._most:  # written out here: the calls of a small function are so short that they feel a call more
+            for cell, most in self._has_grown.most_bytes:  # written out here: the calls of a small function are so short that they feel a call more
                 if getattr(cell[0], "nbytes", 0) > most:
                     break
             else:
@@ -214,12 +212,11 @@ class ArenaVM(StandIn):
             planner = self._make_planner()
             reason = too_little(planner)
         except Exception as trouble:
-            self._most = ()
+            self._has_grown = HasGrown()
             self._stand_aside("the formulas of the shapes could not be read", trouble)
             return False
         if reason:
-            before = {id(cell): most for cell, most in self._most}
-            self._most = tuple((cell, max(GROWTH * cell[0].nbytes, before.get(id(cell), 0))) for cell in self._inputs)
+            self._has_grown = self._has_grown.asked(self._inputs)
             self.state = Small(reason)
             return False
         self._begin(planner)
