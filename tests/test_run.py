@@ -204,9 +204,13 @@ def test_a_script_without_theano_is_run_all_the_same(tmp_path: Path) -> None:
 @needs_theano
 @pytest.mark.quick
 def test_bad_use_is_one_clear_line(arguments: Any, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from theano_memopt.hosts.theano.optimize import making
+
+    program, listening = sys.modules["__main__"], list(making.listeners)
     assert main(["run", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("theano_memopt: ") and re.search(words, line)
+    assert sys.modules["__main__"] is program and making.listeners == listening, "something was begun"
 
 
 @pytest.mark.parametrize("verb", [["run", __file__], ["demo"]])

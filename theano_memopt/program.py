@@ -42,7 +42,11 @@ class Program:
 
     def check(self) -> None:
         """Raise `NotThere` where that can be said before anything runs: finding a module may run the packages that it is in."""
-        if not self.module and self.name != "-" and not _is_archive(self.name):
+        if self.module or self.name == "-":
+            return
+        if _is_archive(self.name):
+            _main_in(self.name)
+        else:
             _read(self.name)
 
 
@@ -84,10 +88,7 @@ def _prepared(program: Program, module: types.ModuleType, arguments: Sequence[st
         return compile(source, STDIN, "exec")
     if _is_archive(program.name):
         _first_on_path(_named(program.name))
-        inside = importlib.machinery.PathFinder.find_spec("__main__", [_named(program.name)])
-        if inside is None:
-            raise NotThere(f"{program.name}: there is no __main__.py in it")
-        return _code_of(inside, module)
+        return _code_of(_main_in(program.name), module)
     _first_on_path(os.path.dirname(os.path.realpath(program.name)))
     path = _named(program.name)
     module.__file__, module.__cached__ = path, None  # type: ignore[attr-defined]
@@ -131,6 +132,14 @@ def _is_archive(path: str) -> bool:
         return os.path.isfile(path) and importlib.machinery.PathFinder.find_spec("__main__", [path]) is not None
     except Exception:  # an importer of the user's that does not like the file
         return False
+
+
+def _main_in(path: str) -> importlib.machinery.ModuleSpec:
+    """What runs of a folder or archive."""
+    inside = importlib.machinery.PathFinder.find_spec("__main__", [_named(path)])
+    if inside is None:
+        raise NotThere(f"{path}: there is no __main__.py in it")
+    return inside
 
 
 def _named(path: str) -> str:
