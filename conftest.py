@@ -32,6 +32,18 @@ def pytest_collection_modifyitems(items: List[Any]) -> None:
             item.add_marker("quick")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
+    """A worker runs a whole file, for the tests of one file share C code; but each child with tests of its own may go to either worker."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if "test_both_machines.py" in nodeid else str(super()._split_scope(nodeid))
+
+    return ByFile(config, log)
+
+
 def _own_cache(flags: str, worker: str) -> str:
     return ",".join(os.path.join(flag, worker) if flag.startswith("base_compiledir=") else flag for flag in flags.split(","))
 

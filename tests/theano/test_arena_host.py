@@ -28,7 +28,7 @@ from theano.tensor.subtensor import IncSubtensor
 import theano_memopt
 import theano_memopt_ops
 from tests.theano import both
-from tests.theano.both import LINKERS, same, with_pass, without_pass
+from tests.theano.both import LARGE, LINKERS, models, same, with_pass, without_pass
 from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.optimize import preallocated
@@ -111,7 +111,7 @@ def _trained(name: str, mode: Any) -> Tuple[Any, List[Any]]:
 # --- real training steps -----------------------------------------------------------------------------------------------
 
 
-OFTEN = [(name, linker) for name in demo_models.MODELS for linker in LINKERS if linker == "cvm_nogc" or name in ("mlp", "lenet")]
+OFTEN = [(name, linker) for name in demo_models.MODELS for linker in LINKERS if (linker == "cvm_nogc" and name not in LARGE) or name == "mlp"]
 RARELY = [(name, linker) for name in demo_models.MODELS for linker in LINKERS if (name, linker) not in OFTEN]
 
 
@@ -141,9 +141,10 @@ def test_nothing_is_overwritten_while_alive(name: str, linker: str) -> None:
 
 PRODUCTS = ("mlp_adam", "lenet", "attention", "scan_rnn")
 """Between them they have every kind of product that a BLAS has a say in."""
+OTHERS = [name for name in demo_models.MODELS if name not in PRODUCTS]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.blas if name in PRODUCTS else ()) for name in demo_models.MODELS])
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.blas) for name in PRODUCTS), *models(*OTHERS)])
 def test_the_block_is_the_planned_peak_and_all_that_is_held(name: str) -> None:
     model = demo_models.build(name, SMALL)
     ours = model.compile(with_arena())
@@ -156,7 +157,7 @@ def test_the_block_is_the_planned_peak_and_all_that_is_held(name: str) -> None:
     assert not machine(ours).planner.variables.allocates_itself
 
 
-@pytest.mark.parametrize("name", ["lenet", "lstm", "attention"])
+@pytest.mark.parametrize("name", models("lenet", "lstm", "attention"))
 def test_ops_that_are_not_brought_to_write_there_cost_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the one above: without the rewrite these are noticed and left out."""
     monkeypatch.setattr("theano_memopt.hosts.theano.optimize.optimizer.use_preallocated", lambda fgraph: 0)
@@ -910,7 +911,7 @@ def _strangers(linker: str, length: int) -> Any:
 def test_after_many_unlike_shapes_none_is_planned_until_one_comes_again(linker: str) -> None:
     ours, stock, fits = _strangers(linker, 3 * call.SIGNATURES)
     assert len(fits) <= call.SIGNATURES + 1
-    assert ours.fn.block is None and ours.fn.lender.block is None
+    assert ours.fn.block is None and ours.fn.wants is None
     for _ in range(call.FAMILIAR + 1):
         same(ours(floats(999, 5)), stock(floats(999, 5)))
     assert ours.fn.block is not None and len(fits) <= call.SIGNATURES + 3

@@ -197,6 +197,7 @@ def test_a_scan_that_owns_the_peak_is_named_with_what_would_help() -> None:
     assert any("a Scan over parts" in sentence for sentence in str(report).replace("\n", " ").split("Task "))
 
 
+@pytest.mark.nightly
 def test_what_is_said_to_help_a_scan_does_help() -> None:
     """A gradient over a Scan of parts keeps less than one over a Scan of steps; theano.scan_checkpoints would do that, and fails."""
     x, w = tt.dtensor3("x"), theano.shared(0.5 * np.eye(8), name="w")

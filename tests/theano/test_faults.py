@@ -95,7 +95,6 @@ def raising(error: BaseException) -> Callable[[], None]:
 @each_setup
 @pytest.mark.parametrize("error", [ValueError("the op's own words"), MemoryError(), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
 @pytest.mark.quick
-@pytest.mark.blas
 def test_an_error_in_the_middle(linker: str, storage: str, error: BaseException) -> None:
     ours, w = trapped(with_pass(linker, storage=storage))
     stock, v = trapped(without_pass())
@@ -608,19 +607,19 @@ def traced() -> Any:
 
 
 @each_setup
-def test_as_much_is_held_after_ten_thousand_calls_as_after_ten(linker: str, storage: str, traced: Any) -> None:
+def test_as_much_is_held_after_thousands_of_calls_as_after_ten(linker: str, storage: str, traced: Any) -> None:
     x, w = tt.vector("x"), theano.shared(X[0], name="w")
     function = theano.function(
         [x], [tt.tanh(x * w) + tt.exp(x)[::-1], tt.outer(x, w).sum()], updates=[(w, w * 0.5 + x)], mode=with_pass(linker, storage=storage)
     )
     held, blocks = [], []
-    for until in (10, 10_000):
+    for until in (10, 3000):
         for _ in range(until):
             function(X[0])
         held.append(_held())
         blocks.append(sys.getallocatedblocks())
     assert held[1] == held[0]
-    assert blocks[1] < blocks[0] + 2000
+    assert blocks[1] < blocks[0] + 1000
 
 
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])

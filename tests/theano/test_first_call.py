@@ -189,8 +189,7 @@ LOOKS: Dict[str, Callable[[Any], Any]] = {
 """What may be done with a function that was not called yet."""
 
 
-@pytest.mark.parametrize("linker", ["cvm", "vm_nogc"])
-@pytest.mark.parametrize("look", sorted(LOOKS))
+@pytest.mark.parametrize(("look", "linker"), [*((look, "cvm") for look in sorted(LOOKS)), ("profile", "vm_nogc"), ("a pickle", "vm_nogc")])
 def test_whoever_looks_before_the_first_call_leaves_the_function_as_it_was(look: str, linker: str, stock: List[bytes]) -> None:
     function, weights = net(within("0.6", linker))
     nodes = set(function.maker.fgraph.apply_nodes)

@@ -77,8 +77,7 @@ def _arguments() -> List[np.ndarray]:
     return [floats(N, N, seed=k).astype("float64") for k in range(5)]
 
 
-@pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "linker"), [*((case, "cvm_nogc") for case in CASES), ("Cholesky", "vm_nogc"), ("user", "vm_nogc")])
 def test_after_a_call_the_planned_bytes_are_there_and_no_more(case: str, linker: str) -> None:
     ours, stock = _function(case, with_pass(linker, storage="arena")), _function(case, without_pass(linker))
     for x in _arguments():
