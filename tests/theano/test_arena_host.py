@@ -139,8 +139,8 @@ def test_nothing_is_overwritten_while_alive(name: str, linker: str) -> None:
     _holds(name, linker, verify=True)
 
 
-PRODUCTS = ("mlp_adam", "lenet", "attention", "scan_rnn")
-"""Between them they have every kind of product that a BLAS has a say in."""
+PRODUCTS = ("mlp_adam", "lenet", "scan_rnn")
+"""Models of small C code that have most kinds of product that a BLAS has a say in; the others are for `make bench`, with SciPy's."""
 OTHERS = [name for name in demo_models.MODELS if name not in PRODUCTS]
 
 

@@ -289,6 +289,7 @@ def test_a_flag_that_costs_memory_is_advised_away_with_what_it_costs(flag: str, 
     assert not any(f"mem_reuse.{flag}" in advice.text for advice in other.advice)
 
 
+@pytest.mark.nightly
 def test_results_that_could_run_again_are_advised_with_about_what_it_saves(monkeypatch: pytest.MonkeyPatch) -> None:
     model = demo_models.build("attention", SIZE)
     for variable, data in zip(model.inputs, model.batch):
@@ -442,8 +443,7 @@ def test_a_function_that_the_pass_left_alone_is_told_why() -> None:
 
 
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc", "vm"])
-@pytest.mark.parametrize("name", ["logreg", "mlp", "branches"])
-@pytest.mark.blas
+@pytest.mark.parametrize("name", ["logreg", pytest.param("mlp", marks=pytest.mark.blas), "branches"])
 def test_planned_is_measured_at_every_step(name: str, linker: str) -> None:
     model, function = compiled(name, linker)
     comparison = theano_memopt.profile(function, *model.batch)

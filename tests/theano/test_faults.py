@@ -33,7 +33,10 @@ from theano_memopt.hosts.theano.run.arena import call
 X = floats(6, 6)
 X.flags.writeable = False  # a test that spoils it must not spoil the others
 SETUPS = [(linker, storage) for storage in ("off", "share", "arena") for linker in ("cvm", "vm", "cvm_nogc", "vm_nogc")]
-each_setup = pytest.mark.parametrize(("linker", "storage"), SETUPS, ids=lambda part: str(part))
+RARE = [("vm", "off"), ("cvm_nogc", "off"), ("vm_nogc", "off"), ("vm_nogc", "share"), ("vm", "arena")]
+each_setup = pytest.mark.parametrize(
+    ("linker", "storage"), [pytest.param(*setup, marks=pytest.mark.nightly) if setup in RARE else setup for setup in SETUPS], ids=str
+)
 SETTLED = 6
 """Calls after which an arena has been recorded, tried and settled."""
 

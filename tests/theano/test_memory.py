@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Tuple
 
 import pytest
@@ -16,17 +17,18 @@ PYTHON_OBJECTS = 16 * 1024
 """What the interpreter itself allocates during a call: argument lists, array headers."""
 
 
-def _compiled(name: str, mode: Any) -> Tuple[Any, Any]:
+@functools.lru_cache(maxsize=None)
+def _compiled(name: str, linker: str, stock: bool = False) -> Tuple[Any, Any]:
     model = demo_models.build(name)
     for variable, array in zip(model.inputs, model.batch):
         theano_memopt.hint(variable, array.shape)
-    return model, model.compile(mode)
+    return model, model.compile(without_pass(linker) if stock else with_pass(linker))
 
 
 @pytest.mark.parametrize("name", models())
 @pytest.mark.blas
 def test_the_measured_peak_is_the_planned_one(name: str) -> None:
-    model, function = _compiled(name, with_pass("cvm"))
+    model, function = _compiled(name, "cvm")
     plan = theano_memopt.plan_of(function)
     held = probe.held_by_call(function, *model.batch)
     own = probe.workspaces(function, *model.batch)
@@ -38,15 +40,15 @@ def test_the_measured_peak_is_the_planned_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", models())
 def test_never_more_than_stock_with_gc(name: str) -> None:
-    model, ours = _compiled(name, with_pass("cvm"))
-    _, stock = _compiled(name, without_pass("cvm"))
+    model, ours = _compiled(name, "cvm")
+    _, stock = _compiled(name, "cvm", stock=True)
     assert probe.held_by_call(ours, *model.batch).peak <= probe.held_by_call(stock, *model.batch).peak + PYTHON_OBJECTS
 
 
 @pytest.mark.parametrize(("name", "at_most"), [("mlp", 0.6), ("mlp_adam", 0.56), ("lenet", 0.81)])
 def test_it_saves_where_there_is_something_to_save(name: str, at_most: float) -> None:
-    model, ours = _compiled(name, with_pass("cvm"))
-    _, stock = _compiled(name, without_pass("cvm"))
+    model, ours = _compiled(name, "cvm")
+    _, stock = _compiled(name, "cvm", stock=True)
     assert probe.held_by_call(ours, *model.batch).peak <= at_most * probe.held_by_call(stock, *model.batch).peak
 
 
@@ -63,8 +65,8 @@ def test_it_saves_where_there_is_something_to_save(name: str, at_most: float) ->
 )
 @pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
 def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float) -> None:
-    model, ours = _compiled(name, with_pass(linker))
-    _, stock = _compiled(name, without_pass(linker))
+    model, ours = _compiled(name, linker)
+    _, stock = _compiled(name, linker, stock=True)
     held = probe.held_by_call(ours, *model.batch).reserved
     assert held <= at_most * probe.held_by_call(stock, *model.batch).reserved
     assert held <= 1.02 * theano_memopt.plan_of(ours).storage.reserved_bytes + PYTHON_OBJECTS
@@ -74,7 +76,7 @@ def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float)
 @pytest.mark.quick
 @pytest.mark.blas
 def test_nothing_stays_behind_with_gc(linker: str) -> None:
-    model, function = _compiled("mlp", with_pass(linker))
+    model, function = _compiled("mlp", linker)
     function(*model.batch)
     left = [
         v for v, cell in function.fn.storage_map.items() if v.owner is not None and cell[0] is not None and v not in function.maker.fgraph.outputs
@@ -86,7 +88,7 @@ def test_nothing_stays_behind_with_gc(linker: str) -> None:
 @pytest.mark.blas
 def test_tenants_lie_at_the_same_address() -> None:
     """Reuse as the thunks see it: the data pointers of two tenants of one cell are equal."""
-    model, function = _compiled("mlp", with_pass("cvm_nogc"))
+    model, function = _compiled("mlp", "cvm_nogc")
     seen = {}
 
     def around(node: Any, thunk: Any) -> Any:

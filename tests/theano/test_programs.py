@@ -14,7 +14,7 @@ import pytest
 from tests.theano.programs import HELD, IN_PYTHON, SETUPS, Invalid, Program, Setup, differences, generate, setups_of, shrink
 
 KEPT = json.loads(Path(__file__).with_name("kept_programs.json").read_text())
-SEEDS = [pytest.param(seed, marks=pytest.mark.nightly) if seed % 3 else seed for seed in range(100)]
+SEEDS = [pytest.param(seed, marks=pytest.mark.nightly) if seed % 6 and seed != 51 else seed for seed in range(100)]
 WITH_BRANCHES = 5
 NIGHTLY = 2000
 
