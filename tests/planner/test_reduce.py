@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from benchmarks.families import small_graph
 from tests.oracles import least_peak_by_all_orders, least_peak_by_memo
 from tests.strategies import graphs
+from theano_memopt.planner import reduce
+from theano_memopt.planner.certificate import check_certificate
+from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.kernel import kernel_for
 from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph, build_graph, graph_from_json
@@ -184,3 +187,115 @@ def test_states_are_fewer_on_the_fully_reduced_graph() -> None:
                 assert search.run(10**6) == outcome
                 states[fully] += search.states
     assert states[True] < states[False]
+
+
+def graph_with_lanes(seed: int) -> Graph:
+    """Lanes between a fork and a join, either of which may be missing, in a small graph: what they read dies in one of them, in several, or later."""
+    rng = random.Random(f"lanes {seed}")
+    sizes: Dict[str, int] = {}
+    rows: List[Tuple[str, List[str], List[str], List[str]]] = []
+
+    def task(reads: Sequence[str], writes: int = 1, after: Sequence[str] = ()) -> List[str]:
+        names = [f"t{len(rows)}.{i}" for i in range(writes)]
+        sizes.update((name, rng.choice((0, 1, 2, 3, 5, 8, 13, 20, 40))) for name in names)
+        rows.append((f"t{len(rows)}", list(dict.fromkeys(reads)), names, list(after)))
+        return names
+
+    before = task([]) if rng.random() < 0.7 else []
+    lanes = rng.randint(2, 4)
+    source = task(before, 1 + lanes) if rng.random() < 0.8 else []
+    fork = [rows[-1][0]] if source else []
+    shared, private = rng.random() < 0.6, rng.random() < 0.6
+    ends, last_tasks = [], []
+    for lane in range(lanes):
+        here: List[str] = []
+        after = fork
+        for i in range(rng.randint(1, 3)):
+            reads = list(here) if rng.random() < 0.85 else []
+            reads += source[:1] if shared and (i == 0 or rng.random() < 0.2) else []
+            reads += source[1 + lane : 2 + lane] if private and rng.random() < 0.5 else []
+            reads += before if rng.random() < 0.1 else []
+            here = task(reads, rng.choice((1, 1, 1, 2, 0)), after)
+            after = [rows[-1][0]]
+        ends += here
+        last_tasks += after
+        if len(rows) > 9:
+            break
+    if rng.random() < 0.75:
+        joined = task([end for end in ends if rng.random() < 0.9] + (source[:1] if rng.random() < 0.6 else []), 1, last_tasks)
+        if rng.random() < 0.5:
+            task(joined + (source[:1] if rng.random() < 0.3 else []))
+    for _ in range(rng.randint(0, 2)):
+        task([name for name in sizes if rng.random() < 0.2][:2])
+    kept = [name for name in sizes if rng.random() < 0.12]
+    rng.shuffle(rows)
+    return build_graph(sizes, rows, kept)
+
+
+def lanes_that_lose_the_optimum(seeds: Sequence[int]) -> Iterator[int]:
+    for seed in seeds:
+        graph = graph_with_lanes(seed)
+        if least_peak_by_memo(reduce_graph(graph).graph) != least_peak_by_memo(graph):
+            yield seed
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_lanes_in_one_order_keep_the_optimum(block: int) -> None:
+    assert list(lanes_that_lose_the_optimum(range(300 * block, 300 * (block + 1)))) == []
+
+
+def test_what_is_found_on_graphs_with_lanes_is_the_least_and_its_certificate_holds() -> None:
+    for seed in range(150):
+        graph = graph_with_lanes(seed)
+        schedule = minimise_peak(graph)
+        check_certificate(graph, schedule)
+        assert schedule.proven and schedule.peak == least_peak_by_memo(graph), seed
+
+
+def test_lanes_that_a_shared_source_dies_in_must_not_be_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control of what the lemma demands."""
+    monkeypatch.setattr(reduce._Merging, "_adds_up", lambda merging, lane: True)
+    assert any(True for _ in lanes_that_lose_the_optimum(range(600)))
+
+
+def test_lanes_that_end_apart_must_not_be_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: what waits for one lane alone sees how far it has come."""
+    beside = reduce._Merging._lanes_beside
+
+    def whatever_waits(merging: Any, chain: Sequence[int]) -> List[List[int]]:
+        if not merging.before[chain[0]]:
+            return beside(merging, chain)
+        heads = merging.behind[min(merging.before[chain[0]])]
+        return [merging._chain_from(head) for head in sorted(heads) if merging.before[head] == merging.before[chain[0]]]
+
+    def as_it_was(merging: Any, order: Sequence[int], above: Any, below: Any) -> None:
+        chain_up(merging, order, above, {t for task in order for t in merging.behind[task] if t not in order})
+
+    chain_up = reduce._Merging._chain_up
+    monkeypatch.setattr(reduce._Merging, "_lanes_beside", whatever_waits)
+    monkeypatch.setattr(reduce._Merging, "_chain_up", as_it_was)
+    assert any(True for _ in lanes_that_lose_the_optimum(range(600)))
+
+
+def test_pieces_that_go_down_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: by the rule for pieces that go up alone, lanes that free what they did not make come too late."""
+    pieces = reduce._Merging._pieces
+    monkeypatch.setattr(reduce._Merging, "_pieces", lambda merging, lane: [((1, place), tasks) for (_, place), tasks in pieces(merging, lane)])
+    assert any(True for _ in lanes_that_lose_the_optimum(range(600)))
+
+
+def test_an_out_tree_whose_outputs_have_one_reader_each_is_ordered_without_a_search() -> None:
+    for seed in range(8):
+        rng = random.Random(seed)
+        count = rng.choice((9, 12, 80))
+        made_by = [0] + [rng.randint(max(0, t - 5), t - 1) for t in range(1, count)]
+        sizes = {f"b{t}": rng.choice((1, 2, 3, 5, 8, 13, 40)) for t in range(1, count)}
+        rows = [(f"t{t}", [f"b{t}"] if t else [], [f"b{c}" for c in range(1, count) if made_by[c] == t]) for t in range(count)]
+        graph = build_graph(sizes, rows)
+        reduced = reduce_graph(graph)
+        direct = direct_predecessors(reduced.graph, ancestor_masks(reduced.graph))
+        assert sorted(map(len, direct)) == [0] + [1] * (len(direct) - 1), "one chain is left: there is nothing to search"
+        order = reduced.lift(reduced.graph.natural_order)
+        backwards = build_graph(sizes, [(name, writes, reads) for name, reads, writes in rows])  # the same heights, in reverse: an in-tree
+        assert timeline(graph, order).peak == timeline(backwards, order[::-1]).peak
+        assert timeline(graph, order).peak == (least_peak_by_memo(graph) if count < 13 else least_of_a_tree(backwards, 0))

@@ -4,7 +4,7 @@ Three rules, used until none applies; `reduce_graph` is asked which. "Only" neig
 
     follow     v waits for p alone, adds nothing, and needs no more than p gives back     ->  run v right after p
     prepare    only v waits for p, p gives back nothing, and p reaches no higher than v   ->  run p right before v
-    tree       p waits for chains alone that begin with nothing and that p alone waits for ->  one chain, by Liu's order
+    lanes      chains wait for the same tasks, and the same tasks wait for them          ->  one chain, by hills and valleys
 
 What a task adds is what it leaves behind less what surely dies with it: a buffer whose other readers all come before it. Where
 that depends on the order, the task counts at its worst.
@@ -13,12 +13,25 @@ Lemma (follow). Moving v forward to just after p changes no height for the worse
 holds at most what it held, and v's own height is at most p's, because p gave back as much as v needs.
 Lemma (prepare). Moving p back to just before v takes p's bytes out of every set between, and p does not free more there than it
 keeps; p's own height is at most v's, which runs on top of what p left.
-Lemma (tree; J. W. H. Liu, 1987). The bytes of such a tree add to those of all other tasks, whatever these do, so its inner order
-matters by its hills and valleys alone. Cut each chain into segments: up to the last lowest valley after its highest hill, and so
-on. Segments in falling order of hill minus valley dominate every other order of the tree: at no moment does another order get as
-far with less. So no other need be looked at. This holds as every buffer inside has one reader, or readers along one chain. A
-result that several tasks read may only leave the tree at its root; a tree that spreads from such a result is NP-hard to order
-(shared outputs, arXiv 2312.13526), and is left to the search.
+Lemma (lanes; after J. W. H. Liu, 1987, for trees, and H. M. Abdel-Wahab and T. Kameda, 1978, for costs in series and parallel). Let every
+buffer that a lane reads either die inside this one lane in every order, or outlive all lanes in every order: its other readers come
+before the lanes, or one comes behind them, or it is pinned. Then live bytes are a sum: what each lane adds by how far it has come, and the
+rest by what else is done. So the order among the tasks of all lanes can be fixed, whatever runs between them.
+Proof. A piece of a lane begins and ends at a valley, and no valley inside is lower than the one at its lower end; pieces that go down come
+first, then those that go up, the highest top of a side being in the piece that is outermost, and so on inwards from there (`_pieces`).
+1. Each piece can run at the moment of its highest task: held back until then it leaves its lane at the valley where the piece begins, run
+   on from there to the valley where it ends, and neither is above a valley that the lane was at meanwhile.
+2. Let piece A of one lane run, then tasks Z of no lane, then piece B of another lane. A adds a bytes and reaches A^ above what is live when
+   it begins, B likewise; without lanes Z changes what is live from z to z'. These changes raise no height:
+       both go up, B^ - b > A^ - a    ->  Z B A    Z runs on a less, B too; A reaches z' + b + A^ < z' + a + B^, where B was
+       both go down, B^ < A^          ->  B A Z    B reaches z + B^ < z + A^, where A was; A and Z run on less
+       A goes up, B down              ->  Z B A if z' <= z: A reaches z' + b + A^ <= z + A^.  Else B A Z: B reaches z + B^ < z' + a + B^
+3. So the pieces come into one order, the same for every order that we began with: downwards by rising top, then upwards by falling top minus
+   valley. Pieces of one lane lie in it as they do in the lane.
+In-trees, out-trees whose outputs have one reader each, and what lies between a fork and a join come down to lanes from their leaves
+inwards. A result that several lanes read and that dies with the last of them breaks the sum: which of them is the last to begin changes
+what all others may do, and already trees that spread from such results are NP-hard to order (shared outputs, arXiv 2312.13526). Such lanes
+are left to the search.
 
 A merged task allocates what the sum of its parts holds at their highest moment; what of that does not outlive the merged
 task becomes a workspace buffer that nobody reads. So the smaller graph is an ordinary `Graph` with the same optimum.
@@ -91,16 +104,22 @@ def direct_predecessors(graph: Graph, ancestors: Sequence[int]) -> List[Set[int]
 def reduce_graph(graph: Graph, fully: bool = True) -> Reduced:
     """Merge until no rule applies.
 
-    Without `fully` only the plain cases are merged: v allocates nothing, p frees nothing, and no trees. The checker of certificates
+    Without `fully` only the plain cases are merged: v allocates nothing, p frees nothing, and no lanes. The checker of certificates
     knows these too. What a search on the fully reduced graph proves, it could not follow in reasonable time; so proofs come from the
     plainly reduced graph, and orders from the fully reduced one.
     """
     merging = _Merging(graph, fully)
     queue = list(graph.natural_order)[::-1]
-    while queue:
+    while queue or merging.changed:
+        if not queue:
+            queue.extend(merging.try_lanes())
+            continue
         task = queue.pop()
         if task in merging.parts:
-            queue.extend(merging.try_follow(task) or merging.try_prepare(task) or merging.try_tree(task))
+            again = merging.try_follow(task) or merging.try_prepare(task)
+            queue.extend(again)
+            if fully:
+                merging.changed.update(dict.fromkeys(again))
     return merging.result()
 
 
@@ -121,6 +140,7 @@ class _Merging:
         for task, needs in enumerate(self.before):
             for p in needs:
                 self.behind[p].add(task)
+        self.changed: Dict[int, None] = dict.fromkeys(graph.natural_order) if fully else {}  # their chains are to be compared with those beside
         self.touched: List[int] = []  # tasks that a superfluous edge has left; they may have one neighbour now
         self.parts: Dict[int, Tuple[int, ...]] = {t: (t,) for t in range(len(graph.tasks))}
         self.needs = list(graph.allocates)
@@ -160,45 +180,101 @@ class _Merging:
         self.needs[v] += added
         return self._join(v, p, self.parts[p] + self.parts[v])
 
-    def try_tree(self, p: int) -> List[int]:
-        """Make one chain of the chains that p waits for."""
-        if not self.fully or len(self.before[p]) < 2:
+    def try_lanes(self) -> List[int]:
+        """Take a task whose chain has changed, and make one chain of it and those beside it."""
+        task, _ = self.changed.popitem()
+        if task not in self.parts:
             return []
-        chains = [self._chain_from_nothing(end) for end in sorted(self.before[p])]
-        if not all(chains):
+        lanes = self._lanes_beside(self._chain_from(self._head_of_chain(task)))
+        for lane in lanes:
+            for seen in lane:
+                self.changed.pop(seen, None)
+        lanes = [lane for lane in lanes if self._adds_up(lane)]
+        if len(lanes) < 2:
             return []
-        segments = sorted((segment for chain in chains for segment in self._segments(chain)), key=lambda segment: segment[0])
-        order = [task for _, segment in segments for task in segment]
+        pieces = sorted((piece for lane in lanes for piece in self._pieces(lane)), key=lambda piece: piece[0])
+        order = [task for _, tasks in pieces for task in tasks]
+        self._chain_up(order, set(self.before[lanes[0][0]]), set(self.behind[lanes[0][-1]]))
+        self.changed[order[0]] = None
+        return order
+
+    def _head_of_chain(self, task: int) -> int:
+        """Up from the task, as long as one waits for one."""
+        while len(self.before[task]) == 1:
+            (above,) = self.before[task]
+            if len(self.behind[above]) > 1:
+                break
+            task = above
+        return task
+
+    def _chain_from(self, head: int) -> List[int]:
+        """Down from the head, as long as one waits for one."""
+        chain = [head]
+        while len(self.behind[chain[-1]]) == 1:
+            (below,) = self.behind[chain[-1]]
+            if len(self.before[below]) > 1:
+                break
+            chain.append(below)
+        return chain
+
+    def _lanes_beside(self, chain: Sequence[int]) -> List[List[int]]:
+        """This chain and all others that wait for the same tasks, and that the same tasks wait for."""
+        above, below = self.before[chain[0]], self.behind[chain[-1]]
+        if above:
+            heads = self.behind[min(above, key=lambda task: (len(self.behind[task]), task))]
+        elif below:
+            heads = {self._head_of_chain(end) for end in self.before[min(below, key=lambda task: (len(self.before[task]), task))]}
+        else:
+            heads = set(self.parts)
+        lanes = [self._chain_from(head) for head in sorted(heads) if self.before[head] == above]
+        return [lane for lane in lanes if self.behind[lane[-1]] == below]
+
+    def _adds_up(self, lane: Sequence[int]) -> bool:
+        """Does whatever dies in this lane die there in every order?"""
+        return all(
+            reader in lane or self.ancestors[lane[0]] >> reader & 1
+            for b in {b for task in lane for b in self.reads[task]}
+            if self._may_die(b) and not any(self.ancestors[reader] >> lane[-1] & 1 for reader in self.readers[b])
+            for reader in self.readers[b]
+        )
+
+    def _chain_up(self, order: Sequence[int], above: Set[int], below: Set[int]) -> None:
+        """The tasks of several lanes one after the other."""
+        for task in order:
+            for p in self.before[task]:
+                self.behind[p].discard(task)
+            for later in self.behind[task]:
+                self.before[later].discard(task)
         done = 0
-        for task, following in zip(order, [*order[1:], p]):
+        for previous, task, following in zip([above, *({t} for t in order)], order, [*({t} for t in order[1:]), below]):
             self.ancestors[task] |= done
             done |= self.ancestors[task] | 1 << task
-            self.behind[task] = {following}
-            self.before[following] = {task}
-        self.before[order[0]] = set()
-        return [*order, p]
+            self.before[task], self.behind[task] = set(previous), set(following)
+        for p in above:
+            self.behind[p].add(order[0])
+        for later in below:
+            self.before[later].add(order[-1])
 
-    def _chain_from_nothing(self, end: int) -> List[int]:
-        """The tasks up to `end` if each waits for the one before it alone and is waited for by the next alone; else nothing."""
-        chain = [end]
-        while len(self.behind[chain[-1]]) == 1 and len(self.before[chain[-1]]) == 1:
-            chain.extend(self.before[chain[-1]])
-        return chain[::-1] if len(self.behind[chain[-1]]) == 1 and not self.before[chain[-1]] else []
-
-    def _segments(self, chain: Sequence[int]) -> List[Tuple[int, List[int]]]:
-        """The chain in pieces, each with its valley minus its hill, which rises from piece to piece."""
-        hills, valleys = [], []
-        live = 0
-        for task in chain:
-            hills.append(live + self.needs[task])
-            live += self._keeps(task) - self._frees(task)
-            valleys.append(live)
-        found = []
-        start = 0
-        while start < len(chain):
-            top = max(range(start, len(chain)), key=lambda i: hills[i])
-            stop = min(range(top, len(chain)), key=lambda i: (valleys[i], -i)) + 1
-            found.append((valleys[stop - 1] - hills[top], list(chain[start:stop])))
+    def _pieces(self, lane: Sequence[int]) -> List[Tuple[Tuple[int, int], Sequence[int]]]:
+        """The lane from valley to valley: first those that go down, then those that go up, each with its place among those of other lanes."""
+        hills, valleys = [], [0]
+        for task in lane:
+            hills.append(valleys[-1] + self.needs[task])
+            valleys.append(valleys[-1] + self._keeps(task) - self._frees(task))
+        lowest = min(range(len(valleys)), key=lambda i: (valleys[i], -i))
+        found: List[Tuple[Tuple[int, int], Sequence[int]]] = []
+        stop = lowest
+        while stop > 0:
+            top = max(range(stop), key=lambda i: (hills[i], i))
+            start = min(range(top + 1), key=lambda i: (valleys[i], i))
+            found.append(((0, hills[top] - valleys[start]), lane[start:stop]))
+            stop = start
+        found.reverse()
+        start = lowest
+        while start < len(lane):
+            top = max(range(start, len(lane)), key=lambda i: (hills[i], -i))
+            stop = min(range(top + 1, len(lane) + 1), key=lambda i: (valleys[i], -i))
+            found.append(((1, valleys[stop] - hills[top]), lane[start:stop]))
             start = stop
         return found
 
