@@ -37,7 +37,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-sizes bench-planner bench-recompute bench-recompute-planner results readme-tables api theano-tests fresh clean clean-all
+.PHONY: again help venv ext lint format test test-planner test-quick nightly matrix demo clients clients-keras clients-pymc3 bench bench-arena bench-scale bench-changing bench-sizes bench-planner bench-recompute bench-recompute-planner results family-results readme-tables api theano-tests fresh clean clean-all
 
 help:  ## this menu
 	@grep -hE '^[a-z -]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z -]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -148,6 +148,10 @@ bench-planner: ext  ## the planner on real, random and hard graphs: tables and o
 
 results: ext  ## write what the planner finds on the kept graphs to benchmarks/results.json, which tests compare with, and into docs
 	"$(RUN)" -m benchmarks.results
+	"$(RUN)" -m benchmarks.readme --kept
+
+family-results: ext  ## the planner on the harder families, 10 s of the processor for each graph (a quarter of an hour), and the table in docs (ARGS=peer for the peer)
+	"$(RUN)" -m benchmarks.family_results $(if $(ARGS),$(ARGS),now)
 	"$(RUN)" -m benchmarks.readme --kept
 
 api: $(STAMP)  ## make docs/api.md from the docstrings

@@ -1,7 +1,8 @@
 """Put the tables of the last `make bench`, `make bench-scale` and `make results` into README and docs/benchmarks.md: `make readme-tables`.
 
 A page holds each table between two comments, <!-- table memory --> and <!-- end -->; what stands between is replaced by the rows of
-out/bench/memory.csv. Where the comment goes on, as in <!-- table time: model; ours gc -->, only those columns are taken.
+out/bench/memory.csv, or of a file in benchmarks/ (`KEPT`). Where the comment goes on, as in <!-- table time: model; ours gc -->, only those
+columns are taken.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, Callable, Collection, Dict, List, Match, Optional, Sequence
+from typing import Any, Callable, Collection, Dict, List, Match, Optional, Sequence, Tuple
 
-from benchmarks import tables
+from benchmarks import family_results, tables
 from theano_memopt import files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,9 +38,13 @@ def filled(page: str, place: Path, names: Optional[Collection[str]] = None) -> s
 def _contents(place: Path, name: str, columns: Optional[str]) -> str:
     if name == "machine":
         return (place / "machine.txt").read_text(encoding="utf-8")
-    rows = KEPT[name](json.loads(RESULTS.read_text(encoding="utf-8"))) if name in KEPT else _measured(place / f"{name}.csv")
+    rows = _kept(*KEPT[name]) if name in KEPT else _measured(place / f"{name}.csv")
     wanted = [c.strip() for c in columns.split(";")] if columns else list(rows[0])
     return tables.markdown([{c: row[c] for c in wanted} for row in rows])
+
+
+def _kept(path: Path, rows_of: Callable[[Dict[str, Any]], List[tables.Row]]) -> List[tables.Row]:
+    return rows_of(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _measured(path: Path) -> List[tables.Row]:
@@ -84,8 +89,13 @@ def _programs(results: Dict[str, Dict[str, Any]]) -> List[tables.Row]:
     ]
 
 
-KEPT: Dict[str, Callable[[Dict[str, Dict[str, Any]]], List[tables.Row]]] = {"graphs": _graphs, "programs": _programs}
-"""Tables that come from benchmarks/results.json."""
+KEPT: Dict[str, Tuple[Path, Callable[[Dict[str, Any]], List[tables.Row]]]] = {
+    "graphs": (RESULTS, _graphs),
+    "programs": (RESULTS, _programs),
+    "families": (family_results.RESULTS, family_results.by_family),
+    "open": (family_results.RESULTS, family_results.still_open),
+}
+"""Tables that come from files in the repository."""
 
 
 def _shown(value: str) -> str:
@@ -99,7 +109,7 @@ def _shown(value: str) -> str:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--kept", action="store_true", help="only the tables of `make results`")
+    parser.add_argument("--kept", action="store_true", help="only the tables of `make results` and `make family-results`")
     names = KEPT if parser.parse_args(arguments).kept else None
     try:
         texts = {page: filled(page.read_text(encoding="utf-8"), PLACE, names) for page in PAGES}

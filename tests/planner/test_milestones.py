@@ -14,7 +14,7 @@ from tests.oracles import least_peak_by_memo
 from tests.strategies import graphs
 from theano_memopt.options import PlanOptions, Prunings
 from theano_memopt.planner import milestones
-from theano_memopt.planner.certificate import Milestones, Rejected, check_certificate, check_proof
+from theano_memopt.planner.certificate import Milestones, Rejected, check_certificate, check_proof, schedule_from_json, schedule_to_json
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.floors import best_of_sets, floor_of_a_set
 from theano_memopt.planner.kernel import IMPOSSIBLE, CompiledKernel, PythonKernel, kernel_for
@@ -48,6 +48,83 @@ def test_no_order_is_lower(first: int) -> None:
         for cuts in (0, 1, 3, 7):  # an end that comes early
             assert way_of(graph, tasks, cuts)[1].floor <= way.floor
         assert not way.floor or search.lowest_way(way.floor, PLENTY) == Way(way.floor, None)
+
+
+def random_case(seed: int, most: int) -> Tuple[Graph, MilestoneSearch]:
+    """A small graph, tasks, and groups that may overlap, hold one task alone, or hold tasks that wait for each other."""
+    rng = random.Random(f"groups {seed}")
+    graph = small_graph(rng.randint(2, most), seed)
+    every = range(len(graph.tasks))
+    search = MilestoneSearch(kernel_for(graph))
+    search.tasks = rng.sample(every, rng.randint(0, min(3, len(every))))
+    groups = [tuple(rng.sample(every, rng.randint(1, min(4, len(every))))) for _ in range(rng.randint(1, 3))]
+    read = [buffer.readers for buffer in graph.buffers if len(buffer.readers) > 1]
+    groups += [search.may_be_last(rng.choice(read))] if read else []
+    search.groups = list(dict.fromkeys(groups))
+    return graph, search
+
+
+@pytest.mark.parametrize("first", range(0, 2000, 100))
+def test_no_order_is_lower_than_the_floor_with_groups(first: int) -> None:
+    for seed in range(first, first + 100):
+        graph, search = random_case(seed, 8)
+        least = least_peak_by_memo(graph)
+        way = search.lowest_way(ABOVE_ALL, PLENTY)
+        order = search.order_along(way)
+        assert graph.is_legal(order) and way.floor <= least <= timeline(graph, order).peak, seed
+        groups, search.groups = search.groups, []
+        assert search.lowest_way(ABOVE_ALL, PLENTY).floor <= way.floor, seed
+        search.groups = groups
+        search.drop_useless(way, PLENTY)
+        assert search.lowest_way(ABOVE_ALL, PLENTY).floor == way.floor, seed
+
+
+@pytest.mark.parametrize("first", range(0, 600, 100))
+def test_proofs_with_groups_are_accepted_and_forged_ones_rejected(first: int) -> None:
+    for seed in range(first, first + 100):
+        graph, search = random_case(seed, 8)
+        floor = search.lowest_way(ABOVE_ALL, PLENTY).floor
+        proof = Milestones(tuple(search.tasks), tuple(search.groups))
+        check_proof(graph, floor, proof)
+        with pytest.raises(Rejected) as no:
+            check_proof(graph, floor + 1, proof)
+        assert no.value.reason == "weak-proof"
+
+
+def test_a_group_needs_tasks_that_exist() -> None:
+    """A group that can never be done would prove anything."""
+    for group, reason in (((), "broken-proof"), ((0, 99), "unknown-task")):
+        with pytest.raises(Rejected, match=reason):
+            check_proof(small_graph(5, 0), 1, Milestones((0,), (group,)))
+
+
+def lanes_on_one_source(count: int) -> Graph:
+    """Each lane makes 9 bytes of the source of 20, 5 of these 9, and nothing of these 5."""
+    lanes = [row for i in range(count) for row in ((f"a{i}", ("source",), (f"a{i}",)), (f"b{i}", (f"a{i}",), (f"b{i}",)), (f"c{i}", (f"b{i}",), ()))]
+    sizes = {"source": 20, **{f"{name}{i}": size for i in range(count) for name, size in (("a", 9), ("b", 5))}}
+    return build_graph(sizes, [("source", (), ("source",)), *lanes])
+
+
+def test_the_death_of_a_source_is_one_milestone_for_all_its_lanes() -> None:
+    """Of two lanes one goes on beside the source, or both have begun when it dies: 34 bytes at least, and few cuts for each lane."""
+    graph = lanes_on_one_source(12)
+    heads, second = graph.buffers[0].readers, [2, 5]
+    assert [graph.tasks[t].label for t in second] == ["b0", "b1"]
+    search = MilestoneSearch(kernel_for(graph))
+    search.tasks, search.groups = list(second), [heads]
+    assert search.lowest_way(ABOVE_ALL, PLENTY).floor == 34 == minimise_peak(graph).peak
+    assert search.cuts < 8 * 12
+    check_proof(graph, 34, Milestones(tuple(second), (heads,)))
+    search.groups = []
+    assert search.lowest_way(ABOVE_ALL, PLENTY).floor < 34
+
+
+def test_equal_lanes_on_one_source_are_proven() -> None:
+    graph = make_graph("workflow_fans", 300, 1)
+    schedule = minimise_peak(graph, PlanOptions(effort=100_000))
+    assert schedule.proven and isinstance(schedule.certificate.proof, Milestones) and schedule.certificate.proof.groups
+    check_certificate(graph, schedule)
+    check_certificate(graph, schedule_from_json(graph, schedule_to_json(graph, schedule)))
 
 
 @given(graphs(most=8))

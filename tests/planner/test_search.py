@@ -155,7 +155,8 @@ from theano_memopt.planner import kernel
 from theano_memopt.planner.certificate import schedule_to_json
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.model import graph_from_json
-graphs = [make_graph('layered', 70, 5), make_graph('preferential', 70, 5), graph_from_json(json.load(open(sys.argv[1])))]
+graphs = [make_graph(family, 70, 5) for family in ('layered', 'preferential', 'fork_join', 'map_reduce')]
+graphs.append(graph_from_json(json.load(open(sys.argv[1]))))
 print(kernel._LIBRARY is None)
 print(json.dumps([schedule_to_json(g, minimise_peak(g, PlanOptions(effort=3000))) for g in graphs], sort_keys=True))
 """

@@ -11,8 +11,9 @@ A floor is proved in one of four ways, each small enough to be checked without t
                  end is not: the producer of b1 is done; if all readers of b1 are done, then so is the producer of b2; and
                  so on; a reader of the last one comes after a task that is not done (or the last one is pinned). No
                  buffer is used for more than its size, so the bytes of all chains together are live.
-    Milestones   these tasks run in some order; whichever it is, one of them cannot run with less beside it, those before it being done and those
-                 behind it not. The checker goes through all sets of them that can be done below the floor, with cuts of its own
+    Milestones   these tasks run in some order, and of each group one is the last; whichever it is, something of that cannot run with less
+                 beside it, what is before it being done and what is behind it not. The checker goes through all sets of them that can be done
+                 below the floor, with cuts of its own
     Exhausted    a search below the floor that fails from every set of tasks; the checker searches again in its own way
 
 This file shares nothing with the search but the accounting; its maximum flows are those of SciPy.
@@ -32,7 +33,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
-from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, Sequence, Set, Tuple, Union
+from typing import AbstractSet, Any, Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tuple, Union
 
 from theano_memopt.planner.liveness import Timeline, timeline
 from theano_memopt.planner.model import Graph
@@ -73,8 +74,15 @@ class Chains:
 @dataclass(frozen=True)
 class Milestones:
     tasks: Tuple[int, ...]
+    groups: Tuple[Tuple[int, ...], ...] = ()
+    """Of each the last to run, whichever that is, is a milestone too."""
 
     def describe(self) -> str:
+        if self.groups:
+            return (
+                f"in whatever order {len(self.tasks)} tasks and the last of {len(self.groups)} groups run, "
+                "one of them cannot run with less beside it (minimum cuts)"
+            )
         return f"in whatever order {len(self.tasks)} tasks run, one of them cannot run with less beside it (minimum cuts)"
 
 
@@ -167,8 +175,8 @@ def check_proof(graph: Graph, floor: int, proof: Proof) -> None:
         if shown < floor:
             raise Rejected("weak-proof", f"the chains show {shown} bytes, not {floor}")
     elif isinstance(proof, Milestones):
-        _known_tasks(graph, proof.tasks)
-        if _milestones_can_run(graph, floor - 1, proof.tasks):
+        _known_tasks(graph, [*proof.tasks, *(task for group in proof.groups for task in group)])
+        if _MilestoneWays(graph, floor - 1, proof).one_exists():
             raise Rejected("weak-proof", f"an order of the milestones may need less than {floor} bytes")
     else:
         _known_tasks(graph, proof.critical)
@@ -224,26 +232,54 @@ def _shown_by_chains(graph: Graph, proof: Chains) -> int:
     return min(shown)
 
 
-def _milestones_can_run(graph: Graph, budget: int, tasks: Sequence[int]) -> bool:
-    """Is there an order of these tasks in which each fits beside the least that can be live there?"""
-    needs = {task: _bits(_ancestors(graph, (task,))) for task in tasks}
-    least_live = _LeastLive(graph)
-    everything = _bits(tasks)
-    known = {0}
-    waiting = [0]  # sets of tasks that are done, as bits
-    while waiting:
-        done = waiting.pop()
-        if done == everything:
-            return True
-        for task in tasks:
-            then = done | 1 << task
-            if then in known or needs[task] & everything & ~then:
-                continue
-            forced = reduce(int.__or__, (needs[t] for t in tasks if done >> t & 1), needs[task] & ~(1 << task))
-            if not least_live.is_above(budget - graph.allocates[task], forced, everything & ~done):
-                known.add(then)
-                waiting.append(then)
-    return False
+class _MilestoneWays:
+    """Is there an order of the milestones in which each fits beside the least that can be live there? A group is one, that its last task ends.
+
+    An order of all tasks that keeps to the budget goes such a way: where a task is a milestone and also the last of a group, the task comes first.
+    """
+
+    def __init__(self, graph: Graph, budget: int, proof: Milestones) -> None:
+        if not all(proof.groups):
+            raise Rejected("broken-proof", "a group without tasks has no last one")
+        self.graph = graph
+        self.budget = budget
+        self.tasks = sorted(set(proof.tasks))
+        self.groups = sorted(set(proof.groups))
+        self.before = {t: _ancestors(graph, (t,)) - {t} for t in (*self.tasks, *(t for group in self.groups for t in group))}
+        self.least_live = _LeastLive(graph)
+
+    def one_exists(self) -> bool:
+        everything = (frozenset(self.tasks), frozenset(self.groups))
+        known: Set[Tuple[FrozenSet[int], FrozenSet[Tuple[int, ...]]]] = {(frozenset(), frozenset())}
+        waiting = list(known)
+        while waiting:
+            tasks, groups = waiting.pop()
+            if (tasks, groups) == everything:
+                return True
+            done = tasks.union(*groups)
+            undone = everything[0] - tasks
+            steps = [(tasks | {t}, groups) for t in undone if self._task_fits(t, done, undone, everything[1] - groups)]
+            steps += [(tasks, groups | {group}) for group in everything[1] - groups if self._last_fits(group, done, undone)]
+            waiting.extend(step for step in steps if step not in known)
+            known.update(steps)
+        return False
+
+    def _task_fits(self, task: int, done: AbstractSet[int], undone: AbstractSet[int], unfinished: AbstractSet[Tuple[int, ...]]) -> bool:
+        """Of a group that is not finished some task is not done."""
+        return self._fits(task, done, undone) and all(
+            undone & set(group) or any(self._fits(task, done, undone | {other}) for other in group) for group in unfinished
+        )
+
+    def _last_fits(self, group: Tuple[int, ...], done: AbstractSet[int], undone: AbstractSet[int]) -> bool:
+        if any(undone & (self.before[t] | {t}) for t in group):
+            return False
+        return any(self._fits(last, (done | set(group)) - {last}, undone) for last in group)
+
+    def _fits(self, task: int, done: AbstractSet[int], undone: AbstractSet[int]) -> bool:
+        forced = self.before[task].union(done, *(self.before[t] for t in done))
+        if task in forced or undone & forced:
+            return False
+        return not self.least_live.is_above(self.budget - self.graph.allocates[task], _bits(forced), _bits((*undone, task)))
 
 
 def _bits(tasks: Iterable[int]) -> int:
@@ -474,7 +510,8 @@ def _proof_to_json(graph: Graph, proof: Proof) -> Dict[str, Any]:
     if isinstance(proof, Footprint):
         return {"by": "footprint", "task": task(proof.task)}
     if isinstance(proof, Milestones):
-        return {"by": "milestones", "tasks": [task(t) for t in proof.tasks]}
+        groups = {"groups": [[task(t) for t in group] for group in proof.groups]} if proof.groups else {}
+        return {"by": "milestones", "tasks": [task(t) for t in proof.tasks], **groups}
     if isinstance(proof, Exhausted):
         return {"by": "exhausted", "budget": proof.budget, "critical": [task(t) for t in proof.critical], "states": proof.states}
     return {
@@ -533,7 +570,8 @@ def _proof_from_json(data: Mapping[str, Any], tasks: Mapping[str, int], buffers:
     if data["by"] == "footprint":
         return Footprint(tasks[data["task"]])
     if data["by"] == "milestones":
-        return Milestones(tuple(tasks[name] for name in data["tasks"]))
+        groups = tuple(tuple(tasks[name] for name in group) for group in data.get("groups", ()))
+        return Milestones(tuple(tasks[name] for name in data["tasks"]), groups)
     if data["by"] == "exhausted":
         return Exhausted(_number(data, "budget"), tuple(tasks[name] for name in data["critical"]), _number(data, "states"))
     if data["by"] == "chains":

@@ -11,7 +11,8 @@
        dives        greedy searches without cuts, under falling budgets: thousands of tasks in a blink
        moves        tasks and groups of tasks to another place, many thousand times, from several beginnings (descent.py)
        pieces       the steps around the peak in a better order of their own (improve.py)
-       milestones   the order of a few tasks alone: a floor over all of them at once, and orders that come near it (milestones.py)
+       milestones   the order of a few tasks alone: a floor over all of them at once, and orders that come near it (milestones.py);
+                    and once more, with the deaths of large buffers that many tasks read
        halving      budgets between floor and peak
 
 Effort is counted in states and in moves, MOVES of them to a state, so the same graph gets the same plan on every machine; a
@@ -36,7 +37,7 @@ from theano_memopt.planner.floors import best_footprint, best_of_sets, witness
 from theano_memopt.planner.heuristics import RULES
 from theano_memopt.planner.improve import Piece, WalkedOrder
 from theano_memopt.planner.kernel import Kernel, Search, kernel_for
-from theano_memopt.planner.liveness import timeline
+from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.milestones import CANDIDATES, MilestoneSearch
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import Reduced, reduce_graph, unreduced
@@ -55,10 +56,16 @@ CUTS_AT_MOST = 600_000
 CUTS_PER_EFFORT = 60
 """The same for each state of effort, so that little effort means little time on large graphs too."""
 
+MEMBERS = 64
+"""Tasks in a group at most: a step asks for a cut for each of them."""
+GROUPS = 3
+"""Groups at most; each doubles the stages."""
 TASKS_OF_A_STATE = 50
 """A minimum cut for milestones counts as one state for each so many tasks: it takes about as long."""
 SHARE_OF_MILESTONES = 2
 """Each round spends so many times its slice on them."""
+SHARE_OF_DEATHS = 1
+"""The same for those with groups, from the second round on."""
 
 MOVES = 8
 """Moves that count as one state: they take about as long."""
@@ -95,7 +102,10 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
             work.remember()
         if slice_ == FIRST_SLICE:
             work.raise_floor_by_sets()
-        work.pass_milestones(slice_)
+        work.pass_milestones(work.milestones, SHARE_OF_MILESTONES * slice_)
+        if slice_ > FIRST_SLICE:
+            work.add_group()
+            work.pass_milestones(work.deaths, SHARE_OF_DEATHS * slice_)
         if outcome == EXHAUSTED:
             work.halve(slice_)  # where one search comes to an end the next ones are likely to
         work.move(slice_)
@@ -160,6 +170,11 @@ class _Minimiser:
     @cached_property
     def milestones(self) -> MilestoneSearch:
         """On the whole graph, so that the checker of certificates can follow."""
+        return MilestoneSearch(kernel_for(self.graph))
+
+    @cached_property
+    def deaths(self) -> MilestoneSearch:
+        """The same with groups: the tasks one of which is the last to read a buffer."""
         return MilestoneSearch(kernel_for(self.graph))
 
     @cached_property
@@ -376,13 +391,24 @@ class _Minimiser:
 
     # -------------------------------------------------------------------------------------------------------- milestones
 
-    def pass_milestones(self, slice_: int) -> None:
-        """Milestones are added where the order along the lowest way is too high, as long as ways can be found within the slice."""
+    def add_group(self) -> None:
+        """The largest buffer that is live at the peak and may die in several ways: the last of its readers is a milestone from now on."""
+        if self.settled or len(self.deaths.groups) >= GROUPS:
+            return
+        step = WalkedOrder(self.graph, self.order).highest_step()
+        for buffer, (born, dead) in sorted(zip(self.graph.buffers, lives(self.graph, self.order)), key=lambda pair: -pair[0].size):
+            if born <= step < dead and not buffer.pinned and len(buffer.readers) > 1:
+                group = self.deaths.may_be_last(buffer.readers)
+                if 1 < len(group) <= MEMBERS and group not in self.deaths.groups:
+                    self.deaths.groups.append(group)
+                    return
+
+    def pass_milestones(self, search: MilestoneSearch, effort: int) -> None:
+        """Milestones are added where the order along the lowest way is too high, as long as ways can be found within the effort."""
         weight = 1 + len(self.graph.tasks) // TASKS_OF_A_STATE
-        cuts = min(SHARE_OF_MILESTONES * slice_, max(0, self.options.effort - self.states)) // weight
+        cuts = min(effort, max(0, self.options.effort - self.states)) // weight
         if not self.options.prunings.milestones or cuts < CANDIDATES:
             return  # the first of them would take all cuts
-        search = self.milestones
         until = search.cuts + cuts
         order: Sequence[int] = ()
         going = True
@@ -390,7 +416,7 @@ class _Minimiser:
             before = search.cuts
             way = search.lowest_way(self.peak, until - search.cuts, self.floor, self._out_of_time)
             search.drop_useless(way, until - search.cuts, self.floor, self._out_of_time)
-            self._raise_floor(way.floor, Milestones(tuple(search.tasks)))
+            self._raise_floor(way.floor, Milestones(tuple(search.tasks), tuple(search.groups)))
             going = way.steps is not None
             if going:
                 order = search.order_along(way)

@@ -5,6 +5,8 @@
 
 Words
     milestone    one of a few tasks whose order is looked at; the other tasks may run whenever they like
+    group        tasks of which the last to run, whichever that is, is a milestone: with the last of its readers a buffer dies
+    event        a milestone as a number: of the task, or for a group one that is no task's
     stage        which milestones are done
     step         a milestone runs at a stage; its height is its flow floor (flow.py), the stage being done and the other milestones not
     way          steps from the stage where none is done to the one where all are
@@ -12,6 +14,10 @@ Words
 Lemma. Every order is at least as high as the lowest way. Proof: it runs the milestones in some order, and so goes some way; when it
 takes a step, the done tasks are among the sets over which the flow floor is the least. With one milestone this is the flow floor; the
 floors of the last and of the first of a set look at one step of each way, and at no other.
+Where a group is not done, one of its tasks is not; where it becomes done, one of its tasks runs and the others are done. Which one is not
+known, so the step is as high as the lowest choice. (A task runs before the group that it is the last of, so that each order goes some way.)
+That takes a cut for each task of the group, where the stages of all of them would be two to the power of their number: of many lanes that
+read one source, and may end with it in any order, the floor sees that either a lane is passed while the source is there, or it waits for all.
 
 Where a way is low, the least sets of its steps tell in which parts an order would have to run the tasks: by submodularity they grow from
 step to step, a step's milestone included. So the tasks between two of them are run there, lowest height first. Either that order is as low
@@ -34,7 +40,7 @@ Way(floor=8, steps=None)
 from __future__ import annotations
 
 import heapq
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from theano_memopt.planner.heuristics import in_parts
 from theano_memopt.planner.kernel import IMPOSSIBLE, Kernel
@@ -53,7 +59,9 @@ REMEMBERED = 1 << 27
 class Step(NamedTuple):
     stage: int
     """Milestones that are done before it, as bits."""
+    event: int
     task: int
+    """What runs: of a group the lowest choice."""
     least_set: bytes
     """For each task whether it is done before it, where least is live."""
 
@@ -70,6 +78,7 @@ class MilestoneSearch:
 
     def __init__(self, kernel: Kernel) -> None:
         self.tasks: List[int] = []
+        self.groups: List[Tuple[int, ...]] = []
         self.cuts = 0
         """Effort so far: cuts, and the steps that needed none in bunches."""
         self._taken_over = 0
@@ -84,37 +93,38 @@ class MilestoneSearch:
         Stages are settled from the lowest up, so an end that comes early leaves a floor. A step is looked at when it is the next one.
         """
         until = self.cuts + cuts
-        everything = _bits(self.tasks)
+        earlier = {event: self._earlier(event) for event in self._events()}
+        everything = _bits(earlier)
         came: Dict[int, Step] = {}  # stage that is settled -> the last step on the best way to it
-        tried: Dict[Tuple[int, int], bytes] = {}  # steps that wait at their true height -> their least sets
-        waiting: List[Tuple[int, int, int, int, int]] = []  # height, milestones that are not done, place in the last way, stage before, task
+        tried: Dict[Tuple[int, int], Step] = {}  # steps that wait at their true height
+        waiting: List[Tuple[int, int, int, int, int]] = []  # height, milestones that are not done, place in the last way, stage before, event
 
         def wait_for_steps(stage: int, height: int) -> None:
-            left = len(self.tasks) - bin(stage).count("1") - 1
-            for task in self.tasks:
-                if not stage >> task & 1 and not self._ancestors[task] & everything & ~stage and stage | 1 << task not in came:
-                    heapq.heappush(waiting, (height, left, self._place.get(task, 0), stage, task))
+            left = len(earlier) - bin(stage).count("1") - 1
+            for event in earlier:
+                if not stage >> event & 1 and not earlier[event] & ~stage and stage | 1 << event not in came:
+                    heapq.heappush(waiting, (height, left, self._place.get(event, 0), stage, event))
 
         wait_for_steps(0, known)
-        if not self.tasks:
+        if not earlier:
             return Way(known, [])
         while waiting:
-            height, left, place, stage, task = heapq.heappop(waiting)
-            following = stage | 1 << task
+            height, left, place, stage, event = heapq.heappop(waiting)
+            following = stage | 1 << event
             if following in came:
                 continue
-            if (stage, task) not in tried:
+            if (stage, event) not in tried:
                 if self.cuts >= until or stop():
                     return Way(height, None)
-                reached, tried[stage, task] = self._before(task, stage, everything & ~following, limit)
+                reached, tried[stage, event] = self._step(event, stage, limit)
                 if reached > height:
                     if reached < limit:
-                        heapq.heappush(waiting, (reached, left, place, stage, task))
+                        heapq.heappush(waiting, (reached, left, place, stage, event))
                     continue
-            came[following] = Step(stage, task, tried[stage, task])
+            came[following] = tried[stage, event]
             if following == everything:
                 steps = _steps_to(everything, came)
-                self._place = {step.task: i for i, step in enumerate(steps)}
+                self._place = {step.event: i for i, step in enumerate(steps)}
                 return Way(height, steps)
             wait_for_steps(following, height)
         return Way(limit, None)
@@ -131,13 +141,13 @@ class MilestoneSearch:
         """
         assert way.steps is not None
         parts, order = self._parts(way.steps), self.order_along(way)
-        everything = _bits(self.tasks)
+        everything = _bits(self._events())
         stages = [*(step.stage for step in way.steps), everything]
         highest = sorted((-height, task) for task, height in zip(order, heights) if height > way.floor and not everything >> task & 1)
         ranked = []
         for height, task in highest[:CANDIDATES]:
             stage = stages[parts[task] // 2]
-            ranked.append((-self._before(task, stage, everything & ~stage)[0], height, task))
+            ranked.append((-self._beside(task, stage, way.steps[parts[task] // 2 :]), height, task))
         if ranked:
             self.tasks.append(min(ranked)[2])
         return bool(ranked)
@@ -152,6 +162,16 @@ class MilestoneSearch:
             self.tasks = [other for other in kept if other != task]
             if self.lowest_way(way.floor, until - self.cuts, way.floor - 1, stop).floor < way.floor:
                 self.tasks = kept
+        for group in list(self.groups):
+            all_groups = self.groups
+            self.groups = [other for other in all_groups if other != group]
+            if self.lowest_way(way.floor, until - self.cuts, way.floor - 1, stop).floor < way.floor:
+                self.groups = all_groups
+
+    def may_be_last(self, tasks: Sequence[int]) -> Tuple[int, ...]:
+        """The tasks without those that another one of them waits for."""
+        before = self._before_any(_bits(tasks))
+        return tuple(task for task in tasks if not before >> task & 1)
 
     def _parts(self, steps: Sequence[Step]) -> List[int]:
         """Twice the number of the first step before which a task is done, and for a milestone one more than for its step."""
@@ -161,22 +181,85 @@ class MilestoneSearch:
                 if done:
                     parts[task] = 2 * i
         for i, step in enumerate(steps):
-            parts[step.task] = 2 * i + 1
+            parts[step.task] = min(parts[step.task], 2 * i + 1)  # what runs for a group may be done at an earlier step, where another one is not
         return parts
+
+    def _events(self) -> List[int]:
+        return [*self.tasks, *range(len(self._ancestors), len(self._ancestors) + len(self.groups))]
+
+    def _earlier(self, event: int) -> int:
+        """The milestones that each way has before this one, as bits."""
+        count = len(self._ancestors)
+        if event < count:
+            before = self._ancestors[event]
+            return before & _bits(self.tasks) | sum(1 << count + i for i, group in enumerate(self.groups) if not _bits(group) & ~before)
+        group = self.groups[event - count]
+        return (_bits(group) | self._before_any(_bits(group))) & _bits(self.tasks)
+
+    def _before_any(self, tasks: int) -> int:
+        """What must run before one of these tasks, as bits."""
+        before = 0
+        for task in _each(tasks):
+            before |= self._ancestors[task]
+        return before
+
+    def _beside(self, task: int, stage: int, steps: Sequence[Step]) -> int:
+        """The floor of a task at a stage, for the one choice of what is not done of each group that the first of these steps has made."""
+        done, undone = self._demands(task, stage)
+        for i, group in enumerate(self.groups):
+            if not stage >> len(self._ancestors) + i & 1:
+                undone |= next((1 << other for other in group if not steps[0].least_set[other]), 0)
+        return self._before(task, done, undone & ~(1 << task))[0]
+
+    def _demands(self, event: int, stage: int) -> Tuple[int, int]:
+        """The tasks that are done at a stage, and those that are not, apart from what the event runs."""
+        singles = _bits(self.tasks)
+        done = stage & singles
+        for i, group in enumerate(self.groups):
+            done |= _bits(group) if stage >> len(self._ancestors) + i & 1 else 0
+        return done, singles & ~stage & ~(1 << event)
+
+    def _step(self, event: int, stage: int, limit: int = IMPOSSIBLE) -> Tuple[int, Step]:
+        """The height of a step, and the step. A height that is not below the limit may be higher in truth."""
+        count = len(self._ancestors)
+        done, undone = self._demands(event, stage)
+        if event >= count:
+            return self._step_of_group(event, stage, done, undone, limit)
+        height, least_set = self._before(event, done, undone, limit)
+        for i, group in enumerate(self.groups):
+            if height >= limit:
+                break
+            if stage >> count + i & 1 or not all(least_set[task] for task in group):
+                continue  # one of them is not done there anyway
+            begun = done | self._ancestors[event] | self._before_any(done)
+            choices = [self._before(event, done, undone | 1 << task, limit) for task in group if not begun >> task & 1]
+            height, least_set = max((height, least_set), min(choices, default=(IMPOSSIBLE, least_set), key=_height), key=_height)
+        return height, Step(stage, event, event, least_set)
+
+    def _step_of_group(self, event: int, stage: int, done: int, undone: int, limit: int) -> Tuple[int, Step]:
+        group = self.groups[event - len(self._ancestors)]
+        lowest, step = IMPOSSIBLE, Step(stage, event, group[0], bytes(len(self._ancestors)))
+        for last in group:
+            others = (done | _bits(group)) & ~(1 << last)
+            if not self._before_any(others) >> last & 1:
+                height, least_set = self._before(last, others, undone, min(limit, lowest))
+                if height < lowest:
+                    lowest, step = height, Step(stage, event, last, least_set)
+        return lowest, step
 
     def _before(self, task: int, done: int, undone: int, limit: int = IMPOSSIBLE) -> Tuple[int, bytes]:
         """The height of a step and its least set. A height that is not below the limit may be higher in truth."""
         known = self._known.get((task, done, undone))
         if known is not None:
             return known
-        latest = next((other for other in reversed(self.tasks) if (done | undone) >> other & 1), None)
-        if latest is not None:
-            known = self._before(task, done & ~(1 << latest), undone & ~(1 << latest), limit)
+        latest = self._latest(done | undone)
+        if latest:
+            known = self._before(task, done & ~latest, undone & ~latest, limit)
             if known[0] >= limit:
                 return known
-        if latest is None or known is None or bool(known[1][latest]) != bool(done >> latest & 1):
+        if known is None or any(bool(known[1][other]) != bool(done >> other & 1) for other in _each(latest)):
             self.cuts += 1
-            known = self._kernel.least_set(task, _of(self.tasks, done), _of(self.tasks, undone))
+            known = self._kernel.least_set(task, _each(done), _each(undone))
         else:
             self._taken_over += 1
             self.cuts += self._taken_over % TAKEN_OVER == 0
@@ -184,6 +267,11 @@ class MilestoneSearch:
             self._known.clear()
         self._known[task, done, undone] = known
         return known
+
+    def _latest(self, demanded: int) -> int:
+        """The demand that came last, as bits: what is asked of groups, all at once, then of the tasks, one by one."""
+        of_groups = demanded & ~_bits(self.tasks)
+        return of_groups or next((1 << task for task in reversed(self.tasks) if demanded >> task & 1), 0)
 
 
 def _steps_to(stage: int, came: Dict[int, Step]) -> List[Step]:
@@ -194,9 +282,18 @@ def _steps_to(stage: int, came: Dict[int, Step]) -> List[Step]:
     return steps[::-1]
 
 
-def _bits(tasks: Sequence[int]) -> int:
+def _height(found: Tuple[int, bytes]) -> int:
+    return found[0]
+
+
+def _bits(tasks: Iterable[int]) -> int:
     return sum(1 << task for task in tasks)
 
 
-def _of(tasks: Sequence[int], stage: int) -> List[int]:
-    return [task for task in tasks if stage >> task & 1]
+def _each(tasks: int) -> List[int]:
+    """The tasks that these bits stand for."""
+    found = []
+    while tasks:
+        found.append((tasks & -tasks).bit_length() - 1)
+        tasks &= tasks - 1
+    return found
