@@ -15,6 +15,7 @@ ROWS = family_results.load()
 COMPLETE = {name: row for name, row in ROWS.items() if set(row) >= family_results.COLUMNS}
 
 
+@pytest.mark.skipif(not ROWS, reason="`make family-results` was never run here")
 def test_every_family_is_there() -> None:
     assert {row["family"] for row in COMPLETE.values()} == set(FAMILIES)
 

@@ -17,13 +17,15 @@ Lemma (lanes; after J. W. H. Liu, 1987, for trees, and H. M. Abdel-Wahab and T. 
 buffer that a lane reads either die inside this one lane in every order, or outlive all lanes in every order: its other readers come
 before the lanes, or one comes behind them, or it is pinned. Then live bytes are a sum: what each lane adds by how far it has come, and the
 rest by what else is done. So the order among the tasks of all lanes can be fixed, whatever runs between them.
-Proof. A piece of a lane begins and ends at a valley, and no valley inside is lower than the one at its lower end; pieces that go down come
-first, then those that go up, the highest top of a side being in the piece that is outermost, and so on inwards from there (`_pieces`).
-1. Each piece can run at the moment of its highest task: held back until then it leaves its lane at the valley where the piece begins, run
-   on from there to the valley where it ends, and neither is above a valley that the lane was at meanwhile.
+Proof. Cut each lane into pieces, from valley to valley, first those that go down, to its lowest valley, then those that go up. On either side
+the highest top is in the piece next to the lowest valley, and so on outwards (`_pieces`); before the top of a piece no valley is lower than the
+one at which the piece begins, and after it none is lower than the one at which it ends. What runs between two tasks of the lanes neither waits
+for lanes nor is waited for by them, so it may change places with them.
+1. Each piece can run as a whole at the moment of its highest task. What comes before that task is held back: the lane stays at the valley where
+   the piece begins. What comes after it runs on at once, to the valley where it ends. So the lane is nowhere higher than it was.
 2. Let piece A of one lane run, then tasks Z of no lane, then piece B of another lane. A adds a bytes and reaches A^ above what is live when
    it begins, B likewise; without lanes Z changes what is live from z to z'. These changes raise no height:
-       both go up, B^ - b > A^ - a    ->  Z B A    Z runs on a less, B too; A reaches z' + b + A^ < z' + a + B^, where B was
+       both go up, B^ - b > A^ - a    ->  Z B A    Z and B run on a bytes less; A reaches z' + b + A^ < z' + a + B^, where B was
        both go down, B^ < A^          ->  B A Z    B reaches z + B^ < z + A^, where A was; A and Z run on less
        A goes up, B down              ->  Z B A if z' <= z: A reaches z' + b + A^ <= z + A^.  Else B A Z: B reaches z + B^ < z' + a + B^
 3. So the pieces come into one order, the same for every order that we began with: downwards by rising top, then upwards by falling top minus
