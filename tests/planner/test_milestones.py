@@ -183,6 +183,16 @@ def test_the_twins_agree(graph: Graph) -> None:
         assert searches[0].tasks == searches[1].tasks and searches[0].cuts == searches[1].cuts
 
 
+def test_the_twins_agree_on_groups() -> None:
+    for seed in range(100):
+        graph, search = random_case(seed, 9)
+        if not isinstance(search._kernel, CompiledKernel):
+            pytest.skip("the kernel was not built here")
+        twin = MilestoneSearch(PythonKernel(graph))
+        twin.tasks, twin.groups = list(search.tasks), list(search.groups)
+        assert twin.lowest_way(ABOVE_ALL, PLENTY) == search.lowest_way(ABOVE_ALL, PLENTY) and twin.cuts == search.cuts
+
+
 @given(graphs(most=8), st.data())
 def test_proofs_are_accepted_and_forged_ones_rejected(graph: Graph, data: st.DataObject) -> None:
     tasks = some_tasks(graph, data, 5)

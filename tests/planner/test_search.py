@@ -154,11 +154,23 @@ from theano_memopt.options import Prunings
 from theano_memopt.planner import kernel
 from theano_memopt.planner.certificate import schedule_to_json
 from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.liveness import timeline
+from theano_memopt.planner.milestones import MilestoneSearch
 from theano_memopt.planner.model import graph_from_json
 graphs = [make_graph(family, 70, 5) for family in ('layered', 'preferential', 'fork_join', 'map_reduce')]
 graphs.append(graph_from_json(json.load(open(sys.argv[1]))))
 print(kernel._LIBRARY is None)
-print(json.dumps([schedule_to_json(g, minimise_peak(g, PlanOptions(effort=3000))) for g in graphs], sort_keys=True))
+plans = [schedule_to_json(g, minimise_peak(g, PlanOptions(effort=3000))) for g in graphs]
+graph = make_graph('workflow_fans', 70, 1)
+search = MilestoneSearch(kernel.kernel_for(graph))
+search.groups = [search.may_be_last(max(graph.buffers, key=lambda buffer: len(buffer.readers)).readers)]
+ways = []
+for _ in range(3):
+    way = search.lowest_way(1 << 60, 10**6)
+    order = search.order_along(way)
+    ways.append([way.floor, order, [step.task for step in way.steps]])
+    search.add(way, timeline(graph, order).heights)
+print(json.dumps([plans, ways], sort_keys=True))
 """
 
 
