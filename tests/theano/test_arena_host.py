@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 from typing import Any, Callable, List, Tuple
 
 import numpy as np
@@ -173,7 +174,7 @@ def test_reuse_is_real() -> None:
     """Variables overlap in the block: together they are larger than it."""
     ours, _ = _trained("mlp_adam", with_arena())
     vm = machine(ours)
-    assert sum(vm.fitting.sizes[b] for b in vm.fitting.buffers) > 2 * vm.fitting.arena.height
+    assert vm.fitting.unshared > 2 * vm.fitting.height
     assert len(lies_in_the_block(ours)) >= len(vm.fitting.buffers)
 
 
@@ -575,7 +576,7 @@ class TestSharedArena:
             agree(two, stock, (floats(5, 4, seed=i),))
             agree(apart, stock, (floats(5, 4, seed=i),))
         assert machine(one).lender is machine(two).lender is lender is not machine(apart).lender
-        assert lender.block.height == machine(one).fitting.arena.height
+        assert lender.block.height == machine(one).fitting.height
         one.free()
         assert lender.block is None
         agree(two, stock, *[(floats(5, 4),)] * 2)
@@ -916,6 +917,32 @@ def test_after_many_unlike_shapes_none_is_planned_until_one_comes_again(linker: 
         same(ours(floats(999, 5)), stock(floats(999, 5)))
     assert ours.fn.block is not None and len(fits) <= call.SIGNATURES + 3
     same(ours(floats(7, 5)), stock(floats(7, 5)))
+
+
+def _growth_over_many_shapes(linker: str) -> Tuple[int, int]:
+    """Of Python objects, and the bytes that it may be."""
+    ours, _ = square(linker)
+    heights, objects = [], []
+    tracemalloc.start()
+    for k in range(call.SIGNATURES):
+        for _ in range(call.FAMILIAR + 1 if k == 0 else 1):
+            ours(floats(300 - k // 4, 40 + k))
+        heights.append(machine(ours).fitting.height)
+        if k in (8, call.SIGNATURES - 1):
+            objects.append(both.python_objects())
+    tracemalloc.stop()
+    assert len(machine(ours).fittings) <= call.SIGNATURES
+    return objects[1] - objects[0], 2 * max(heights) // call.SHARE
+
+
+@pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])
+def test_what_is_kept_of_many_shapes_is_a_small_part_of_the_block(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not arrays: Python objects that say where they lie. If as many are kept as may be, they are more than that."""
+    growth, allowed = _growth_over_many_shapes(linker)
+    assert growth <= allowed
+    monkeypatch.setattr(call, "FEW", call.SIGNATURES)
+    growth, allowed = _growth_over_many_shapes(linker)
+    assert growth > 2 * allowed
 
 
 @pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])

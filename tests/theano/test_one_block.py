@@ -284,7 +284,7 @@ def test_it_is_never_larger_than_what_theano_would_keep(linker: str) -> None:
     for i, n in enumerate(shapes * 3):
         function = (one, two)[i % 3 == 0]
         same([function(floats(n, n, seed=i))], [stock(floats(n, n, seed=i))])
-        needs = [f.fn.fitting.arena.height for f in (one, two)]
+        needs = [f.fn.fitting.height for f in (one, two)]
         assert max(needs) <= height(one) <= max(*needs, kept_by_stock(one, two))
 
 
@@ -302,10 +302,10 @@ def test_twice_too_large_it_becomes_smaller_after_a_few_calls_of_any_tenant() ->
         function(floats(40, 40))
     large = height(one)
     one(floats(24, 24)), two(floats(24, 24))  # two tenants: less than they would keep, and more than twice what they need
-    assert height(one) == large > 2 * one.fn.fitting.arena.height
+    assert height(one) == large > 2 * one.fn.fitting.height
     for i in range(memory.SPARE):
         (one, two)[i % 2](floats(24, 24))
-    assert height(one) == one.fn.fitting.arena.height
+    assert height(one) == one.fn.fitting.height
     for _ in range(SETTLED):
         one(floats(24, 24))
     assert isinstance(one.fn.state, call.Settled)
@@ -371,7 +371,7 @@ def test_free_gives_it_back_and_the_others_make_one_anew() -> None:
     one.free()
     assert one.fn.lender.block is None
     same([two(X)], [stock(X)])
-    assert height(two) == two.fn.fitting.arena.height
+    assert height(two) == two.fn.fitting.height
     same([one(X), two(X)], [stock(X), stock(X)])
 
 

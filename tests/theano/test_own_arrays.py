@@ -178,6 +178,9 @@ def test_a_small_function_holds_what_stock_holds_until_it_has_grown() -> None:
     x, held, by_stock = calls(10)
     assert isinstance(ours.fn.state, Small) and "would save" in ours.fn.aside
     assert held == by_stock and "as without the pass" in theano_memopt.explain(ours, x).reserved[0].meaning
+    plan = theano_memopt.plan_of(ours)
+    assert plan.graph.sizes_from == "the last call" and max(buffer.size for buffer in plan.graph.buffers) == x.nbytes
+    assert theano_memopt.explain(ours).inputs == (("x", "10x10"),)
     _, held, by_stock = calls(200)
     assert not isinstance(ours.fn.state, (Small, New)) and not ours.fn.aside
     assert held < 0.6 * by_stock
@@ -186,7 +189,7 @@ def test_a_small_function_holds_what_stock_holds_until_it_has_grown() -> None:
 def test_a_small_function_is_asked_again_only_when_an_input_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def too_little(planner: Any) -> str:
+    def too_little(planner: Any, signature: Any) -> str:
         asked.append(x.nbytes)
         return "never worthwhile"
 

@@ -14,6 +14,7 @@ from theano.tensor.nnet import conv2d
 from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
+from tests.theano import both
 from tests.theano.both import annotation, floats, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.run import cells, sized_call
@@ -198,6 +199,28 @@ def test_what_is_kept_is_bounded(monkeypatch: Any) -> None:
         function(*squares(8 * length, 3 * length))
     machine = function.fn
     assert searches.count == 3 and len(machine._orders) == 8 and len(machine.planner._machines) <= 4 and len(machine.planner.orders) <= 4
+
+
+def _growth_over_many_sizes() -> Tuple[int, int]:
+    """Of Python objects, and the bytes that it may be."""
+    function = two_branches(with_pass())
+    objects = []
+    tracemalloc.start()
+    for k in range(400):
+        function(*squares(100 + k // 20, 80 + k % 20))
+        if k in (64, 399):
+            objects.append(both.python_objects())
+    tracemalloc.stop()
+    return objects[1] - objects[0], 2 * theano_memopt.plan_of(function).schedule.peak // sized_call.SHARE
+
+
+def test_what_is_kept_of_many_sizes_is_a_small_part_of_what_the_function_needs(monkeypatch: Any) -> None:
+    """Not arrays: Python objects. If as many are kept as may be, they are more than that."""
+    growth, allowed = _growth_over_many_sizes()
+    assert growth <= allowed
+    monkeypatch.setattr(sized_call, "FEW", sized_call.SIGNATURES)
+    growth, allowed = _growth_over_many_sizes()
+    assert growth > 4 * allowed
 
 
 def test_after_many_unlike_sizes_in_a_row_the_hosts_own_order_runs_until_one_comes_again(monkeypatch: Any) -> None:

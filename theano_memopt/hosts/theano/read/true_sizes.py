@@ -57,6 +57,7 @@ class TrueShapes(Walker[str]):
         exec(compile(source, "<shapes>", "exec"), self._space)
         self.shapes: Callable[..., Tuple[Tuple[int, ...], ...]] = self._space["shapes"]
         """The shapes of `known`, from a signature."""
+        self._before: Signature = ()
         self._forget()
 
     def _forget(self) -> None:
@@ -70,7 +71,10 @@ class TrueShapes(Walker[str]):
     def signature(self) -> Signature:
         """Of the values that are there now. `AttributeError` or `TypeError` where one is not given."""
         shapes = [self._value_now(v).shape for v in self.shape_sources]
-        return (*shapes, *(int(self._value_now(v)) for v in self.value_sources))
+        now = (*shapes, *(int(self._value_now(v)) for v in self.value_sources))
+        # What has not changed is the object of the time before: dozens of signatures are kept, and most lengths in them are always the same.
+        self._before = tuple(before if before == part else part for before, part in zip(self._before or now, now))
+        return self._before
 
     # --- the value of a formula: the name, or the source, of its Python code -------------------------------------
 

@@ -23,9 +23,8 @@ best order known is taken.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from theano import tensor
@@ -45,7 +44,12 @@ GROWTH = 2
 SEARCHES = 32
 """Searches for one function. After them the best of the orders kept is taken."""
 SIGNATURES = 1024
-"""Signatures of which the order is remembered; the one not used for longest goes first."""
+"""Signatures of which the order is remembered at most; the one not used for longest goes first."""
+FEW = 64
+"""Signatures that are remembered whatever they take. More of them only while they take at most a part in `SHARE` of the largest peak planned."""
+SHARE = 100
+OF_A_SIGNATURE = 100
+"""Bytes of Python objects that one takes, by tracemalloc."""
 STRANGERS = 64
 """After so many calls in a row, each with a signature that was not known, the host's own order runs until one comes again: to look at
 the sizes of each would cost more than small calls themselves."""
@@ -157,8 +161,11 @@ class SizedVM(StandIn):
         self._inputs = tuple(storage_map[v] for v in linker.fgraph.inputs if isinstance(v.type, tensor.TensorType))
         planner.starts_with(vm)
         self.state: State = Unseen()
-        self._orders: OrderedDict[Signature, Optional[Order]] = OrderedDict()
-        """The order for each signature that came; None where its sizes were not looked at."""
+        self._orders: Dict[int, Optional[Order]] = {}
+        """The order for the hash of each signature that came, the one used last at the end; None where its sizes were not looked at. Every
+        order is right for all sizes, so a hash will do, and it takes a fifth of the bytes."""
+        self._largest_peak = 0
+        """Of all calls whose sizes were looked at."""
         self._strangers = 0
         """Calls in a row, each with a signature that was not known."""
 
@@ -201,15 +208,17 @@ class SizedVM(StandIn):
 
     def _in_order(self, signature: Signature) -> InOrder:
         """The state for a call with this signature, remembered."""
-        planner = self.planner
-        self._strangers = 0 if signature in self._orders else self._strangers + 1
-        order = self._orders.get(signature)
+        planner, key = self.planner, hash(signature)
+        self._strangers = 0 if key in self._orders else self._strangers + 1
+        order = self._orders.pop(key, None)
         if order is None and self._strangers <= STRANGERS:
-            order = planner.order_for(planner.sizes_at(signature))
-        if len(self._orders) >= SIGNATURES and signature not in self._orders:
-            self._orders.popitem(last=False)
-        self._orders[signature] = order
-        self._orders.move_to_end(signature)
+            sizes = planner.sizes_at(signature)
+            order = planner.order_for(sizes)
+            self._largest_peak = max(self._largest_peak, planner.peak(order, sizes))
+        self._orders[key] = order
+        worth_keeping = self._largest_peak // (SHARE * OF_A_SIGNATURE)
+        if len(self._orders) > min(SIGNATURES, max(FEW, worth_keeping)):
+            del self._orders[next(iter(self._orders))]
         return InOrder(planner.annotation.stock if order is None else order, signature, planner.comes_again(signature))
 
     def _run_in(self, order: Order) -> None:
@@ -248,7 +257,7 @@ class SizedVM(StandIn):
         """What runs at the sizes of the last call; None before the first one."""
         state, planner = self.state, self.planner
         if isinstance(state, Small):
-            planner.read_formulas(lambda v: _stand_in(*state.sources[v]))
+            planner.read_formulas_at(state.sources)
             sizes, order = planner.sizes_at(state.signature), planner.annotation.stock
             planner.forget()
         elif isinstance(state, InOrder):
@@ -262,8 +271,3 @@ class SizedVM(StandIn):
     def small(self) -> str:
         """Why the host's own order runs, while it does because the function is too small."""
         return self.state.reason if isinstance(self.state, Small) else ""
-
-
-def _stand_in(shape: Tuple[int, ...], value: Optional[int]) -> Any:
-    """Something with this shape and value that takes no memory."""
-    return np.broadcast_to(np.zeros(()), shape) if value is None else value

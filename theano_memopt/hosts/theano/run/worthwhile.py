@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Dict, Sequence, Tuple
 
+from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run.machines import Cell
 from theano_memopt.planner.certificate import footprint
 from theano_memopt.planner.load import greatest_load
@@ -22,9 +23,8 @@ GROWTH = 2
 """An input so many times as large makes it worth asking again."""
 
 
-def too_little(planner: Any) -> str:
-    """Why an arena is not worthwhile for the inputs that are in their cells now; empty if it is."""
-    signature = planner.read_formulas()
+def too_little(planner: Any, signature: Signature) -> str:
+    """Why an arena is not worthwhile for calls with this signature; empty if it is."""
     concerned = {*planner.variables.candidates, *planner.variables.disposable}
     spans = planner.spans(planner.order)
     rows = [(max(0, math.prod(shape)) * dtype.itemsize, spans[b]) for b, dtype, shape in planner.shaped(signature) if b in concerned]

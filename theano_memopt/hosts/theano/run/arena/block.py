@@ -73,7 +73,7 @@ def whole(dtype: Any, shape: Tuple[int, ...]) -> Any:
     return np.dtype((dtype, shape)) if math.prod(shape) * dtype.itemsize < FIELDS else Large(dtype, shape)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=8)
 def _raw(size: int) -> Any:
     return np.dtype((np.void, size))
 
@@ -172,7 +172,7 @@ class Lender:
     def _needs(self) -> Tuple[int, int]:
         """For the last calls of all tenants: the greatest height, and the most that the block may have."""
         wants = [fitting for fitting in [tenant.wants for tenant in self.tenants()] if fitting is not None]
-        need = max((fitting.arena.height for fitting in wants), default=0)
+        need = max((fitting.height for fitting in wants), default=0)
         return need, max(need, sum(fitting.unshared for fitting in wants))
 
     def give_back(self) -> None:

@@ -22,7 +22,7 @@ import functools
 import threading
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from theano import tensor
@@ -31,16 +31,22 @@ from theano_memopt.hosts.theano.optimize.annotate import Annotation
 from theano_memopt.hosts.theano.optimize.feature import MemReuse, StoodAside, complain
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, USER, Block, Lender, Lending, lender_for
-from theano_memopt.hosts.theano.run.arena.fitting import ArenaPlanner, Fitting
+from theano_memopt.hosts.theano.run.arena.fitting import ArenaPlanner, Fitting, Place
 from theano_memopt.hosts.theano.run.arena.states import Aside, Fitted, New, Recorded, Settled, Small, State
 from theano_memopt.hosts.theano.run.arena.trial import Trial
-from theano_memopt.hosts.theano.run.machines import Cell, Order
+from theano_memopt.hosts.theano.run.machines import Cell, Order, Sources
 from theano_memopt.hosts.theano.run.stand_in import StandIn
 from theano_memopt.hosts.theano.run.worthwhile import NEVER_ASKED, HasGrown, too_little
+from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.plan import Plan
 
 SIGNATURES = 64
-"""Fittings that are kept; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
+"""Fittings that are kept at most; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
+FEW = 8
+"""Fittings that are kept whatever they take. More of them only while they take at most a part in `SHARE` of the block."""
+SHARE = 100
+OF_A_FITTING = 900, 8
+"""Bytes of Python objects that one takes with its signature, and those for each buffer that has a place, by tracemalloc."""
 FAMILIAR = 3
 """Calls after which a new signature is worth a search; before that it gets the best known order and one-pass offsets."""
 TRIALS = 3
@@ -92,8 +98,8 @@ class ArenaVM(StandIn):
         """The block that the places in `_filling` lie in. None: nothing in a cell lies in a block, whatever the call before left there."""
         self._filling: Tuple[Tuple[Cell, Any], ...] = ()
         """Cells, and the places that they are filled with."""
-        self._rows: Tuple[Tuple[Cell, Any, int, Any], ...] = ()
-        """Cell, kind, offset and transposition of each place of the fitting in force."""
+        self._places: Tuple[Place, ...] = ()
+        """Of the fitting in force."""
         self._placed: Set[int] = set()
         """Buffers whose cells hold places, if they hold anything."""
         self._emptied_at_the_end: List[Cell] = []
@@ -167,10 +173,10 @@ class ArenaVM(StandIn):
 
     def _lay_out(self, fitting: Fitting) -> None:
         self.wants = fitting
-        block = self.lender.of(fitting.arena.height)
+        block = self.lender.of(fitting.height)
         place = block.place
         filling = []
-        for cell, kind, offset, transposition in self._rows:
+        for cell, kind, offset, transposition in self._places:
             view = place(kind, offset)
             cell[0] = view if transposition is None else view.transpose(transposition)
             filling.append((cell, cell[0]))
@@ -210,14 +216,15 @@ class ArenaVM(StandIn):
             return False
         try:
             planner = self._make_planner()
-            reason = too_little(planner)
+            signature = planner.read_formulas()
+            reason = too_little(planner, signature)
         except Exception as trouble:
             self._has_grown = HasGrown()
             self._stand_aside("the formulas of the shapes could not be read", trouble)
             return False
         if reason:
             self._has_grown = self._has_grown.asked(self._inputs)
-            self.state = Small(reason)
+            self.state = Small(reason, planner.sources(planner.comes_again(signature)))
             return False
         self._begin(planner)
         return True
@@ -238,7 +245,7 @@ class ArenaVM(StandIn):
         fitted = self._fit()
         if fitted is None or output_subset is not None or not self._is_to_be_tried(fitted.fitting):
             return self._run(output_subset)
-        return self._try(fitted.fitting)
+        return self._try(fitted)
 
     def _record(self) -> Any:
         """New -> Recorded."""
@@ -315,10 +322,15 @@ class ArenaVM(StandIn):
         if fitting is None or (not fitting.searched and calls >= FAMILIAR):
             fitting = planner.fit(signature, self._without_place, not self.fittings or calls >= FAMILIAR, self.lender.height)
             self.fittings[key] = fitting
-            if len(self.fittings) > SIGNATURES:
+            while len(self.fittings) > min(SIGNATURES, max(FEW, self._worth_keeping(fitting))):
                 self.fittings.popitem(last=False)
         self.fittings.move_to_end(key)
         return fitting if fitting.buffers or known.kept_by_theano else None
+
+    def _worth_keeping(self, fitting: Fitting) -> int:
+        """So many of these take a part in `SHARE` of the block."""
+        once, of_a_buffer = OF_A_FITTING
+        return max(fitting.height, self.lender.height) // (SHARE * (once + of_a_buffer * len(fitting.buffers)))
 
     def _calls_with(self, signature: Signature) -> int:
         state = self.state
@@ -353,8 +365,7 @@ class ArenaVM(StandIn):
             self.vm = planner.machine(fitting.order)
             if self.follow is not None:
                 self.follow(fitting.order)
-            rows = zip(fitting.buffers, fitting.kinds, fitting.arena.offsets, fitting.transpositions)
-            self._rows = tuple((cells[b], kind, offset or 0, transposition) for b, kind, offset, transposition in rows)
+            self._places = planner.places(fitting, signature)
         self.wants = fitting
         too_large = self.lender.follow_down()
         state = Fitted(signature, fitting, calls)
@@ -369,9 +380,9 @@ class ArenaVM(StandIn):
         assert self.planner is not None
         return not self._tried.issuperset(fitting.buffers) or (bool(self.planner.variables.unjudged) and self._trials < TRIALS)
 
-    def _try(self, fitting: Fitting) -> Any:
+    def _try(self, state: Fitted) -> Any:
         """Fitted -> Recorded, if an op does not write into its place; or Aside."""
-        planner, block = self.planner, self.block
+        planner, block, fitting = self.planner, self.block, state.fitting
         assert planner is not None and block is not None
         trial = Trial(planner, fitting, block)
         result = self._run_once(planner.watching(fitting.order, self.allow_gc, trial.look), fitting.order)
@@ -386,7 +397,7 @@ class ArenaVM(StandIn):
             self.state = Recorded()
         if not self.allow_gc:
             planner.let_go_from_now_on(trial.elsewhere | trial.allocated)
-            planner.let_go_from_now_on(planner.without_room(fitting))
+            planner.let_go_from_now_on(planner.without_room(fitting, planner.seen_sizes_at(state.signature)))
             self._emptied_at_the_end = planner.variables.emptied_at_the_end()
             self.vm = planner.machine(fitting.order)
         return result
@@ -453,29 +464,37 @@ class ArenaVM(StandIn):
 
     def plan(self) -> Optional[Plan]:
         """Where everything lies for the sizes of the last call. After the first one its order alone is known; before it, None."""
-        fitting, planner = self.fitting, self.planner
-        if planner is None or self._came is None or isinstance(self.state, Aside):
+        fitting, planner, came = self.fitting, self.planner, self._came
+        if isinstance(self.state, Small) and self.state.sources is not None:
+            planner = self._make_planner()
+            came = planner.read_formulas_at(self.state.sources)
+        if planner is None or came is None or isinstance(self.state, Aside):
             return None
         options = replace(planner.annotation.options, alignment=ALIGNMENT)
         if fitting is None:
-            graph = planner.graph.resized(planner.sizes_at(self._came), "the last call")
+            graph = planner.graph.resized(planner.sizes_at(came), "the last call")
             return planner.plan_of(graph, planner.order, None, (), options)
-        graph = planner.graph.resized(fitting.sizes, "the last call")
+        sizes = planner.seen_sizes_at(came)
+        graph = planner.graph.resized(sizes, "the last call")
         offsets: List[Optional[int]] = [None] * len(graph.buffers)
-        for b, offset in zip(fitting.buffers, fitting.arena.offsets):
+        for b, offset in zip(fitting.buffers, fitting.offsets):
             offsets[b] = offset
-        arena = replace(fitting.arena, offsets=tuple(offsets), floor=planner.floor(fitting))
+        arena = Arena(tuple(offsets), fitting.height, planner.floor(fitting, sizes))
         return planner.plan_of(graph, fitting.order, arena, fitting.buffers, options)
 
     def order_at(self, sizes: Sequence[int]) -> Optional[Order]:
         """What runs when a call comes with these sizes; None where it is not known, for Theano's machine alone runs."""
         if self.planner is None or isinstance(self.state, Aside):
             return None
-        fitting = self.fitting
-        return fitting.order if fitting is not None and list(fitting.sizes) == list(sizes) else self.planner.searched(sizes)
+        state = self.state
+        if isinstance(state, Fitted) and self.planner.seen_sizes_at(state.signature) == tuple(sizes):
+            return state.fitting.order
+        return self.planner.searched(sizes)
 
-    def last_sources(self) -> Dict[Any, Tuple[Tuple[int, ...], Any]]:
-        """Of each input on which the sizes rest, its shape in the last call, and its value if that matters."""
+    def last_sources(self) -> Sources:
+        """Of each input on which the sizes rest, its shape in the last call whose sizes were looked at, and its value if that matters."""
+        if isinstance(self.state, Small):
+            return self.state.sources or {}
         if self.planner is None or self._came is None:
             return {}
         return self.planner.sources(self.planner.comes_again(self._came))

@@ -11,10 +11,9 @@ before it is used. A wrong size costs memory: the thunk finds that the place doe
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import dataclass
-from typing import Any, Callable, Collection, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+from array import array
+from typing import Any, Callable, Collection, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -35,27 +34,27 @@ STRETCH = 1.25
 """How far above its floor an arena for a new signature may be, until the signature is familiar."""
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """Where everything lies for one signature."""
+class Fitting(NamedTuple):
+    """Where everything lies for one signature. Dozens are kept, so it has nothing that the signature says again."""
 
     order: Order
     buffers: Tuple[int, ...]
-    kinds: Tuple[Any, ...]
-    """For each buffer a dtype with its shape as it lies in memory."""
-    transpositions: Tuple[Optional[Tuple[int, ...]], ...]
-    """For each buffer the transposition from there, if any."""
-    arena: Arena
-    """Offsets of `buffers`, in the same sequence."""
-    sizes: Tuple[int, ...]
-    """True bytes of every buffer of the graph."""
+    offsets: array[int]
+    """Of `buffers`, in the same sequence."""
+    height: int
+    unshared: int
+    """Bytes of all that has a place: what Theano without gc would keep of it."""
     searched: bool
     """Was an order searched for these sizes, and were the offsets packed with effort?"""
 
-    @functools.cached_property
-    def unshared(self) -> int:
-        """Bytes of all that has a place: what Theano without gc would keep of it."""
-        return sum(self.sizes[b] for b in self.buffers)
+
+class Place(NamedTuple):
+    cell: Cell
+    kind: Any
+    """A dtype with the shape as it lies in memory."""
+    offset: int
+    transposition: Optional[Tuple[int, ...]]
+    """From there, if any."""
 
 
 class ArenaPlanner(Machines):
@@ -74,22 +73,29 @@ class ArenaPlanner(Machines):
     def fit(self, signature: Signature, without_place: FrozenSet[int], search: bool, at_hand: int) -> Fitting:
         """Order and offsets for the true sizes. Without `search` quickly: the order in use, and offsets stretched from the last ones or
         by one rule. `at_hand` bytes are there already; but no more are laid out than Theano without gc would keep."""
-        known = self.variables
-        lying: Dict[int, Tuple[int, ...]] = {}
-        sizes = [known.seen[root].size if root in known.seen else 0 for root in self.reading.roots]
-        for b, dtype, shape in self.shaped(signature):
-            if b not in known.formula_mismatch:
-                sizes[b] = max(0, math.prod(shape)) * dtype.itemsize
-                lying[b] = shape
-        sizes += self.workspaces_at(signature)
+        known, lying = self.variables, self._shapes(signature)
+        sizes = self.seen_sizes_at(signature)
         barred = known.allocates_itself | known.undeclared_alias | without_place
         buffers = tuple(b for b in known.candidates if b in lying and b not in barred and sizes[b] > 0 and min(lying[b], default=1) >= 0)
         if search:
             self.order = self.best_order(sizes)
         arena = self._offsets(buffers, [sizes[b] for b in buffers], search, at_hand)
-        rows = [self._as_it_lies(b, lying[b]) for b in buffers]
-        kinds, transpositions = zip(*rows) if rows else ((), ())
-        return Fitting(self.order, buffers, tuple(kinds), tuple(transpositions), arena, tuple(sizes), search)
+        if self._packed is not None and self._packed[1] == buffers:
+            buffers = self._packed[1]  # one tuple for all
+        unshared = sum(sizes[b] for b in buffers)
+        return Fitting(self.order, buffers, array("q", arena.offsets), arena.height, unshared, search)  # type: ignore[arg-type]
+
+    def _shapes(self, signature: Signature) -> Dict[int, Tuple[int, ...]]:
+        """Of each buffer whose formula was seen to be right."""
+        return {b: shape for b, _, shape in self.shaped(signature) if b not in self.variables.formula_mismatch}
+
+    def seen_sizes_at(self, signature: Signature) -> Tuple[int, ...]:
+        """True bytes of every buffer. Where no formula gives them, those of the recorded call."""
+        known, roots = self.variables, self.reading.roots
+        sizes = [known.seen[root].size if root in known.seen else 0 for root in roots]
+        for b, shape in self._shapes(signature).items():
+            sizes[b] = max(0, math.prod(shape)) * np.dtype(roots[b].type.dtype).itemsize
+        return (*sizes, *self.workspaces_at(signature))
 
     def _offsets(self, buffers: Tuple[int, ...], sizes: Sequence[int], search: bool, at_hand: int) -> Arena:
         spans = self.lifetimes(self.order)
@@ -124,17 +130,21 @@ class ArenaPlanner(Machines):
             self._lifetimes[order] = lives(*as_it_runs(found, self.graph))
         return self._lifetimes[order]
 
-    def floor(self, fitting: Fitting) -> int:
+    def floor(self, fitting: Fitting, sizes: Sequence[int]) -> int:
         """The height that no arena for these buffers is below, were every task run in this order."""
         spans = self.spans(fitting.order)
-        return greatest_load([aligned(fitting.sizes[b]) for b in fitting.buffers], [spans[b] for b in fitting.buffers])
+        return greatest_load([aligned(sizes[b]) for b in fitting.buffers], [spans[b] for b in fitting.buffers])
 
-    def _as_it_lies(self, b: int, shape: Tuple[int, ...]) -> Tuple[Any, Optional[Tuple[int, ...]]]:
+    def places(self, fitting: Fitting, signature: Signature) -> Tuple[Place, ...]:
+        shapes = self._shapes(signature)
+        return tuple(self._place(b, shapes[b], offset) for b, offset in zip(fitting.buffers, fitting.offsets))
+
+    def _place(self, b: int, shape: Tuple[int, ...], offset: int) -> Place:
         layout = self.variables.layout_of(b)
-        dtype = np.dtype(self.reading.roots[b].type.dtype)
+        dtype, cell = np.dtype(self.reading.roots[b].type.dtype), self.variables.cells[b]
         if layout is None:
-            return whole(dtype, shape), None
-        return whole(dtype, tuple(shape[axis] for axis in layout)), tuple(int(a) for a in np.argsort(layout))
+            return Place(cell, whole(dtype, shape), offset, None)
+        return Place(cell, whole(dtype, tuple(shape[axis] for axis in layout)), offset, tuple(int(a) for a in np.argsort(layout)))
 
     # --- arrays that ops allocate for themselves -----------------------------------------------------------------------
 
@@ -157,14 +167,14 @@ class ArenaPlanner(Machines):
         for b in buffers:
             empty(self.variables.cells_of(b))
 
-    def without_room(self, fitting: Fitting) -> Set[int]:
+    def without_room(self, fitting: Fitting, sizes: Sequence[int]) -> Set[int]:
         """Of the arrays that ops fill again and that are in C order in every call, the largest that block and planned peak leave no room for."""
         known = self.variables
-        kept = sorted(known.disposable - known.unjudged - known.allocates_anew, key=lambda b: fitting.sizes[b])
-        room = timeline(self.graph.resized(fitting.sizes), fitting.order).peak - fitting.arena.height
+        kept = sorted(known.disposable - known.unjudged - known.allocates_anew, key=lambda b: sizes[b])
+        room = timeline(self.graph.resized(sizes), fitting.order).peak - fitting.height
         found = set()
         for b in kept:
-            room -= fitting.sizes[b]
+            room -= sizes[b]
             if room < 0 and b in self.reading.steady:
                 found.add(b)
         return found

@@ -22,17 +22,19 @@ warning; want of memory to Recorded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run.arena.fitting import Fitting
-from theano_memopt.hosts.theano.run.machines import ComesAgain
+from theano_memopt.hosts.theano.run.machines import ComesAgain, Sources
 
 
 @dataclass(frozen=True)
 class Small:
     reason: str = ""
     """Empty before the first call: nothing was asked yet."""
+    sources: Optional[Sources] = None
+    """Of the call at which it was asked."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Trial:
         """Buffers without a place whose op made another array than the one in the cell. An IfElse never looks into its cell."""
         self.astray: List[Any] = []
         """Variables that lie in the block without having a place there."""
-        self._expected = {roots[b]: (b, block.address + offset) for b, offset in zip(fitting.buffers, fitting.arena.offsets)}
+        self._expected = {roots[b]: (b, block.address + offset) for b, offset in zip(fitting.buffers, fitting.offsets)}
         self._placed = set(fitting.buffers)
         ending = (*fitting.buffers, *known.unjudged)
         known.unjudged -= self.allocated
