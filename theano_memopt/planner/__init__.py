@@ -5,6 +5,6 @@ model, load -> liveness -> reduce, flow, floors, heuristics -> search (compiled 
                         -> slots, arena (placing; compiled twin: _packing.c)                 -> plan
 
 program -> replay (the accounting of sequences with repeats)
-        -> instances (a sequence as a graph), evict (compiled twin: _evict.cpp), repeat_floors, base_orders, openings
+        -> instances (a sequence as a graph), evict (compiled twin: _evict.cpp), repeat_floors <- held_floors, base_orders, openings
         -> eviction_search -> recompute -> recompute_result
 """

@@ -24,6 +24,7 @@ import math
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from theano_memopt.planner.certificate import Rejected, check_certificate, schedule_from_json, schedule_to_json
+from theano_memopt.planner.held_floors import Chain
 from theano_memopt.planner.instances import instances
 from theano_memopt.planner.openings import may_be_opened, open_chains
 from theano_memopt.planner.program import Program
@@ -50,10 +51,18 @@ def result_to_json(plan: Recomputed) -> Dict[str, Any]:
         "again": [{"name": tasks[task].label, "times": times} for task, times in plan.again],
         "opened": [plan.program.values[v].label for v in plan.opened],
         "order": [tasks[task].label for task in plan.ordered],
-        "floor": {"task": None if plan.floor.owner is None else tasks[plan.floor.owner].label, "least": plan.floor.least},
+        "floor": _floor_to_json(plan),
         "simulations": plan.simulations,
         "runs": schedule_to_json(plan.instances.graph, plan.schedule),
     }
+
+
+def _floor_to_json(plan: Recomputed) -> Dict[str, Any]:
+    floor, program = plan.floor, plan.given
+    answer: Dict[str, Any] = {"task": None if floor.owner is None else program.tasks[floor.owner].label, "least": floor.least}
+    if floor.chains:
+        answer["chains"] = [{"bytes": amount, "values": [program.values[c].label for c in chain]} for amount, chain in floor.chains]
+    return answer
 
 
 FORM: Dict[str, Tuple[type, ...]] = {
@@ -90,6 +99,8 @@ def check_form(data: Any) -> None:
         raise ValueError("every entry of 'again' has a name and a number of times")
     if type(data["floor"].get("least")) is not int or not isinstance(data["floor"].get("task", 0), (str, type(None))):
         raise ValueError("'floor' names a task, or null, and the least size that counts")
+    if not isinstance(data["floor"].get("chains", []), list) or not all(map(_is_chain, data["floor"].get("chains", []))):
+        raise ValueError("every entry of 'chains' has a number of bytes and names of values")
     if not isinstance(data["runs"].get("certificate"), dict):
         raise ValueError("'runs' is not the result of an order")
 
@@ -113,7 +124,7 @@ def check_result(program: Program, data: Any) -> None:
     _equal("wrong-order", "replaying the order gives a peak of {} bytes, claimed are {}", ordered.peak, data["ordered_peak_bytes"])
     if replayed.peak > ordered.peak:
         raise Rejected("worse-than-order", f"the peak {replayed.peak} is above the {ordered.peak} bytes of the order without repeats")
-    floor = RepeatFloor(data["floor_bytes"], _owner(program, data["floor"]), data["floor"]["least"])
+    floor = RepeatFloor(data["floor_bytes"], _owner(program, data["floor"]), data["floor"]["least"], _chains(program, data["floor"]))
     if floor.bytes > replayed.peak:
         raise Rejected("impossible-floor", f"the floor {floor.bytes} is above the peak {replayed.peak} of a legal sequence")
     check_repeat_floor(program, floor)
@@ -154,3 +165,17 @@ def _index(labels: Sequence[str], name: str, noun: str) -> int:
 
 def _owner(program: Program, floor: Mapping[str, Any]) -> Any:
     return None if floor.get("task") is None else _index([task.label for task in program.tasks], floor["task"], "task")
+
+
+def _chains(program: Program, floor: Mapping[str, Any]) -> Tuple[Chain, ...]:
+    labels = [value.label for value in program.values]
+    return tuple((row["bytes"], tuple(_index(labels, name, "value") for name in row["values"])) for row in floor.get("chains", []))
+
+
+def _is_chain(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and type(row.get("bytes")) is int
+        and isinstance(row.get("values"), list)
+        and all(isinstance(name, str) for name in row["values"])
+    )

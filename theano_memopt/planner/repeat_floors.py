@@ -19,6 +19,9 @@ counted. A search for the way back that is broken off has still shown the least 
 
 `check_repeat_floor` follows all ways below the floor again, in another manner, and must not arrive.
 
+What tasks that may not run again have made is held beside all that for whoever needs it later: held_floors.py, whose chains the floor
+then names.
+
 >>> from theano_memopt.planner.program import worked_program
 >>> floor = repeat_floor(worked_program())
 >>> floor.bytes, floor.owner                       # `join` reads x: made last, it is there with z, the seed of x being given
@@ -33,6 +36,7 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
 
 from theano_memopt.planner.certificate import Rejected
+from theano_memopt.planner.held_floors import Chain, check_held, held_floors
 from theano_memopt.planner.program import Program
 
 EFFORT = 4_000
@@ -52,6 +56,8 @@ class RepeatFloor:
     """The task that shows it; None for the end, or for a program without tasks."""
     least: int = 0
     """Contents smaller than this were forgotten on the way."""
+    chains: Tuple[Chain, ...] = ()
+    """What is held beside the task for others (held_floors.py); then no way back has to be followed."""
 
 
 def repeat_floor(program: Program, effort: int = EFFORT) -> RepeatFloor:
@@ -69,6 +75,8 @@ def repeat_floor(program: Program, effort: int = EFFORT) -> RepeatFloor:
         left -= spent
         if shown > best.bytes:
             best = RepeatFloor(shown, owner, back.least)
+    for higher, task, chains in held_floors(program, best.bytes):
+        best = RepeatFloor(higher, task, 0, chains)
     return best
 
 
@@ -134,7 +142,8 @@ def check_repeat_floor(program: Program, floor: RepeatFloor, effort: int = 20 * 
     else:
         raise Rejected("unknown-task", f"the floor is shown by task {floor.owner}, which does not exist")
     begin = _sizes(program, there)
-    if sum(begin.values()) + made >= floor.bytes:
+    beside = check_held(program, floor.owner, floor.chains) if floor.owner is not None else 0
+    if sum(begin.values()) + made + beside >= floor.bytes:
         return
     waiting = [begin]
     seen: Set[FrozenSet[int]] = set()
