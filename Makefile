@@ -141,7 +141,7 @@ bench-sizes: ext  ## how far an order carries: its peak at other sizes beside th
 	"$(RUN)" -m benchmarks.sizes $(ARGS)
 
 readme-tables:  ## put the tables of the last `make bench` and `make bench-scale` into README and docs/benchmarks.md
-	"$(RUN)" -m benchmarks.readme
+	"$(RUN)" -m benchmarks.readme $(ARGS)
 
 bench-planner: ext  ## the planner on real, random and hard graphs: tables and out/*.csv (ARGS=--quick for some minutes)
 	"$(RUN)" -m benchmarks.planner $(ARGS)

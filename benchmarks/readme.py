@@ -2,7 +2,7 @@
 
 A page holds each table between two comments, <!-- table memory --> and <!-- end -->; what stands between is replaced by the rows of
 out/bench/memory.csv, or of a file in benchmarks/ (`KEPT`). Where the comment goes on, as in <!-- table time: model; ours gc -->, only those
-columns are taken.
+columns are taken. ARGS="--only families costs" fills these alone; tables of other benchmarks (FOLDERS) are filled in no other way.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from theano_memopt import files
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 PLACE = ROOT / "out" / "bench"
+FOLDERS = {"families": "recompute", "goals": "repeats", "costs": "repeats", "costs_by_kind": "repeats"}
+"""Beside out/bench: tables of `make bench-recompute-planner` and of `make bench-recompute`."""
 RESULTS, KNOWN = ROOT / "benchmarks" / "results.json", ROOT / "tests" / "graphs" / "KNOWN.json"
 BLOCK = re.compile(r"(<!-- table (\w+)(?:: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
 
 
 def filled(page: str, place: Path, names: Optional[Collection[str]] = None) -> str:
-    """The page with its tables filled: all, or those of these names."""
+    """The page with its tables filled: those of these names, or all but those in FOLDERS."""
 
     def table(found: Match[str]) -> str:
-        wanted = names is None or found[2] in names
+        wanted = found[2] not in FOLDERS if names is None else found[2] in names
         return found[1] + _contents(place, found[2], found[3]) + found[4] if wanted else found[0]
 
     return BLOCK.sub(table, page)
@@ -38,7 +40,8 @@ def filled(page: str, place: Path, names: Optional[Collection[str]] = None) -> s
 def _contents(place: Path, name: str, columns: Optional[str]) -> str:
     if name == "machine":
         return (place / "machine.txt").read_text(encoding="utf-8")
-    rows = _kept(*KEPT[name]) if name in KEPT else _measured(place / f"{name}.csv")
+    folder = place.parent / FOLDERS[name] if name in FOLDERS else place
+    rows = _kept(*KEPT[name]) if name in KEPT else _measured(folder / f"{name}.csv")
     wanted = [c.strip() for c in columns.split(";")] if columns else list(rows[0])
     return tables.markdown([{c: row[c] for c in wanted} for row in rows])
 
@@ -110,11 +113,13 @@ def _shown(value: str) -> str:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=str(__doc__).splitlines()[0])
     parser.add_argument("--kept", action="store_true", help="only the tables of `make results` and `make family-results`")
-    names = KEPT if parser.parse_args(arguments).kept else None
+    parser.add_argument("--only", nargs="+", metavar="TABLE", help="only these tables")
+    given = parser.parse_args(arguments)
+    names = KEPT if given.kept else given.only
     try:
         texts = {page: filled(page.read_text(encoding="utf-8"), PLACE, names) for page in PAGES}
     except FileNotFoundError as missing:
-        print(f"readme-tables: {missing.filename} is not there: run `make bench` and `make bench-scale` first", file=sys.stderr)
+        print(f"readme-tables: {missing.filename} is not there: run the benchmark that writes it first", file=sys.stderr)
         return 2
     for page, text in texts.items():
         files.write_whole(str(page), text)

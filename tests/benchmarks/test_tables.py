@@ -52,6 +52,13 @@ def test_other_tables_stay_where_some_are_named() -> None:
     assert "| graph | ours |" in text and "| graphs/mlp | 7,360,516 |" in text
 
 
+def test_a_table_of_another_benchmark_is_filled_where_it_is_named(place: Path) -> None:
+    page = "<!-- table families -->\nold\n<!-- end -->\n"
+    assert readme.filled(page, place / "bench") == page
+    tables.save([{"family": "vgg", "tasks": 1005}], place / "recompute" / "families.csv")
+    assert "| vgg | 1,005 |" in readme.filled(page, place / "bench", ["families"])
+
+
 def test_columns_are_aligned() -> None:
     lines = tables.text(ROWS, left=1).splitlines()
     assert len({len(line) for line in lines}) == 1
