@@ -2,7 +2,8 @@
 
     goals    every model at an extra time of 2 % and at budgets of 0.75, 0.5 and 0.35 of the least peak of any order: planned and measured
              peak, estimated and measured time, bits
-    costs    the coefficients of read/costs.py beside measured times of the tasks: how well they rank, and how far they are off
+    costs    the coefficients of read/costs.py beside measured times of the tasks: how well they rank, and how far they are off; once by
+             model and once by kind of op, elementwise ones by the dearest operation in them
 
 Words
     ordered      the pass alone, with nothing run twice; stock is Theano without the pass; all with allow_gc=True on the CVM
@@ -28,6 +29,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from benchmarks import tables
+from benchmarks.turns import GLIBC
 
 Row = Dict[str, Any]
 GOALS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
@@ -36,7 +38,12 @@ GOALS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
     ("0.5", {"budget": "0.5"}),
     ("0.35", {"budget": "0.35"}),
 )
+SECTIONS = ("goals", "costs")
 STEPS = 5
+CALLS = 20
+"""For the times of tasks."""
+LONG = 20e-6
+"""Seconds. Of shorter tasks it is the clock that is measured: they count for sums alone."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Times are of the calling thread."""
 PLACE = Path("out") / "repeats"
@@ -48,34 +55,48 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--size", type=int, default=1, help="divide the sizes of the models by this")
     parser.add_argument("--seconds", type=float, default=6.0, help="of calls per model and goal (default %(default)s)")
     parser.add_argument("--blas", choices=("scipy", "theano"), default="scipy", help="SciPy's, or what Theano finds (default %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="only these tables")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.blas == "scipy":  # for this process and for the others
         os.environ["THEANO_FLAGS"] = ",".join([*filter(None, [os.environ.get("THEANO_FLAGS")]), "mem_reuse.blas=scipy"])
     if given.child:
-        print(json.dumps(measure(given.child, given.size, given.seconds)))
+        print(json.dumps(measure(given.child, given.size, given.seconds, given.only[0])))
         return 0
     from theano_memopt.demo import models
 
-    goals, costs = [], []
+    found: Dict[str, List[Any]] = {"goals": [], "costs": [], "tasks": []}
     for name in given.models.split(",") if given.models else list(models.MODELS):
-        command = [sys.executable, "-m", "benchmarks.repeats", "--child", name, "--size", str(given.size), "--seconds", str(given.seconds)]
-        command += ["--blas", given.blas]
-        done = subprocess.run(command, env={**os.environ, **ONE_THREAD}, stdout=subprocess.PIPE, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        goals += found["goals"]
-        costs.append(found["costs"])
-        print(tables.text(found["goals"]), tables.text([found["costs"]], left=1), sep="\n\n", end="\n\n", flush=True)
-    tables.save(goals, PLACE / "goals.csv")
-    tables.save(costs, PLACE / "costs.csv")
-    print(tables.markdown(goals), tables.markdown(costs), sep="\n")
+        for section in given.only:
+            command = [sys.executable, "-m", "benchmarks.repeats", "--child", name, "--only", section]
+            command += ["--size", str(given.size), "--seconds", str(given.seconds), "--blas", given.blas]
+            environment = {**os.environ, **ONE_THREAD, **(GLIBC if section == "costs" else {})}
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            of_model = json.loads(done.stdout.splitlines()[-1])
+            print(tables.text(of_model[section], left=1 + (section == "goals")), end="\n\n", flush=True)
+            for table, rows in of_model.items():
+                found[table] += rows
+    if found["tasks"]:
+        found["costs_by_kind"] = by_kind(found["tasks"])
+    for table in (table for table in ("goals", "costs", "costs_by_kind") if found.get(table)):
+        tables.save(found[table], PLACE / f"{table}.csv")
+        print(tables.markdown(found[table]))
     return 0
 
 
 # --- one model, in a process of its own ----------------------------------------------------------------------------------
 
 
-def measure(name: str, size: int, seconds: float) -> Dict[str, Any]:
+def measure(name: str, size: int, seconds: float, section: str) -> Dict[str, List[Any]]:
+    """The rows of some tables."""
+    if section == "goals":
+        return {"goals": goals(name, size, seconds)}
+    ordered, made = compiled(name, size, {})
+    tasks = task_times(ordered, made.batch)
+    return {"tasks": tasks, "costs": [summary({"model": name}, tasks)]}
+
+
+def goals(name: str, size: int, seconds: float) -> List[Row]:
     import theano_memopt
     from theano_memopt.hosts.theano.measure import memory
 
@@ -107,7 +128,7 @@ def measure(name: str, size: int, seconds: float) -> Dict[str, Any]:
                 "same": "yes" if same else "NO",
             }
         )
-    return {"goals": rows, "costs": costs(name, ordered, made.batch)}
+    return rows
 
 
 def compiled(name: str, size: int, chosen: Optional[Dict[str, Any]]) -> Tuple[Any, Any]:
@@ -158,9 +179,9 @@ def kilobytes(size: int) -> int:
 # --- costs ---------------------------------------------------------------------------------------------------------------
 
 
-def costs(name: str, function: Any, batch: Sequence[Any]) -> Row:
-    """Estimates beside what each task took in the median of some calls. Tasks of under 20 microseconds count for the sum alone: what
-    is measured of them is the clock."""
+def task_times(function: Any, batch: Sequence[Any]) -> List[Tuple[str, float, float]]:
+    """Of each task its kind, the estimate, and its processor time in the quickest quarter of some calls, since others may use the machine. The
+    process keeps its memory (GLIBC): what the kernel takes to hand out pages is no matter of a task."""
     from theano_memopt.hosts.theano.measure.twins import twin
     from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
     from theano_memopt.hosts.theano.read.program import read_program
@@ -172,26 +193,51 @@ def costs(name: str, function: Any, batch: Sequence[Any]) -> Row:
     taken: Dict[Any, List[float]] = {}
 
     def around(node: Any, thunk: Any) -> Any:
-        began = time.perf_counter()
+        began = time.thread_time()
         asked_for = thunk()
-        taken.setdefault(node, []).append(time.perf_counter() - began)
+        taken.setdefault(node, []).append(time.thread_time() - began)
         return asked_for
 
     timed = twin(function, around, copies_of_shared=True)
-    for _ in range(10):
+    for _ in range(CALLS):
         timed(*batch)
-    pairs = [(task.seconds, statistics.median(taken[node])) for task, node in zip(program.tasks, nodes) if node in taken]
-    long = [pair for pair in pairs if pair[1] > 20e-6]
+    return [(kind_of(node.op), task.seconds, sorted(taken[node])[len(taken[node]) // 4]) for task, node in zip(program.tasks, nodes) if node in taken]
+
+
+def kind_of(op: Any) -> str:
+    from theano import tensor
+
+    from theano_memopt.hosts.theano.read import costs
+
+    if not isinstance(op, tensor.Elemwise):
+        return costs.stock_name(op)
+    inner = getattr(op.scalar_op, "fgraph", None)
+    dearest = max(map(costs.of_one_number, [op.scalar_op] if inner is None else [node.op for node in inner.apply_nodes]))
+    return "Elemwise, " + {costs.PLAIN: "plain", costs.SLOW: "quotients and roots", costs.EXP: "like exp", costs.TANH: "like tanh"}[dearest]
+
+
+def by_kind(tasks: Sequence[Tuple[str, float, float]]) -> List[Row]:
+    """Those that take the most time first."""
+    kinds: Dict[str, List[Tuple[str, float, float]]] = {}
+    for task in tasks:
+        kinds.setdefault(task[0], []).append(task)
+    in_all = sum(measured for _, _, measured in tasks)
+    rows = [{**summary({"kind": kind}, found), "share of time, %": 100 * sum(task[2] for task in found) / in_all} for kind, found in kinds.items()]
+    return sorted(rows, key=lambda row: -float(row["share of time, %"]))
+
+
+def summary(head: Row, tasks: Sequence[Tuple[str, float, float]]) -> Row:
+    long = [(estimate, measured) for _, estimate, measured in tasks if measured > LONG]
     ratios = sorted(estimate / measured for estimate, measured in long)
     return {
-        "model": name,
-        "tasks": len(pairs),
+        **head,
+        "tasks": len(tasks),
         "over 20 us": len(long),
         "rank correlation": rank_correlation(long),
         "estimate / measured, 10 %": quantile(ratios, 0.1),
         "median": quantile(ratios, 0.5),
         "90 %": quantile(ratios, 0.9),
-        "in all": sum(e for e, _ in pairs) / sum(m for _, m in pairs),
+        "in all": sum(task[1] for task in tasks) / sum(task[2] for task in tasks),
     }
 
 

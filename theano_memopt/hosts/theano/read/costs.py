@@ -3,7 +3,8 @@
     seconds  =  CALL  +  bytes in and out * BYTE  +  multiply-adds * MULTIPLY_ADD  +  numbers * what each one takes in this kind of op
 
 The coefficients are the same on every machine, so that the same program gets the same plan everywhere. Only their proportions
-count: extra time is a share of the whole. `make bench-recompute` compares them with measured times.
+count: extra time is a share of the whole. `make bench-recompute` compares them with measured times. They are of memory that the process
+has already: the kernel's time for handing out pages is left out, for a lower peak needs fewer of them, however often an array is made.
 
 Whoever wants measured seconds instead gives a profile of the function (`mode(profile=...)`). Its tasks are known again by their
 signatures: an op and the shapes of what it reads and makes. Equal signatures are equal work.
@@ -16,7 +17,7 @@ import math
 from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
-from theano import scalar, tensor
+from theano import gof, scalar, tensor
 from theano.scan_module.scan_op import Scan
 from theano.tensor import blas, elemwise, subtensor
 from theano.tensor.nnet import corr, corr3d, nnet, sigm
@@ -29,26 +30,28 @@ ShapeOf = Callable[[Any], Tuple[int, ...]]
 
 CALL = 1.5e-6
 """One call of an op, whatever it does."""
-BYTE = 4e-11
-MULTIPLY_ADD = 2.4e-11
+BYTE = 3e-11
+MULTIPLY_ADD = 2.5e-11
 """In a product of matrices."""
-FILTER = 5.5e-11
-"""A multiply-add in a convolution: its products are long and narrow, and images are laid out as columns for them."""
-SUMMED = 1.1e-9
+FILTER = 3.5e-11
+"""A multiply-add in a convolution: its products are long and narrow."""
+COLUMN, COLUMN_BACK = 7e-10, 1e-9
+"""One number of an image laid out as columns for these products; one that is added back into an image (the gradient by the image)."""
+SUMMED = 1.2e-9
 """One number that a reduction takes in."""
-POOLED, POOLED_BACK = 9e-10, 6e-9
+POOLED, POOLED_BACK = 1.1e-9, 6e-9
 """One number that a pooling op looks at, and one of its gradient."""
 INDEXED = 1e-9
 """One number that is picked or put by an index, or that an op makes of which nothing else is known."""
 PLAIN, SLOW, EXP, TANH = 3e-11, 5e-10, 3.5e-9, 1.6e-8
-"""One number made by an operation: a sum or a product; a quotient or a root; a function like exp; one like tanh."""
+"""One number made by an operation: a sum or a product; a quotient, a root or a sign; a function like exp; one like tanh."""
 
 _PLAIN = (
     *(scalar.Add, scalar.Mul, scalar.Sub, scalar.Neg, scalar.Abs, scalar.Sqr, scalar.Identity, scalar.Second, scalar.Cast, scalar.Switch),
-    *(scalar.Maximum, scalar.Minimum, scalar.Clip, scalar.Sgn),
+    *(scalar.Maximum, scalar.Minimum, scalar.Clip),
     *(scalar.LogicalComparison, scalar.FixedLogicalComparison, scalar.UnaryBitOp, scalar.BinaryBitOp),
 )
-_SLOW = (scalar.TrueDiv, scalar.Inv, scalar.Sqrt, scalar.IntDiv, scalar.Mod)
+_SLOW = (scalar.TrueDiv, scalar.Inv, scalar.Sqrt, scalar.IntDiv, scalar.Mod, scalar.Sgn)
 _EXP = (scalar.Exp, scalar.Exp2, scalar.Log, scalar.Log2, scalar.Log10, scalar.Log1p, sigm.ScalarSigmoid)
 
 
@@ -75,10 +78,14 @@ def measured_costs(nodes: Sequence[Any], shape_of: ShapeOf, costs: Mapping[str, 
 
 def signature_of(node: Any, shape_of: ShapeOf) -> str:
     """An op that was brought to write into a preallocated array counts as the one that it stands for."""
-    ours = type(node.op).__name__
-    name = str(node.op).replace(ours, _stock_names().get(ours, ours))
+    name = str(node.op).replace(type(node.op).__name__, stock_name(node.op))
     shapes = ["x".join(map(str, shape_of(v))) if isinstance(v.type, tensor.TensorType) else "-" for v in [*node.inputs, *node.outputs]]
     return f"{name} {' '.join(shapes)}"
+
+
+def stock_name(op: Any) -> str:
+    ours = type(op).__name__
+    return _stock_names().get(ours, ours)
 
 
 @functools.lru_cache(maxsize=1)
@@ -90,7 +97,12 @@ def _stock_names() -> Dict[str, str]:
 def _numbers(variable: Any, shape_of: ShapeOf) -> int:
     if not isinstance(variable.type, tensor.TensorType):
         return 0
-    return math.prod(max(length, 0) for length in shape_of(variable))
+    return _count(shape_of(variable))
+
+
+def _count(shape: Sequence[int]) -> int:
+    """Where sizes are guessed, a formula of shapes can give a length below 0."""
+    return math.prod(max(length, 0) for length in shape)
 
 
 def _bytes(variable: Any, shape_of: ShapeOf) -> int:
@@ -110,8 +122,13 @@ def _product(left: int) -> Callable[[Any, ShapeOf], float]:
     return more
 
 
+def _batched(node: Any, shape_of: ShapeOf) -> float:
+    """A product for each of the batch, and a call for each product."""
+    return _product(0)(node, shape_of) + CALL * max(1, *(shape_of(v)[0] for v in node.inputs))
+
+
 def _convolution(node: Any, shape_of: ShapeOf) -> float:
-    """Each number of the result, or of its gradient, is a sum over one filter."""
+    """Each number of the result, or of its gradient, is a sum over one filter; each column is as long as a filter, and all filters read it."""
     image, other = node.inputs[:2]
     if isinstance(node.op, (corr.CorrMM_gradWeights, corr3d.Corr3dMM_gradWeights)):
         filters, made = shape_of(node.outputs[0]), other
@@ -119,7 +136,9 @@ def _convolution(node: Any, shape_of: ShapeOf) -> float:
         filters, made = shape_of(image), other
     else:
         filters, made = shape_of(other), node.outputs[0]
-    return FILTER * _numbers(made, shape_of) * math.prod(filters[1:])
+    columns = _numbers(made, shape_of) * _count(filters[1:]) / max(1, filters[0])
+    back = isinstance(node.op, (corr.CorrMM_gradInputs, corr3d.Corr3dMM_gradInputs))
+    return columns * (FILTER * max(0, filters[0]) + (COLUMN_BACK if back else COLUMN))
 
 
 def _of_inputs(each: float) -> Callable[[Any, ShapeOf], float]:
@@ -135,27 +154,36 @@ def _nothing(node: Any, shape_of: ShapeOf) -> float:
 
 
 def _elementwise(node: Any, shape_of: ShapeOf) -> float:
-    return _each(node.op.scalar_op) * _numbers(node.outputs[0], shape_of)
+    return of_one_number(node.op.scalar_op) * _numbers(node.outputs[0], shape_of)
 
 
-def _each(operation: Any) -> float:
+def of_one_number(operation: Any) -> float:
     """One number made by an elementwise operation, or by all those in it."""
     if isinstance(operation, scalar.Composite):
-        return sum(_each(inner.op) for inner in operation.fgraph.apply_nodes)
+        return sum(of_one_number(inner.op) for inner in operation.fgraph.apply_nodes)
     return next((seconds for kinds, seconds in ((_PLAIN, PLAIN), (_SLOW, SLOW), (_EXP, EXP)) if isinstance(operation, kinds)), TANH)
 
 
 def _loop(node: Any, shape_of: ShapeOf) -> float:
-    """A Scan: each step reads what does not change, and calls its nodes; what they compute is not looked into."""
+    """A Scan: each step calls its nodes and makes states; where matrices stay the same, all rows of a state are multiplied with them. What the
+    nodes compute is not looked into."""
     op = node.op
-    fixed = sum(_bytes(v, shape_of) for v in op.outer_non_seqs(node))
-    steps = max([1, *(shape_of(v)[0] for v in [*op.outer_seqs(node), *op.outer_sitsot(node)] if v.type.ndim)])
-    return steps * (CALL * (1 + len(op.inputs)) + 10 * fixed * BYTE)
+    states = [shape_of(v) for v in [*op.outer_mitmot(node), *op.outer_mitsot(node), *op.outer_sitsot(node)] if v.type.ndim]
+    steps = max([1, *(shape_of(v)[0] for v in op.outer_seqs(node) if v.type.ndim), *(shape[0] for shape in states)])
+    rows = max([1, *(_count(shape[1:-1]) for shape in states if len(shape) > 2)])
+    matrices = sum(_numbers(v, shape_of) for v in op.outer_non_seqs(node) if v.type.ndim > 1)
+    made = sum(_count(shape[1:]) for shape in states)
+    return steps * (CALL * _nodes_inside(op) + rows * matrices * MULTIPLY_ADD + made * TANH)
+
+
+def _nodes_inside(op: Any) -> int:
+    return 1 + len(gof.graph.io_toposort(op.inputs, op.outputs))
 
 
 _KINDS: Tuple[Tuple[Any, Callable[[Any, ShapeOf], float]], ...] = (
     (elemwise.Elemwise, _elementwise),
-    ((blas.Dot22, blas.Dot22Scalar, tensor.Dot, blas.BatchedDot), _product(0)),
+    ((blas.Dot22, blas.Dot22Scalar, tensor.Dot), _product(0)),
+    (blas.BatchedDot, _batched),
     ((blas.Gemm, blas.Gemv), _product(2)),
     (blas.Ger, _of_outputs(PLAIN)),
     ((corr.BaseCorrMM, corr3d.BaseCorr3dMM, ConvOp), _convolution),
