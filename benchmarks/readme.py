@@ -2,7 +2,7 @@
 
 A page holds each table between two comments, <!-- table memory --> and <!-- end -->; what stands between is replaced by the rows of
 out/bench/memory.csv, or of a file in benchmarks/ (`KEPT`). Where the comment goes on, as in <!-- table time: model; ours gc -->, only those
-columns are taken. ARGS="--only families costs" fills these alone; tables of other benchmarks (FOLDERS) are filled in no other way.
+columns are taken. ARGS="--only program_families costs" fills these alone; tables of other benchmarks (FOLDERS) are filled in no other way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from theano_memopt import files
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 PLACE = ROOT / "out" / "bench"
-FOLDERS = {"families": "recompute", "goals": "repeats", "costs": "repeats", "costs_by_kind": "repeats"}
+FOLDERS = {"program_families": "recompute", "goals": "repeats", "costs": "repeats", "costs_by_kind": "repeats"}
 """Beside out/bench: tables of `make bench-recompute-planner` and of `make bench-recompute`."""
 RESULTS, KNOWN = ROOT / "benchmarks" / "results.json", ROOT / "tests" / "graphs" / "KNOWN.json"
 BLOCK = re.compile(r"(<!-- table (\w+)(?:: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)

@@ -154,7 +154,7 @@ def families(parsed: argparse.Namespace, book: Book) -> None:
                     row.update({"floor": plan.floor.bytes / plan.ordered_peak, f"{share}": _outcome(plan), f"cpu s {share}": round(seconds, 1)})
                 rows.append(row)
                 print(" ".join(f"{key} {tables.shown(value)}" for key, value in row.items()), file=sys.stderr, flush=True)
-    book.show("families: extra time within a share of the least peak of any order", rows)
+    book.show("program families: extra time within a share of the least peak of any order", rows)
 
 
 def cpsat(parsed: argparse.Namespace, book: Book) -> None:

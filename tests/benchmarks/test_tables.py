@@ -53,10 +53,10 @@ def test_other_tables_stay_where_some_are_named() -> None:
 
 
 def test_a_table_of_another_benchmark_is_filled_where_it_is_named(place: Path) -> None:
-    page = "<!-- table families -->\nold\n<!-- end -->\n"
+    page = "<!-- table program_families -->\nold\n<!-- end -->\n"
     assert readme.filled(page, place / "bench") == page
-    tables.save([{"family": "vgg", "tasks": 1005}], place / "recompute" / "families.csv")
-    assert "| vgg | 1,005 |" in readme.filled(page, place / "bench", ["families"])
+    tables.save([{"family": "vgg", "tasks": 1005}], place / "recompute" / "program_families.csv")
+    assert "| vgg | 1,005 |" in readme.filled(page, place / "bench", ["program_families"])
 
 
 def test_columns_are_aligned() -> None:
