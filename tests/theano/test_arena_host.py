@@ -928,7 +928,7 @@ def _growth_over_many_shapes(linker: str) -> Tuple[int, int]:
         for _ in range(call.FAMILIAR + 1 if k == 0 else 1):
             ours(floats(300 - k // 4, 40 + k))
         heights.append(machine(ours).fitting.height)
-        if k in (8, call.SIGNATURES - 1):
+        if k in (16, call.SIGNATURES - 1):
             objects.append(both.python_objects())
     tracemalloc.stop()
     assert len(machine(ours).fittings) <= call.SIGNATURES

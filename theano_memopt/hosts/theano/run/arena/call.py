@@ -42,7 +42,7 @@ from theano_memopt.planner.plan import Plan
 
 SIGNATURES = 64
 """Fittings that are kept at most; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
-FEW = 8
+FEW = 16
 """Fittings that are kept whatever they take. More of them only while they take at most a part in `SHARE` of the block."""
 SHARE = 100
 OF_A_FITTING = 900, 8
