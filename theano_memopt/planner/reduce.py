@@ -49,7 +49,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from theano_memopt.planner.model import Buffer, Graph, Task
 
@@ -147,6 +147,8 @@ class _Merging:
         self.parts: Dict[int, Tuple[int, ...]] = {t: (t,) for t in range(len(graph.tasks))}
         self.needs = list(graph.allocates)
         self.readers: List[Set[int]] = [set(b.readers) for b in graph.buffers]
+        self.reader_masks: List[int] = [sum(1 << reader for reader in readers) for readers in self.readers]
+        """The same as bits: a buffer may have hundreds of readers, and each is asked whether it is the last."""
         self.reads: List[Set[int]] = [set(t.reads) for t in graph.tasks]
         self.writes: List[Set[int]] = [set(t.writes) for t in graph.tasks]
 
@@ -300,7 +302,7 @@ class _Merging:
         return not buffer.pinned and buffer.producer is not None and buffer.size > 0
 
     def _is_last(self, task: int, b: int) -> bool:
-        return all(reader == task or self.ancestors[task] >> reader & 1 for reader in self.readers[b])
+        return not self.reader_masks[b] & ~(self.ancestors[task] | 1 << task)
 
     def _fits_in_one(self, p: int, v: int, needs: int) -> bool:
         """Can one task stand for both? What they leave behind is allocated by it, so that must not be more than it needs."""
@@ -324,14 +326,20 @@ class _Merging:
         self.writes[head] |= self.writes[gone]
         self.reads[head] |= self.reads[gone]
         for b in self.reads[gone]:
-            self.readers[b].discard(gone)
-            self.readers[b].add(head)
+            self._replace_reader(b, gone, head)
         for b in self.writes[head] & self.reads[head]:  # written and read inside: now only the readers outside count
-            self.readers[b].discard(head)
+            self._replace_reader(b, head)
             self.reads[head].discard(b)
         again = [*self.touched, head, *sorted(self.before[head]), *sorted(self.behind[head])]
         self.touched.clear()
         return again
+
+    def _replace_reader(self, b: int, old: int, new: Optional[int] = None) -> None:
+        self.readers[b].discard(old)
+        self.reader_masks[b] &= ~(1 << old)
+        if new is not None:
+            self.readers[b].add(new)
+            self.reader_masks[b] |= 1 << new
 
     def result(self) -> Reduced:
         heads = [t for t in self.graph.natural_order if t in self.parts]
