@@ -71,6 +71,10 @@ MOVES = 8
 """Moves that count as one state: they take about as long."""
 SHARE_OF_MOVES = 2
 """Each round spends so many times its slice on moves."""
+MOVES_OF_A_TASK = 8
+"""In each round the best descent gets so many for every task, or a share in a round of a large graph moves only a few of its tasks."""
+PART_FOR_THE_BEST = 64
+"""But no more moves than the effort divided by this: while compiling, that is next to nothing."""
 AIM = 4_000
 """Moves before a descent aims anew."""
 
@@ -335,9 +339,12 @@ class _Minimiser:
             self.descents.begin(self.smallest.lower(self.order))
         if slice_ > FIRST_SLICE:
             self.descents.begin_by_chance()
+        share = slice_ * MOVES * SHARE_OF_MOVES // len(self.descents.going)
         for descent in self.descents.going:
-            self._descend(descent, slice_ * MOVES * SHARE_OF_MOVES // len(self.descents.going))
+            self._descend(descent, share)
             self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: moved, to {descent.peak:,}")
+        best = min(self.descents.going, key=lambda descent: descent.peak)
+        self._descend(best, min(MOVES_OF_A_TASK * len(self.smallest.graph.tasks), self.options.effort // PART_FOR_THE_BEST) - share)
 
     def _descend(self, descent: Descent, moves: int) -> None:
         tried = 0
