@@ -151,14 +151,14 @@ class _Merging:
         """The same as bits: a buffer may have hundreds of readers, and each is asked whether it is the last."""
         self.reads: List[Set[int]] = [set(t.reads) for t in graph.tasks]
         self.writes: List[Set[int]] = [set(t.writes) for t in graph.tasks]
+        self.frees: Dict[int, int] = {}
+        """What `_frees` has answered since the graph changed last: of a merged task that reads hundreds of buffers it is asked again and again."""
 
     def try_follow(self, v: int) -> List[int]:
         """Merge v behind the one task it waits for. Answers the tasks to look at again."""
-        if len(self.before[v]) != 1 or self._keeps(v) > self._frees(v):
+        if len(self.before[v]) != 1 or (self.needs[v] and not self.fully) or self._keeps(v) > self._frees(v):
             return []
         (p,) = self.before[v]
-        if self.needs[v] and not self.fully:
-            return []
         if self.needs[v] > self.needs[p] - self._keeps(p) + self._frees(p) or not self._fits_in_one(p, v, self.needs[p]):
             return []
         self.behind[p].remove(v)
@@ -249,6 +249,7 @@ class _Merging:
                 self.behind[p].discard(task)
             for later in self.behind[task]:
                 self.before[later].discard(task)
+        self.frees.clear()
         done = 0
         for previous, task, following in zip([above, *({t} for t in order)], order, [*({t} for t in order[1:]), below]):
             self.ancestors[task] |= done
@@ -289,7 +290,9 @@ class _Merging:
 
     def _frees(self, task: int) -> int:
         """Bytes of what it reads that die with it in every order."""
-        return sum(self.graph.buffers[b].size for b in self.reads[task] if self._may_die(b) and self._is_last(task, b))
+        if task not in self.frees:
+            self.frees[task] = sum(self.graph.buffers[b].size for b in self.reads[task] if self._may_die(b) and self._is_last(task, b))
+        return self.frees[task]
 
     def _frees_the_same_in_every_order(self, task: int) -> bool:
         return all(
@@ -321,6 +324,7 @@ class _Merging:
         self.behind[earlier].add(later)
 
     def _join(self, head: int, gone: int, parts: Tuple[int, ...]) -> List[int]:
+        self.frees.clear()
         self.parts[head] = parts
         del self.parts[gone]
         self.writes[head] |= self.writes[gone]
