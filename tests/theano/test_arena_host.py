@@ -34,6 +34,7 @@ from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.optimize import preallocated
 from theano_memopt.hosts.theano.run import machines as orders
+from theano_memopt.hosts.theano.run import worthwhile
 from theano_memopt.hosts.theano.run.arena import block as memory
 from theano_memopt.hosts.theano.run.arena import call, fitting, variables
 from theano_memopt.hosts.theano.run.verify import Corrupted
@@ -932,7 +933,7 @@ def _growth_over_many_shapes(linker: str) -> Tuple[int, int]:
             objects.append(both.python_objects())
     tracemalloc.stop()
     assert len(machine(ours).fittings) <= call.SIGNATURES
-    return objects[1] - objects[0], 2 * max(heights) // call.SHARE
+    return objects[1] - objects[0], 2 * max(heights) // worthwhile.SHARE
 
 
 @pytest.mark.parametrize("linker", ["cvm", "cvm_nogc"])

@@ -17,7 +17,7 @@ import theano_memopt
 from tests.theano import both
 from tests.theano.both import annotation, floats, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano.measure import memory as probe
-from theano_memopt.hosts.theano.run import cells, sized_call
+from theano_memopt.hosts.theano.run import cells, sized_call, worthwhile
 from theano_memopt.hosts.theano.run.sized_call import InOrder, NoOrder, SizedVM, Small, Unseen
 from theano_memopt.planner.plan import check_plan
 
@@ -211,7 +211,7 @@ def _growth_over_many_sizes() -> Tuple[int, int]:
         if k in (64, 399):
             objects.append(both.python_objects())
     tracemalloc.stop()
-    return objects[1] - objects[0], 2 * theano_memopt.plan_of(function).schedule.peak // sized_call.SHARE
+    return objects[1] - objects[0], 2 * theano_memopt.plan_of(function).schedule.peak // worthwhile.SHARE
 
 
 def test_what_is_kept_of_many_sizes_is_a_small_part_of_what_the_function_needs(monkeypatch: Any) -> None:

@@ -32,8 +32,9 @@ HeldFloor(bytes=13, task=2, chains=((5, (0,)),))
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Dict, List, NamedTuple, Set, Tuple
 
+from theano_memopt.planner.bits import members_of
 from theano_memopt.planner.certificate import Rejected
 from theano_memopt.planner.program import Program
 
@@ -183,7 +184,7 @@ class _Held:
             if self.readers[c] & self.later[task]:
                 room[2 * c + 1][SINK] = INFINITE
                 continue
-            for t in _bits(self.readers[c]):
+            for t in members_of(self.readers[c]):
                 for made in self.made[t] if t < len(self.reads) else ():
                     if made not in self.reads[task] and self.needed[made] & self.later[task]:
                         room[2 * c + 1][2 * made] = INFINITE
@@ -213,13 +214,6 @@ class _Held:
             for c in self.reads[t]:
                 needed[c] |= of_made
         return needed
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        lowest = mask & -mask
-        yield lowest.bit_length() - 1
-        mask ^= lowest
 
 
 def _path(room: Room) -> List[Tuple[int, int]]:

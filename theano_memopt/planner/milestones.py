@@ -40,8 +40,9 @@ Way(floor=8, steps=None)
 from __future__ import annotations
 
 import heapq
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from theano_memopt.planner.bits import mask_of, members_of
 from theano_memopt.planner.heuristics import in_parts
 from theano_memopt.planner.kernel import IMPOSSIBLE, Kernel
 from theano_memopt.planner.reduce import ancestor_masks
@@ -94,7 +95,7 @@ class MilestoneSearch:
         """
         until = self.cuts + cuts
         earlier = {event: self._earlier(event) for event in self._events()}
-        everything = _bits(earlier)
+        everything = mask_of(earlier)
         came: Dict[int, Step] = {}  # stage that is settled -> the last step on the best way to it
         tried: Dict[Tuple[int, int], Step] = {}  # steps that wait at their true height
         waiting: List[Tuple[int, int, int, int, int]] = []  # height, milestones that are not done, place in the last way, stage before, event
@@ -141,7 +142,7 @@ class MilestoneSearch:
         """
         assert way.steps is not None
         parts, order = self._parts(way.steps), self.order_along(way)
-        everything = _bits(self._events())
+        everything = mask_of(self._events())
         stages = [*(step.stage for step in way.steps), everything]
         highest = sorted((-height, task) for task, height in zip(order, heights) if height > way.floor and not everything >> task & 1)
         ranked = []
@@ -170,7 +171,7 @@ class MilestoneSearch:
 
     def may_be_last(self, tasks: Sequence[int]) -> Tuple[int, ...]:
         """The tasks without those that another one of them waits for."""
-        before = self._before_any(_bits(tasks))
+        before = self._before_any(mask_of(tasks))
         return tuple(task for task in tasks if not before >> task & 1)
 
     def _parts(self, steps: Sequence[Step]) -> List[int]:
@@ -192,14 +193,14 @@ class MilestoneSearch:
         count = len(self._ancestors)
         if event < count:
             before = self._ancestors[event]
-            return before & _bits(self.tasks) | sum(1 << count + i for i, group in enumerate(self.groups) if not _bits(group) & ~before)
+            return before & mask_of(self.tasks) | sum(1 << count + i for i, group in enumerate(self.groups) if not mask_of(group) & ~before)
         group = self.groups[event - count]
-        return (_bits(group) | self._before_any(_bits(group))) & _bits(self.tasks)
+        return (mask_of(group) | self._before_any(mask_of(group))) & mask_of(self.tasks)
 
     def _before_any(self, tasks: int) -> int:
         """What must run before one of these tasks, as bits."""
         before = 0
-        for task in _each(tasks):
+        for task in members_of(tasks):
             before |= self._ancestors[task]
         return before
 
@@ -213,10 +214,10 @@ class MilestoneSearch:
 
     def _demands(self, event: int, stage: int) -> Tuple[int, int]:
         """The tasks that are done at a stage, and those that are not, apart from what the event runs."""
-        singles = _bits(self.tasks)
+        singles = mask_of(self.tasks)
         done = stage & singles
         for i, group in enumerate(self.groups):
-            done |= _bits(group) if stage >> len(self._ancestors) + i & 1 else 0
+            done |= mask_of(group) if stage >> len(self._ancestors) + i & 1 else 0
         return done, singles & ~stage & ~(1 << event)
 
     def _step(self, event: int, stage: int, limit: int = IMPOSSIBLE) -> Tuple[int, Step]:
@@ -240,7 +241,7 @@ class MilestoneSearch:
         group = self.groups[event - len(self._ancestors)]
         lowest, step = IMPOSSIBLE, Step(stage, event, group[0], bytes(len(self._ancestors)))
         for last in group:
-            others = (done | _bits(group)) & ~(1 << last)
+            others = (done | mask_of(group)) & ~(1 << last)
             if not self._before_any(others) >> last & 1:
                 height, least_set = self._before(last, others, undone, min(limit, lowest))
                 if height < lowest:
@@ -257,9 +258,9 @@ class MilestoneSearch:
             known = self._before(task, done & ~latest, undone & ~latest, limit)
             if known[0] >= limit:
                 return known
-        if known is None or any(bool(known[1][other]) != bool(done >> other & 1) for other in _each(latest)):
+        if known is None or any(bool(known[1][other]) != bool(done >> other & 1) for other in members_of(latest)):
             self.cuts += 1
-            known = self._kernel.least_set(task, _each(done), _each(undone))
+            known = self._kernel.least_set(task, members_of(done), members_of(undone))
         else:
             self._taken_over += 1
             self.cuts += self._taken_over % TAKEN_OVER == 0
@@ -270,7 +271,7 @@ class MilestoneSearch:
 
     def _latest(self, demanded: int) -> int:
         """The demand that came last, as bits: what is asked of groups, all at once, then of the tasks, one by one."""
-        of_groups = demanded & ~_bits(self.tasks)
+        of_groups = demanded & ~mask_of(self.tasks)
         return of_groups or next((1 << task for task in reversed(self.tasks) if demanded >> task & 1), 0)
 
 
@@ -284,16 +285,3 @@ def _steps_to(stage: int, came: Dict[int, Step]) -> List[Step]:
 
 def _height(found: Tuple[int, bytes]) -> int:
     return found[0]
-
-
-def _bits(tasks: Iterable[int]) -> int:
-    return sum(1 << task for task in tasks)
-
-
-def _each(tasks: int) -> List[int]:
-    """The tasks that these bits stand for."""
-    found = []
-    while tasks:
-        found.append((tasks & -tasks).bit_length() - 1)
-        tasks &= tasks - 1
-    return found

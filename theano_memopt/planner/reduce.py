@@ -51,6 +51,7 @@ import heapq
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
+from theano_memopt.planner.bits import mask_of
 from theano_memopt.planner.model import Buffer, Graph, Task
 
 
@@ -147,7 +148,7 @@ class _Merging:
         self.parts: Dict[int, Tuple[int, ...]] = {t: (t,) for t in range(len(graph.tasks))}
         self.needs = list(graph.allocates)
         self.readers: List[Set[int]] = [set(b.readers) for b in graph.buffers]
-        self.reader_masks: List[int] = [sum(1 << reader for reader in readers) for readers in self.readers]
+        self.reader_masks: List[int] = [mask_of(readers) for readers in self.readers]
         """The same as bits: a buffer may have hundreds of readers, and each is asked whether it is the last."""
         self.reads: List[Set[int]] = [set(t.reads) for t in graph.tasks]
         self.writes: List[Set[int]] = [set(t.writes) for t in graph.tasks]

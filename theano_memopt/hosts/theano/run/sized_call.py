@@ -35,7 +35,7 @@ from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.machines import ComesAgain, Machines, Order, Sources
 from theano_memopt.hosts.theano.run.stand_in import StandIn
-from theano_memopt.hosts.theano.run.worthwhile import HasGrown, no_order_saves_enough
+from theano_memopt.hosts.theano.run.worthwhile import HasGrown, kept_at_most, no_order_saves_enough
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
 
@@ -47,7 +47,6 @@ SIGNATURES = 1024
 """Signatures of which the order is remembered at most; the one not used for longest goes first."""
 FEW = 64
 """Signatures that are remembered whatever they take. More of them only while they take at most a part in `SHARE` of the largest peak planned."""
-SHARE = 100
 OF_A_SIGNATURE = 100
 """Bytes of Python objects that one takes, by tracemalloc."""
 STRANGERS = 64
@@ -216,8 +215,7 @@ class SizedVM(StandIn):
             order = planner.order_for(sizes)
             self._largest_peak = max(self._largest_peak, planner.peak(order, sizes))
         self._orders[key] = order
-        worth_keeping = self._largest_peak // (SHARE * OF_A_SIGNATURE)
-        if len(self._orders) > min(SIGNATURES, max(FEW, worth_keeping)):
+        if len(self._orders) > kept_at_most(FEW, SIGNATURES, OF_A_SIGNATURE, self._largest_peak):
             del self._orders[next(iter(self._orders))]
         return InOrder(planner.annotation.stock if order is None else order, signature, planner.comes_again(signature))
 

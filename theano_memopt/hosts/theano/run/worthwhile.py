@@ -21,6 +21,8 @@ OF_ORDERS = 6_000, 500
 """The same for choosing orders, at most: 7 kB for 13 tasks, 17 to 52 for 75, 133 for 178."""
 GROWTH = 2
 """An input so many times as large makes it worth asking again."""
+SHARE = 100
+"""What is remembered of sizes that came may take one part in so many of what the function needs."""
 
 
 def too_little(planner: Any, signature: Signature) -> str:
@@ -40,6 +42,11 @@ def no_order_saves_enough(planner: Any, sizes: Tuple[int, ...]) -> str:
     saved = planner.peak(planner.annotation.stock, sizes) - max((footprint(graph, task) for task in range(len(graph.tasks))), default=0)
     takes = _taken(OF_ORDERS, len(graph.tasks))
     return "" if saved > takes else f"no order saves more than {saved:,} bytes, and to choose one takes about {takes:,}"
+
+
+def kept_at_most(few: int, most: int, bytes_of_each: int, needed: int) -> int:
+    """Plans that are remembered for a function that needs so many bytes: `few` whatever they take, and never more than `most`."""
+    return min(most, max(few, needed // (SHARE * bytes_of_each)))
 
 
 def _taken(objects: Tuple[int, int], tasks: int) -> int:

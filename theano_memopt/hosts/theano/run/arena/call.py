@@ -36,7 +36,7 @@ from theano_memopt.hosts.theano.run.arena.states import Aside, Fitted, New, Reco
 from theano_memopt.hosts.theano.run.arena.trial import Trial
 from theano_memopt.hosts.theano.run.machines import Cell, Order, Sources
 from theano_memopt.hosts.theano.run.stand_in import StandIn
-from theano_memopt.hosts.theano.run.worthwhile import NEVER_ASKED, HasGrown, too_little
+from theano_memopt.hosts.theano.run.worthwhile import NEVER_ASKED, HasGrown, kept_at_most, too_little
 from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.plan import Plan
 
@@ -44,7 +44,6 @@ SIGNATURES = 64
 """Fittings that are kept at most; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
 FEW = 16
 """Fittings that are kept whatever they take. More of them only while they take at most a part in `SHARE` of the block."""
-SHARE = 100
 OF_A_FITTING = 900, 8
 """Bytes of Python objects that one takes with its signature, and those for each buffer that has a place, by tracemalloc."""
 FAMILIAR = 3
@@ -322,15 +321,12 @@ class ArenaVM(StandIn):
         if fitting is None or (not fitting.searched and calls >= FAMILIAR):
             fitting = planner.fit(signature, self._without_place, not self.fittings or calls >= FAMILIAR, self.lender.height)
             self.fittings[key] = fitting
-            while len(self.fittings) > min(SIGNATURES, max(FEW, self._worth_keeping(fitting))):
+            once, of_a_buffer = OF_A_FITTING
+            needed = max(fitting.height, self.lender.height)
+            while len(self.fittings) > kept_at_most(FEW, SIGNATURES, once + of_a_buffer * len(fitting.buffers), needed):
                 self.fittings.popitem(last=False)
         self.fittings.move_to_end(key)
         return fitting if fitting.buffers or known.kept_by_theano else None
-
-    def _worth_keeping(self, fitting: Fitting) -> int:
-        """So many of these take a part in `SHARE` of the block."""
-        once, of_a_buffer = OF_A_FITTING
-        return max(fitting.height, self.lender.height) // (SHARE * (once + of_a_buffer * len(fitting.buffers)))
 
     def _calls_with(self, signature: Signature) -> int:
         state = self.state
