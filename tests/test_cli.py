@@ -186,6 +186,7 @@ FOR_ORDER = {
     "hosts.theano.install.environment",
     "hosts.theano.install.import_hook",
     "planner",
+    "planner.bits",
     "planner.certificate",
     "planner.descent",
     "planner.exact",
