@@ -20,13 +20,17 @@ SOURCES := $(wildcard theano_memopt/planner/_*.c theano_memopt/planner/_*.cpp)
 
 # Tests compile into a cache of the project's own, so they neither use nor touch the one in the user's home.
 CACHE := $(CURDIR)/.theano
+comma := ,
 GIVEN := $(if $(THEANO_FLAGS),$(shell printf ',%s' "$$THEANO_FLAGS"))
 export THEANO_FLAGS := base_compiledir=$(CACHE)$(GIVEN)
 
-# Tests compile hundreds of small C files that begin with the same headers: those are read once. A file takes g++ half as long without
-# optimization, and tests compare bits and bytes of stock and ours by the same compiler; what runs for long is compiled as users' programs are.
-quickly   = base_compiledir=$(CACHE),compile.wait=1,gcc.cxxflags=$(1) $(CXXFLAGS) -I$(CACHE)/headers$(1)$(GIVEN)
-CXXFLAGS := -fno-math-errno -march=native
+# Tests compile hundreds of small C files that begin with the same headers: those are read once, and a file that both workers need is
+# compiled by one. Without optimization and what a debugger wants g++ takes half as long, and tests compare bits and bytes of stock and
+# ours by the same compiler; what runs for long is compiled as users' programs are.
+quickly   = base_compiledir=$(CACHE),compile.wait=1$(ONCE),gcc.cxxflags=$(1) $(CXXFLAGS) -I$(CACHE)/headers$(1)$(GIVEN)
+ONCE     := $(if $(shell command -v g++),$(comma)cxx=$(CURDIR)/tools/once/g++)
+export COMPILED := $(CACHE)/compiled
+CXXFLAGS := -g0 -fno-math-errno -march=native
 
 # An environment that was made with another Python than the one now asked for is made again.
 VERSION := -c 'import sys; print(sys.version_info[:2])'
@@ -83,7 +87,7 @@ test-planner: ext  ## the tests of planner, reports and command line alone: a mi
 		theano_memopt/planner theano_memopt/options.py
 
 test-quick: ext $(CACHE)/headers-O0/Python.h  ## the planner's tests and a part of the host's, between two edits: two minutes
-	"$(RUN)" -m pytest -q -n $(WORKERS) -m quick
+	"$(RUN)" -m pytest -q -n $(WORKERS) -m "quick and not nightly"
 
 matrix:  ## the quick tests on Python 3.8 to 3.11 with NumPy 1.21 to 1.23, and the planner alone on the newest (ROWS="3.8 newest" for some)
 	@WORKERS=$(WORKERS) sh tools/matrix.sh $(ROWS)

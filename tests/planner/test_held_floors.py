@@ -54,8 +54,8 @@ def test_it_is_the_least_peak_where_the_other_floors_are_not() -> None:
         if given_program is None:
             continue
         program = mostly_once(given_program, chance.getrandbits(len(given_program.tasks)))
-        sequences = list(islice(all_sequences(program), MOST))
-        if len(sequences) == MOST or not held_floors(program, 0):
+        sequences = list(islice(all_sequences(program), MOST)) if held_floors(program, 0) else []
+        if not 0 < len(sequences) < MOST:
             continue
         with_chains += 1
         floor, least = repeat_floor(program), min(run_for_real(program, sequence)[0] for sequence in sequences)  # type: ignore[index]

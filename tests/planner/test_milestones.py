@@ -79,7 +79,7 @@ def test_no_order_is_lower_than_the_floor_with_groups(first: int) -> None:
         assert search.lowest_way(ABOVE_ALL, PLENTY).floor == way.floor, seed
 
 
-@pytest.mark.parametrize("first", range(0, 600, 100))
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.nightly) for first in range(100, 600, 100))])
 def test_proofs_with_groups_are_accepted_and_forged_ones_rejected(first: int) -> None:
     for seed in range(first, first + 100):
         graph, search = random_case(seed, 8)
