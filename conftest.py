@@ -6,6 +6,7 @@ Test workers that run side by side compile into caches of their own: Theano lock
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from typing import Any, List
@@ -56,3 +57,10 @@ if importlib.util.find_spec("theano") is not None:
 
     # Before any module of the host: the one that is the first to import Theano would be half made when the pass is registered.
     assert theano_memopt.plan_of
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_there_stays() -> None:
+    """Tests collect garbage before they measure: that need not look through all of Theano, and what the files before have left, each time."""
+    gc.collect()
+    gc.freeze()

@@ -13,9 +13,9 @@ STAND_IN = Path(__file__).resolve().parents[1] / "tools" / "once" / "g++"
 COMPILER = """#!/bin/sh
 [ "$1" = --version ] && { echo "a compiler, ${VERSION:-1}"; exit; }
 echo "$@" >> "$CALLS"
-while [ "$1" != -o ]; do shift; done
+while [ $# -gt 2 ] && [ "$1" != -o ]; do shift; done
 [ "$3" != wrong.cpp ] || { echo "wrong.cpp:1: error" >&2; exit 3; }
-echo "made of $(cat "$3")" > "$2"
+[ "$1" != -o ] || echo "made of $(cat "$3")" > "$2"
 """
 
 
@@ -75,8 +75,11 @@ def test_what_fails_fails_and_is_not_kept(shop: Workshop) -> None:
     assert len(shop.calls) == 2 and not (shop.folder / "compiled").exists()
 
 
-def test_anything_else_goes_straight_to_the_compiler(shop: Workshop) -> None:
-    shop.source("one.cpp", "a program")
+@pytest.mark.parametrize("arguments", ["-o one one.cpp", "-shared -o one -", "-shared -o one one.cpp other.cpp", "-shared -o one one.cpp -", "-shared one.cpp"])
+def test_anything_else_goes_straight_to_the_compiler(shop: Workshop, arguments: str) -> None:
+    """What it reads is not one file that was named, or what it makes is no library."""
+    shop.source("one.cpp", "a sum")
     for _ in range(2):
-        assert shop.compile("-o", "one", "one.cpp").returncode == 0
-    assert shop.calls == ["-o one one.cpp"] * 2 and shop.compile("--version").stdout == "a compiler, 1\n"
+        shop.compile(*arguments.split())
+    assert shop.calls == [arguments] * 2 and not (shop.folder / "compiled").exists()
+    assert shop.compile("--version").stdout == "a compiler, 1\n"
