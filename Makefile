@@ -7,6 +7,7 @@
 SHELL  := /bin/bash
 VENV   ?= .venv
 WORKERS ?= 2
+DURATIONS ?= 15
 FRESH_PYTHONS ?= python3.11 python3.9
 STAMP  := $(VENV)/.made
 RUN    := $(VENV)/bin/python
@@ -78,7 +79,7 @@ test test-planner test-quick: export THEANO_FLAGS := $(call quickly,-O0)
 nightly theano-tests bench bench-recompute: export THEANO_FLAGS := $(call quickly,-O3)
 
 test: ext lint $(CACHE)/headers-O0/Python.h  ## venv, lint, and all tests but the nightly ones
-	"$(RUN)" -m pytest -q -n $(WORKERS) --durations=15
+	"$(RUN)" -m pytest -q -n $(WORKERS) --durations=$(DURATIONS)
 
 # What needs no compiled Theano function.
 test-planner: ext  ## the tests of planner, reports and command line alone: a minute

@@ -75,7 +75,9 @@ def test_what_fails_fails_and_is_not_kept(shop: Workshop) -> None:
     assert len(shop.calls) == 2 and not (shop.folder / "compiled").exists()
 
 
-@pytest.mark.parametrize("arguments", ["-o one one.cpp", "-shared -o one -", "-shared -o one one.cpp other.cpp", "-shared -o one one.cpp -", "-shared one.cpp"])
+@pytest.mark.parametrize(
+    "arguments", ["-o one one.cpp", "-shared -o one -", "-shared -o one one.cpp other.cpp", "-shared -o one one.cpp -", "-shared one.cpp"]
+)
 def test_anything_else_goes_straight_to_the_compiler(shop: Workshop, arguments: str) -> None:
     """What it reads is not one file that was named, or what it makes is no library."""
     shop.source("one.cpp", "a sum")
