@@ -1,6 +1,6 @@
 """Where Theano is not installed, everything but the host's side is still collected and tested.
 
-The marker `quick` is put on all tests outside the host's; of the host's, those have it that say so.
+The marker `quick` is put on all tests outside the host's but those marked `long`; of the host's, those have it that say so.
 Test workers that run side by side compile into caches of their own: Theano locks a cache while it compiles.
 """
 
@@ -29,7 +29,7 @@ if importlib.util.find_spec("hypothesis") is not None:
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
 def pytest_collection_modifyitems(items: List[Any]) -> None:
     for item in items:
-        if not item.nodeid.startswith((*HOSTS, "tests/test_run.py", "tests/test_demo.py")):
+        if not item.nodeid.startswith((*HOSTS, "tests/test_run.py", "tests/test_demo.py")) and item.get_closest_marker("long") is None:
             item.add_marker("quick")
 
 

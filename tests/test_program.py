@@ -159,6 +159,7 @@ def test_children_begin_with_the_package(folder: Path, how: str, form: str) -> N
     assert ours.stderr.count("theano_memopt:") == 1  # the report is the parent's alone
 
 
+@pytest.mark.long
 @needs_theano
 @pytest.mark.parametrize("how", [how if how == "spawn" else pytest.param(how, marks=pytest.mark.nightly) for how in METHODS])
 def test_children_import_theano_and_run_the_pass(folder: Path, how: str) -> None:
@@ -188,6 +189,7 @@ sys.exit(2)
 """
 
 
+@pytest.mark.long
 @needs_theano
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_by_fork_ends_as_it_likes_and_only_the_program_itself_reports(folder: Path) -> None:

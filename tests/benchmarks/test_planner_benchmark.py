@@ -15,6 +15,7 @@ from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.model import Graph
 
+pytestmark = pytest.mark.long
 ARGUMENTS = ["--budget", "0.5", "1", "--families", "montage", "fork_join", "--sizes", "70", "--seeds", "1", "--only", "families"]
 
 

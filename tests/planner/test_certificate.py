@@ -49,6 +49,7 @@ def test_true_schedules_pass_and_survive_json(graph: Graph) -> None:
     assert schedule_from_json(graph, json.loads(json.dumps(schedule_to_json(graph, schedule)))) == schedule
 
 
+@pytest.mark.long
 @settings(max_examples=200)
 @given(graphs(least=2, most=9), st.data())
 def test_forged_schedules_are_rejected_by_name(graph: Graph, data: st.DataObject) -> None:
@@ -66,6 +67,7 @@ def test_forged_schedules_are_rejected_by_name(graph: Graph, data: st.DataObject
     assert no.value.reason == reason
 
 
+@pytest.mark.long
 @given(graphs(least=2, most=8))
 def test_a_worse_order_cannot_be_called_least(graph: Graph) -> None:
     true = minimise_peak(graph)

@@ -26,6 +26,7 @@ def frozen(name: str) -> Program:
     return program_from_json(json.loads((FROZEN / f"{name}.json").read_text(encoding="utf-8")))
 
 
+@pytest.mark.long
 @settings(max_examples=400)
 @given(programs(most=9), rules, st.integers(0, 40))
 def test_a_simulation_is_legal_and_its_peak_is_that_of_replay(program: Program, rule: Rule, budget: int) -> None:
@@ -65,6 +66,7 @@ def test_nothing_needless_is_left(program: Program, budget: int) -> None:
             assert not 0 <= kernel.peak_of(kept[:step] + kept[step + 1 :]) <= budget
 
 
+@pytest.mark.long
 @needs_compiled
 @settings(max_examples=300)
 @given(programs(most=12), rules, st.integers(0, 40), st.integers(0, 5))

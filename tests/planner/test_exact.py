@@ -29,6 +29,7 @@ def real(name: str) -> Graph:
     return graph_from_json(json.loads((GRAPHS / f"{name}.json").read_text()))
 
 
+@pytest.mark.long
 @settings(max_examples=400)
 @given(graphs(most=7))
 def test_the_least_peak_over_all_orders(graph: Graph) -> None:
@@ -37,6 +38,7 @@ def test_the_least_peak_over_all_orders(graph: Graph) -> None:
     assert schedule.peak == least_peak_by_all_orders(graph) == peak_by_reference_counts(graph, schedule.order)
 
 
+@pytest.mark.long
 @settings(max_examples=150)
 @given(graphs(least=9, most=12))
 def test_the_least_peak_by_a_memo_over_done_sets(graph: Graph) -> None:

@@ -31,6 +31,7 @@ def mostly_once(program: Program, mask: int) -> Program:
     return Program(program.values, tuple(tasks))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mask", [0b00000, 0b00110, 0b11010])
 @settings(max_examples=40, deadline=None)
 @given(given_program=programs(least=3, most=5))

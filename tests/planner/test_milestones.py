@@ -79,6 +79,7 @@ def test_no_order_is_lower_than_the_floor_with_groups(first: int) -> None:
         assert search.lowest_way(ABOVE_ALL, PLENTY).floor == way.floor, seed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.nightly) for first in range(100, 600, 100))])
 def test_proofs_with_groups_are_accepted_and_forged_ones_rejected(first: int) -> None:
     for seed in range(first, first + 100):
@@ -205,6 +206,7 @@ def test_proofs_are_accepted_and_forged_ones_rejected(graph: Graph, data: st.Dat
         check_proof(graph, floor + 1, Milestones((*tasks, *tasks)))
 
 
+@pytest.mark.long
 @given(graphs(most=8), st.data())
 def test_proofs_of_sizes_that_32_bits_do_not_hold(graph: Graph, data: st.DataObject) -> None:
     """SciPy's flows are of 32 bits; the checker is exact nevertheless."""

@@ -31,6 +31,7 @@ def test_moved_orders_are_legal_and_their_books_are_right(graph: Graph, seed: in
         assert [moved.order[place] for place in moved._place] == list(range(len(graph.tasks)))
 
 
+@pytest.mark.long
 @settings(max_examples=200)
 @given(graphs(most=7), st.integers(0, 1000))
 def test_the_least_peak_is_a_goal_that_is_reached(graph: Graph, seed: int) -> None:

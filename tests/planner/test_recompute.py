@@ -9,12 +9,13 @@ import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import pytest
 from hypothesis import assume, given, settings
 
 from benchmarks.recompute import random_program
+from tests.marks import nightly_if
 from tests.oracles import all_sequences
 from tests.planner.test_evict import frozen
 from tests.strategies import programs
@@ -65,6 +66,7 @@ def test_the_least_time_is_found_for_nearly_all_small_programs() -> None:
     assert sum(found) >= 0.9 * len(found)
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(programs(most=9))
 def test_it_is_never_worse_than_the_order_alone(program: Program) -> None:
@@ -96,11 +98,8 @@ LARGE = {"attention", "attn_adam", "lstm", "resnet", "z_lstm"}
 """Each takes seconds for a plan, and has a smaller one of its kind beside it."""
 
 
-def _nightly_if(late: bool, *rest: object) -> Any:
-    return pytest.param(*rest, marks=[pytest.mark.nightly] if late else [])
-
-
-@pytest.mark.parametrize("name", [_nightly_if(name in LARGE, name) for name in sorted(BEST_KNOWN)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", [nightly_if(name in LARGE, name) for name in sorted(BEST_KNOWN)])
 def test_the_lowest_peak_within_an_extra_time(name: str) -> None:
     program = frozen(name)
     for extra_time, kib in zip((0.02, 0.10), BEST_KNOWN[name]):
@@ -109,9 +108,10 @@ def test_the_lowest_peak_within_an_extra_time(name: str) -> None:
         assert plan.extra_percent <= 100 * extra_time and kib is not None and plan.peak // 1024 <= kib
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "share", "percent"),
-    [_nightly_if(n in LARGE, n, s, p) for n, row in BEST_KNOWN.items() for s, p in zip((0.75, 0.5, 0.35), row[2:]) if p],
+    [nightly_if(n in LARGE, n, s, p) for n, row in BEST_KNOWN.items() for s, p in zip((0.75, 0.5, 0.35), row[2:]) if p],
 )
 def test_the_least_time_within_a_budget(name: str, share: float, percent: float) -> None:
     plan = plan_recompute(frozen(name), budget_share=share)
@@ -119,6 +119,7 @@ def test_the_least_time_within_a_budget(name: str, share: float, percent: float)
     assert plan.status == "fits" and plan.extra_percent <= percent
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "share"), [("z_lenet", 0.75), ("z_mlp", 0.35), ("z_mlp_adam", 0.5), ("scan_rnn", 0.75)])
 def test_what_cannot_fit_is_known_to_be_impossible(name: str, share: float) -> None:
     """And the lowest peak found is within a thousandth of the floor."""
@@ -130,6 +131,7 @@ def test_what_cannot_fit_is_known_to_be_impossible(name: str, share: float) -> N
 LADDER = (0.75, 0.6, 0.55, 0.5, 0.45, 0.4, 0.3, 0.2, 0.001)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "kib"), [("tanh_shared", 313), *(pytest.param(*rest, marks=pytest.mark.nightly) for rest in (("z_mlp", 3074), ("z_mlp_adam", 4162)))]
 )
@@ -237,6 +239,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 def test_the_same_plan_under_every_hash_seed_and_by_either_twin() -> None:
     seen = set()
     root = Path(__file__).parent.parent.parent

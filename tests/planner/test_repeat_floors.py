@@ -20,6 +20,7 @@ from theano_memopt.planner.replay import replay
 MOST = 1_000
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(programs(most=5))
 def test_no_sequence_goes_below_the_floor(program: Program) -> None:
@@ -35,6 +36,7 @@ def test_no_sequence_goes_below_the_floor(program: Program) -> None:
         check_repeat_floor(program, early)
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None)
 @given(programs(most=5))
 def test_no_sequence_of_the_opened_program_goes_below_it_either(program: Program) -> None:

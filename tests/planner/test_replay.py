@@ -15,6 +15,7 @@ from theano_memopt.planner.program import Program, program_from_json, worked_pro
 from theano_memopt.planner.replay import replay
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(programs(), st.data())
 def test_replay_says_what_running_for_real_says(program: Program, data: st.DataObject) -> None:

@@ -31,6 +31,7 @@ def _critical(graph: Graph) -> list[int]:
     return sorted(range(len(graph.tasks)), key=lambda t: (-floors.flow_floor(t), t))[:4]
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(graphs(most=9), st.sampled_from([LEAST_LIVE, FARTHEST, 7]), st.booleans())
 def test_the_search_finds_what_there_is_and_exhausts_what_there_is_not(graph: Graph, rule: int, with_cuts: bool) -> None:
@@ -174,6 +175,7 @@ print(json.dumps([plans, ways], sort_keys=True))
 """
 
 
+@pytest.mark.long
 def test_the_same_plan_under_every_hash_seed_and_by_either_twin() -> None:
     seen = set()
     for hash_seed, twin in (("0", ""), ("1", ""), ("2", "python")):

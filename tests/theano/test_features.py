@@ -21,6 +21,7 @@ from theano.ifelse import ifelse
 from theano.tensor.signal.pool import pool_2d
 
 import theano_memopt
+from tests.marks import nightly_if
 from tests.theano.both import LINKERS, annotation, floats, results, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.optimize.feature import feature_of, others_demands
@@ -161,8 +162,11 @@ CASES: List[Make] = [
 ]
 
 
-@pytest.mark.parametrize("linker", LINKERS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize(
+    ("case", "linker"),
+    [nightly_if(linker in ("cvm_nogc", "vm"), case, linker) for case in CASES for linker in LINKERS],
+    ids=lambda of: getattr(of, "__name__", of),
+)
 def test_same_results(case: Make, linker: str) -> None:
     import theano.sandbox.rng_mrg
     import theano.sparse  # noqa: F401

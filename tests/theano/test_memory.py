@@ -8,7 +8,8 @@ from typing import Any, Tuple
 import pytest
 
 import theano_memopt
-from tests.theano.both import annotation, models, with_pass, without_pass
+from tests.marks import nightly_if
+from tests.theano.both import LARGE, annotation, models, with_pass, without_pass
 from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.measure.twins import twin
@@ -53,17 +54,13 @@ def test_it_saves_where_there_is_something_to_save(name: str, at_most: float) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "at_most"),
+    ("linker", "name", "at_most"),
     [
-        ("mlp", 0.6),
-        ("mlp_adam", 0.4),
-        ("branches", 0.2),
-        pytest.param("resnet", 0.7, marks=pytest.mark.nightly),
-        pytest.param("attention", 0.85, marks=pytest.mark.nightly),
-        pytest.param("lstm", 0.85, marks=pytest.mark.nightly),
+        nightly_if(name in LARGE or (name, linker) == ("mlp_adam", "vm_nogc"), linker, name, at_most)
+        for name, at_most in (("mlp", 0.6), ("mlp_adam", 0.4), ("branches", 0.2), ("resnet", 0.7), ("attention", 0.85), ("lstm", 0.85))
+        for linker in ("cvm_nogc", "vm_nogc")
     ],
 )
-@pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
 def test_cells_are_what_stays_without_gc(linker: str, name: str, at_most: float) -> None:
     model, ours = _compiled(name, linker)
     _, stock = _compiled(name, linker, stock=True)
@@ -109,8 +106,10 @@ def test_tenants_lie_at_the_same_address() -> None:
         assert len({seen[v] for v in group}) == 1
 
 
-@pytest.mark.parametrize("batch", [1, 700])
-@pytest.mark.parametrize("name", models("mlp", "lstm", "scan_rnn"))
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [nightly_if(name == "lstm" or (name, batch) == ("scan_rnn", 1), name, batch) for name in ("mlp", "lstm", "scan_rnn") for batch in (1, 700)],
+)
 def test_other_shapes_than_the_plan_had_in_mind(name: str, batch: int) -> None:
     """Without hints, and fed with another batch size: never above stock."""
     import numpy as np

@@ -6,16 +6,15 @@ import functools
 from typing import Any, List, Tuple
 
 import pytest
-from parameterized import parameterized
 
 import theano_memopt
+from tests.marks import nightly_if
 from tests.theano.both import LARGE, annotation, models, same, shared_cells, with_pass, without_pass
 from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.planner.plan import check_plan
 
 SMALL = 8
-QUICK = [name for name in demo_models.MODELS if name not in LARGE]
 OTHER_LINKERS = ("cvm_nogc", "vm", "vm_nogc", "c|py")
 
 
@@ -51,16 +50,15 @@ def test_default_linker(name: str) -> None:
     _holds(name, "cvm")
 
 
-class TestOtherLinkers:
-    @parameterized.expand([(name, linker) for name in QUICK for linker in OTHER_LINKERS])
-    def test_same_bits(self, name: str, linker: str) -> None:
-        _holds(name, linker)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("linker", OTHER_LINKERS)
-@pytest.mark.parametrize("name", LARGE)
-def test_other_linkers_on_the_rest(name: str, linker: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "linker"),
+    [
+        nightly_if(name in LARGE or (linker in ("vm", "cvm_nogc") and name != "mlp"), name, linker)
+        for name in demo_models.MODELS
+        for linker in OTHER_LINKERS
+    ],
+)
+def test_other_linkers(name: str, linker: str) -> None:
     _holds(name, linker)
 
 
