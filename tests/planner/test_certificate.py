@@ -29,6 +29,7 @@ from theano_memopt.planner.liveness import timeline
 from theano_memopt.planner.model import Graph, build_graph, worked_example
 
 
+@pytest.mark.long
 @given(graphs(most=9), st.data())
 def test_exhaustion_is_checked_by_searching_again(graph: Graph, data: st.DataObject) -> None:
     least = least_peak_by_memo(graph)

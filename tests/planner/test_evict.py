@@ -53,6 +53,7 @@ def test_the_quick_accounting_is_that_of_replay(program: Program, data: st.DataO
         assert eviction_for(flatten(program)).peak_of(sequence) == peak
 
 
+@pytest.mark.long
 @settings(max_examples=200)
 @given(programs(most=9), st.integers(0, 40))
 def test_nothing_needless_is_left(program: Program, budget: int) -> None:

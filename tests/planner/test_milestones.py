@@ -194,6 +194,7 @@ def test_the_twins_agree_on_groups() -> None:
         assert twin.lowest_way(ABOVE_ALL, PLENTY) == search.lowest_way(ABOVE_ALL, PLENTY) and twin.cuts == search.cuts
 
 
+@pytest.mark.long
 @given(graphs(most=8), st.data())
 def test_proofs_are_accepted_and_forged_ones_rejected(graph: Graph, data: st.DataObject) -> None:
     tasks = some_tasks(graph, data, 5)

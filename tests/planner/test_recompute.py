@@ -53,6 +53,7 @@ def test_small_programs_beside_every_sequence(program: Program) -> None:
     assert plan.extra_seconds <= 0.3 * program.seconds + 1e-9
 
 
+@pytest.mark.long
 def test_the_least_time_is_found_for_nearly_all_small_programs() -> None:
     """It is a search by rules, so not for all: nothing here proves that a plan takes the least time."""
     chance, found = random.Random(1), []

@@ -121,6 +121,7 @@ def graphs_with_trees(draw: Any) -> Graph:
     return build_graph(sizes, [(f"t{t}", reads[t], (f"b{t}",)) for t in range(count)], keep)
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(graphs_with_trees())
 def test_trees_in_the_one_best_order_keep_the_optimum(graph: Graph) -> None:
