@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.families import small_graph
+from benchmarks.families import make_graph, small_graph
 from tests.oracles import least_peak_by_all_orders, least_peak_by_memo
 from tests.strategies import graphs
+from theano_memopt.options import PlanOptions
 from theano_memopt.planner import reduce
 from theano_memopt.planner.certificate import check_certificate
 from theano_memopt.planner.exact import minimise_peak
@@ -56,6 +57,82 @@ def test_each_rule_applies_where_it_may_and_not_where_it_must_not() -> None:
     reduced = reduce_graph(frees)
     order = reduced.lift(reduced.graph.natural_order)
     assert order.index(1) == order.index(0) + 1  # `make` frees x: it must not wait for `use`
+
+
+def test_what_is_counted_is_what_a_look_at_the_graph_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each merge what a task keeps and frees, and what it may free, is as if it were found anew."""
+    join, joined = reduce._Merging._join, []
+
+    def watched(merging: Any, p: int, v: int, head: int) -> None:
+        join(merging, p, v, head)
+        joined.append(head)
+        for task in merging.parts:
+            assert (merging.keeps[task], merging.frees[task], merging.unsure[task]) == _looked_up(merging, task)
+            assert merging.before[task] == _direct(merging, task)
+
+    monkeypatch.setattr(reduce._Merging, "_join", watched)
+    for seed in range(120):
+        reduce_graph(graph_with_lanes(seed))
+        reduce_graph(small_graph(6 + seed % 9, seed))
+        reduce_graph(small_graph(6 + seed % 9, seed), fully=False)
+    assert len(joined) > 500
+
+
+def _direct(merging: Any, task: int) -> Set[int]:
+    """The tasks that must run before this one, and before no other of them."""
+    before = {other for other in merging.parts if merging.ancestors[task] >> other & 1}
+    return {p for p in before if not any(merging.ancestors[other] >> p & 1 for other in before)}
+
+
+def _looked_up(merging: Any, task: int) -> Tuple[int, int, int]:
+    buffers = merging.graph.buffers
+    keeps = frees = unsure = 0
+    for buffer in buffers:
+        made_by = [t for t, parts in merging.parts.items() if buffer.producer in parts]
+        readers = [t for t, parts in merging.parts.items() if set(buffer.readers) & set(parts) and t not in made_by]
+        if task in made_by and (readers or buffer.pinned):
+            keeps += buffer.size
+        if task in readers and made_by and buffer.size and not buffer.pinned:
+            if all(other == task or merging.ancestors[task] >> other & 1 for other in readers):
+                frees += buffer.size
+            elif not any(merging.ancestors[other] >> task & 1 for other in readers):
+                unsure += 1
+    return keeps, frees, unsure
+
+
+@given(graphs(most=9), st.integers(0, 30))
+def test_a_reduction_may_be_stopped_at_any_moment(graph: Graph, asked: int) -> None:
+    answers = iter([False] * asked)
+    reduced = reduce_graph(graph, stop=lambda: next(answers, True))
+    assert least_peak_by_memo(reduced.graph) == least_peak_by_memo(graph)
+    assert graph.is_legal(reduced.lift(reduced.graph.natural_order))
+
+
+def test_a_limit_in_seconds_stops_the_reduction_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: List[int] = []
+    join = reduce._Merging._join
+    monkeypatch.setattr(reduce._Merging, "_join", lambda merging, p, v, head: (joined.append(head), join(merging, p, v, head))[1])
+    graph = make_graph("fork_join", 70, 0)
+    assert not minimise_peak(graph, PlanOptions(seconds=0)).proven and not joined
+    minimise_peak(graph, PlanOptions(effort=2_000))
+    assert joined
+
+
+def test_plain_rules_are_used_until_none_applies() -> None:
+    for seed in range(300):
+        for graph in (graph_with_lanes(seed), small_graph(4 + seed % 11, seed)):
+            smaller = reduce_graph(graph, fully=False).graph
+            assert len(reduce_graph(smaller, fully=False).graph.tasks) == len(smaller.tasks), seed
+
+
+def test_the_neighbours_of_a_hub_are_not_tried_after_each_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,209 tasks, half of which wait for one: a look at all of them after each merge took minutes on larger graphs."""
+    tried: List[int] = []
+    follow = reduce._Merging.try_follow
+    monkeypatch.setattr(reduce._Merging, "try_follow", lambda merging, v: (tried.append(v), follow(merging, v))[1])
+    graph = make_graph("montage", 2000, 0)
+    assert len(reduce_graph(graph).graph.tasks) == 1
+    assert len(tried) < 8 * len(graph.tasks)
 
 
 def test_real_graphs_shrink_to_less_than_two_thirds() -> None:

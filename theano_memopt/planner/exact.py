@@ -152,7 +152,7 @@ class _Minimiser:
 
     @cached_property
     def reduced(self) -> Reduced:
-        return reduce_graph(self.graph, fully=False) if self.options.prunings.merge else unreduced(self.graph)
+        return reduce_graph(self.graph, fully=False, stop=self._out_of_time) if self.options.prunings.merge else unreduced(self.graph)
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -161,7 +161,7 @@ class _Minimiser:
     @cached_property
     def smallest(self) -> Reduced:
         """The fully reduced graph: good for orders, while proofs come from the plainly reduced one (reduce.py)."""
-        return reduce_graph(self.graph) if self.options.prunings.merge and self.options.prunings.tree else self.reduced
+        return reduce_graph(self.graph, stop=self._out_of_time) if self.options.prunings.merge and self.options.prunings.tree else self.reduced
 
     @cached_property
     def diver(self) -> Kernel:

@@ -45,7 +45,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from theano_memopt.planner.bits import mask_of, members_of
 from theano_memopt.planner.heuristics import in_parts
 from theano_memopt.planner.kernel import IMPOSSIBLE, Kernel
-from theano_memopt.planner.reduce import ancestor_masks
+from theano_memopt.planner.reduce import ancestor_masks, before_any
 
 CANDIDATES = 24
 """Tasks that are looked at for the next milestone: those that run highest in the order along the way."""
@@ -199,10 +199,7 @@ class MilestoneSearch:
 
     def _before_any(self, tasks: int) -> int:
         """What must run before one of these tasks, as bits."""
-        before = 0
-        for task in members_of(tasks):
-            before |= self._ancestors[task]
-        return before
+        return before_any(members_of(tasks), self._ancestors)
 
     def _beside(self, task: int, stage: int, steps: Sequence[Step]) -> int:
         """The floor of a task at a stage, for the one choice of what is not done of each group that the first of these steps has made."""

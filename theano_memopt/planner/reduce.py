@@ -49,9 +49,9 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Sequence, Set, Tuple
 
-from theano_memopt.planner.bits import mask_of
+from theano_memopt.planner.bits import mask_of, members_of
 from theano_memopt.planner.model import Buffer, Graph, Task
 
 
@@ -97,32 +97,34 @@ def direct_predecessors(graph: Graph, ancestors: Sequence[int]) -> List[Set[int]
     """Predecessors without those that another predecessor already waits for."""
     direct: List[Set[int]] = []
     for needs in graph.predecessors:
-        implied = 0
-        for p in needs:
-            implied |= ancestors[p]
+        implied = before_any(needs, ancestors)
         direct.append({p for p in needs if not implied >> p & 1})
     return direct
 
 
-def reduce_graph(graph: Graph, fully: bool = True) -> Reduced:
-    """Merge until no rule applies.
+def before_any(tasks: Iterable[int], ancestors: Sequence[int]) -> int:
+    """What must run before one of these tasks, as bits."""
+    before = 0
+    for task in tasks:
+        before |= ancestors[task]
+    return before
+
+
+def reduce_graph(graph: Graph, fully: bool = True, stop: Callable[[], bool] = lambda: False) -> Reduced:
+    """Merge until no rule applies, or until `stop` says so: what is merged by then keeps the optimum as well.
 
     Without `fully` only the plain cases are merged: v allocates nothing, p frees nothing, and no lanes. The checker of certificates
     knows these too. What a search on the fully reduced graph proves, it could not follow in reasonable time; so proofs come from the
     plainly reduced graph, and orders from the fully reduced one.
     """
     merging = _Merging(graph, fully)
-    queue = list(graph.natural_order)[::-1]
-    while queue or merging.changed:
-        if not queue:
-            queue.extend(merging.try_lanes())
-            continue
-        task = queue.pop()
-        if task in merging.parts:
-            again = merging.try_follow(task) or merging.try_prepare(task)
-            queue.extend(again)
-            if fully:
-                merging.changed.update(dict.fromkeys(again))
+    while (merging.queue or merging.changed) and not stop():
+        if merging.queue:
+            task, _ = merging.queue.popitem()
+            if task in merging.parts and not merging.try_follow(task):
+                merging.try_prepare(task)
+        else:
+            merging.try_lanes()
     return merging.result()
 
 
@@ -132,9 +134,25 @@ def unreduced(graph: Graph) -> Reduced:
 
 
 class _Merging:
-    """The graph while it shrinks. A merged task goes by the name of its head: p for `follow`, v for `prepare`."""
+    """The graph while it shrinks. A merged task goes by the name of its head: p for `follow`, v for `prepare`.
+
+    Words
+        last      the readers of a buffer that no other reader comes behind: if there is one alone, the buffer dies with it in every order
+        frees     bytes of what a task reads that die with it in every order
+        unsure    how many buffers a task reads that die with it in some orders and not in others
+
+    The rules ask for these far more often than they change, so they are counted and not looked for. They change where two tasks become one.
+    Proof of what `_join` and the rules make of them. A merge puts p in front of whatever waits for v, and v behind whatever p waits for.
+        follow     v waits for p alone, so its own place is known already; but p is in front of the other tasks that wait for it, and if one
+                   of those may read b last, p with v in it may not. Behind the others it cannot come new.
+        prepare    v alone waits for p, so nobody comes behind p but v and what is behind v. What p may be the last to read it is surely the
+                   last to read, or the rule would not apply; so is v then.
+        lanes      a task of one that may be the last to read b is so surely, or the lanes would not add up. So none of another lane reads b
+                   and is not behind it: the order among lanes changes nothing.
+    """
 
     def __init__(self, graph: Graph, fully: bool) -> None:
+        buffers = graph.buffers
         self.graph = graph
         self.fully = fully
         self.ancestors = ancestor_masks(graph)
@@ -143,65 +161,89 @@ class _Merging:
         for task, needs in enumerate(self.before):
             for p in needs:
                 self.behind[p].add(task)
+        self.queue: Dict[int, None] = dict.fromkeys(graph.natural_order[::-1])  # a rule may apply to them; the last one is looked at next
         self.changed: Dict[int, None] = dict.fromkeys(graph.natural_order) if fully else {}  # their chains are to be compared with those beside
-        self.touched: List[int] = []  # tasks that a superfluous edge has left; they may have one neighbour now
-        self.parts: Dict[int, Tuple[int, ...]] = {t: (t,) for t in range(len(graph.tasks))}
+        self.touched: Dict[int, None] = {}  # tasks whose neighbours, or what they free, a merge has changed
+        self.parts: Dict[int, List[int]] = {t: [t] for t in range(len(graph.tasks))}
         self.needs = list(graph.allocates)
-        self.readers: List[Set[int]] = [set(b.readers) for b in graph.buffers]
-        self.reader_masks: List[int] = [mask_of(readers) for readers in self.readers]
-        """The same as bits: a buffer may have hundreds of readers, and each is asked whether it is the last."""
-        self.reads: List[Set[int]] = [set(t.reads) for t in graph.tasks]
-        self.writes: List[Set[int]] = [set(t.writes) for t in graph.tasks]
-        self.frees: Dict[int, int] = {}
-        """What `_frees` has answered since the graph changed last: of a merged task that reads hundreds of buffers it is asked again and again."""
+        self.reads = [{b for b in task.reads if buffers[b].size and buffers[b].producer is not None} for task in graph.tasks]
+        self.writes = [{b for b in task.writes if buffers[b].size and (buffers[b].readers or buffers[b].pinned)} for task in graph.tasks]
+        self.keeps = [sum(buffers[b].size for b in writes) for writes in self.writes]
+        """For each task the bytes that it leaves behind."""
+        self.readers = [len(buffer.readers) for buffer in buffers]
+        self.last = [0] * len(buffers)  # as bits, for there may be hundreds; none of a buffer that never dies
+        self.frees = [0] * len(graph.tasks)
+        self.unsure = [0] * len(graph.tasks)
+        for b, buffer in enumerate(buffers):
+            if buffer.size and buffer.producer is not None and not buffer.pinned:
+                self._now_last(b, mask_of(buffer.readers) & ~before_any(buffer.readers, self.ancestors))
+        self.touched.clear()
 
-    def try_follow(self, v: int) -> List[int]:
-        """Merge v behind the one task it waits for. Answers the tasks to look at again."""
-        if len(self.before[v]) != 1 or (self.needs[v] and not self.fully) or self._keeps(v) > self._frees(v):
-            return []
+    def try_follow(self, v: int) -> bool:
+        """Merge v behind the one task it waits for, if that may be."""
+        if not self._may_follow(v):
+            return False
         (p,) = self.before[v]
-        if self.needs[v] > self.needs[p] - self._keeps(p) + self._frees(p) or not self._fits_in_one(p, v, self.needs[p]):
-            return []
+        if self.needs[v] > self.needs[p] - self.keeps[p] + self.frees[p] or not self._fits_in_one(p, v, self.needs[p]):
+            return False
         self.behind[p].remove(v)
-        for later in self.behind[v]:
+        self._read_inside(p, v)
+        for b in self._last_reads(v):
+            others = self.last[b] & ~(1 << v)
+            overtaken = bool(self.behind[p]) and any(self.ancestors[other] >> p & 1 for other in members_of(others))
+            self._now_last(b, others if overtaken else others | 1 << p)
+        for later in sorted(self.behind[v]):
             self.before[later].remove(v)
             self._link(p, later)
-        return self._join(p, v, self.parts[p] + self.parts[v])
+        self._join(p, v, p)
+        return True
 
-    def try_prepare(self, p: int) -> List[int]:
-        """Merge p in front of the one task that waits for it."""
-        if len(self.behind[p]) != 1 or not self._frees_the_same_in_every_order(p):
-            return []
+    def try_prepare(self, p: int) -> bool:
+        """Merge p in front of the one task that waits for it, if that may be."""
+        if not self._may_prepare(p):
+            return False
         (v,) = self.behind[p]
-        added = self._keeps(p) - self._frees(p)
-        if not self.fully and (self._frees(p) or self.needs[p] != added):
-            return []
-        if added < 0 or self.needs[p] > added + self.needs[v] or not self._fits_in_one(p, v, added + self.needs[v]):
-            return []
+        added = self.keeps[p] - self.frees[p]
+        if self.needs[p] > added + self.needs[v] or not self._fits_in_one(p, v, added + self.needs[v]):
+            return False
         self.before[v].remove(p)
-        for earlier in self.before[p]:
+        self.needs[v] += added
+        self._read_inside(p, v)
+        for b in self._last_reads(p):
+            self._now_last(b, 1 << v)
+        for earlier in sorted(self.before[p]):
             self.behind[earlier].remove(p)
             self._link(earlier, v)
-        self.needs[v] += added
-        return self._join(v, p, self.parts[p] + self.parts[v])
+        self._join(p, v, v)
+        return True
 
-    def try_lanes(self) -> List[int]:
+    def _may_follow(self, v: int) -> bool:
+        """What the rule asks of v alone."""
+        return len(self.before[v]) == 1 and self.keeps[v] <= self.frees[v] and (self.fully or not self.needs[v])
+
+    def _may_prepare(self, p: int) -> bool:
+        """What the rule asks of p alone."""
+        if len(self.behind[p]) != 1 or self.unsure[p]:
+            return False
+        return self.keeps[p] >= self.frees[p] if self.fully else not self.frees[p] and self.needs[p] == self.keeps[p]
+
+    def try_lanes(self) -> None:
         """Take a task whose chain has changed, and make one chain of it and those beside it."""
         task, _ = self.changed.popitem()
         if task not in self.parts:
-            return []
+            return
         lanes = self._lanes_beside(self._chain_from(self._head_of_chain(task)))
         for lane in lanes:
             for seen in lane:
                 self.changed.pop(seen, None)
         lanes = [lane for lane in lanes if self._adds_up(lane)]
         if len(lanes) < 2:
-            return []
+            return
         pieces = sorted((piece for lane in lanes for piece in self._pieces(lane)), key=lambda piece: piece[0])
         order = [task for _, tasks in pieces for task in tasks]
         self._chain_up(order, set(self.before[lanes[0][0]]), set(self.behind[lanes[0][-1]]))
         self.changed[order[0]] = None
-        return order
+        self.queue.update(dict.fromkeys(order))
 
     def _head_of_chain(self, task: int) -> int:
         """Up from the task, as long as one waits for one."""
@@ -235,13 +277,8 @@ class _Merging:
         return [lane for lane in lanes if self.behind[lane[-1]] == below]
 
     def _adds_up(self, lane: Sequence[int]) -> bool:
-        """Does whatever dies in this lane die there in every order?"""
-        return all(
-            reader in lane or self.ancestors[lane[0]] >> reader & 1
-            for b in {b for task in lane for b in self.reads[task]}
-            if self._may_die(b) and not any(self.ancestors[reader] >> lane[-1] & 1 for reader in self.readers[b])
-            for reader in self.readers[b]
-        )
+        """Does whatever dies in this lane die there in every order? If not, the last of its tasks that reads it is unsure."""
+        return not any(self.unsure[task] for task in lane)
 
     def _chain_up(self, order: Sequence[int], above: Set[int], below: Set[int]) -> None:
         """The tasks of several lanes one after the other."""
@@ -250,7 +287,6 @@ class _Merging:
                 self.behind[p].discard(task)
             for later in self.behind[task]:
                 self.before[later].discard(task)
-        self.frees.clear()
         done = 0
         for previous, task, following in zip([above, *({t} for t in order)], order, [*({t} for t in order[1:]), below]):
             self.ancestors[task] |= done
@@ -266,7 +302,7 @@ class _Merging:
         hills, valleys = [], [0]
         for task in lane:
             hills.append(valleys[-1] + self.needs[task])
-            valleys.append(valleys[-1] + self._keeps(task) - self._frees(task))
+            valleys.append(valleys[-1] + self.keeps[task] - self.frees[task])
         lowest = min(range(len(valleys)), key=lambda i: (valleys[i], -i))
         found: List[Tuple[Tuple[int, int], Sequence[int]]] = []
         stop = lowest
@@ -284,88 +320,99 @@ class _Merging:
             start = stop
         return found
 
-    def _keeps(self, task: int) -> int:
-        """Bytes that it leaves behind."""
-        buffers = self.graph.buffers
-        return sum(buffers[b].size for b in self.writes[task] if self.readers[b] or buffers[b].pinned)
+    def _now_last(self, b: int, last: int) -> None:
+        """These tasks, as bits, may read b last from now on."""
+        before, size = self.last[b], self.graph.buffers[b].size
+        self.last[b] = last
+        unsure_before, unsure = 0 if _is_one(before) else before, 0 if _is_one(last) else last
+        for task in members_of(unsure_before & ~unsure):
+            self.unsure[task] -= 1
+            self.touched[task] = None
+        for task in members_of(unsure & ~unsure_before):
+            self.unsure[task] += 1
+        if before and not unsure_before:
+            self.frees[before.bit_length() - 1] -= size
+        if last and not unsure:
+            self.frees[last.bit_length() - 1] += size
+            self.touched[last.bit_length() - 1] = None
 
-    def _frees(self, task: int) -> int:
-        """Bytes of what it reads that die with it in every order."""
-        if task not in self.frees:
-            self.frees[task] = sum(self.graph.buffers[b].size for b in self.reads[task] if self._may_die(b) and self._is_last(task, b))
-        return self.frees[task]
-
-    def _frees_the_same_in_every_order(self, task: int) -> bool:
-        return all(
-            not self._may_die(b) or self._is_last(task, b) or any(self.ancestors[reader] >> task & 1 for reader in self.readers[b])
-            for b in self.reads[task]
-        )
-
-    def _may_die(self, b: int) -> bool:
-        buffer = self.graph.buffers[b]
-        return not buffer.pinned and buffer.producer is not None and buffer.size > 0
-
-    def _is_last(self, task: int, b: int) -> bool:
-        return not self.reader_masks[b] & ~(self.ancestors[task] | 1 << task)
+    def _last_reads(self, task: int) -> List[int]:
+        return sorted(b for b in self.reads[task] if self.last[b] >> task & 1)
 
     def _fits_in_one(self, p: int, v: int, needs: int) -> bool:
         """Can one task stand for both? What they leave behind is allocated by it, so that must not be more than it needs."""
-        inside = sum(self.graph.buffers[b].size for b in self.writes[p] if self.readers[b] == {v} and not self.graph.buffers[b].pinned)
-        return self._keeps(p) + self._keeps(v) - inside <= needs
+        inside = sum(self.graph.buffers[b].size for b in self.writes[p] & self.reads[v] if self.readers[b] == 1 and not self.graph.buffers[b].pinned)
+        return self.keeps[p] + self.keeps[v] - inside <= needs
+
+    def _read_inside(self, p: int, v: int) -> None:
+        """What p writes v reads in the same merged task: now only the readers outside count."""
+        for b in sorted(self.writes[p] & self.reads[v]):
+            self.reads[v].remove(b)
+            self.readers[b] -= 1
+            self._now_last(b, self.last[b] & ~(1 << v))
+            if not self.readers[b] and not self.graph.buffers[b].pinned:
+                self.writes[p].remove(b)
+                self.keeps[p] -= self.graph.buffers[b].size
 
     def _link(self, earlier: int, later: int) -> None:
-        """An edge, unless other edges of `later` imply it; it may make some of them superfluous in turn."""
-        if any(self.ancestors[q] >> earlier & 1 for q in self.before[later]):
-            return
-        for q in [q for q in self.before[later] if self.ancestors[earlier] >> q & 1]:
-            self.before[later].remove(q)
-            self.behind[q].remove(later)
-            self.touched.append(q)
-        self.before[later].add(earlier)
-        self.behind[earlier].add(later)
+        """An edge, unless others imply it: a task waits for the earlier one, and the later one for that."""
+        behind, before = self.behind[earlier], self.before[later]
+        if len(behind) < len(before):
+            ancestors = self.ancestors[later]
+            implied = any(ancestors >> task & 1 for task in behind)
+        else:
+            implied = any(self.ancestors[task] >> earlier & 1 for task in before)
+        if not implied:
+            before.add(earlier)
+            behind.add(later)
+        self.touched.update({earlier: None, later: None})
 
-    def _join(self, head: int, gone: int, parts: Tuple[int, ...]) -> List[int]:
-        self.frees.clear()
+    def _join(self, p: int, v: int, head: int) -> None:
+        """One task for both, by the name of `head`; and a rule may apply now to what the merge has changed, or beside it."""
+        gone = v if head == p else p
+        for b in self.reads[gone] & self.reads[head]:
+            self.readers[b] -= 1
+        self.reads[head] |= self.reads[gone]
+        self.writes[head] |= self.writes[gone]
+        self.keeps[head] += self.keeps[gone]
+        parts = self.parts[p]
+        parts.extend(self.parts[v])
         self.parts[head] = parts
         del self.parts[gone]
-        self.writes[head] |= self.writes[gone]
-        self.reads[head] |= self.reads[gone]
-        for b in self.reads[gone]:
-            self._replace_reader(b, gone, head)
-        for b in self.writes[head] & self.reads[head]:  # written and read inside: now only the readers outside count
-            self._replace_reader(b, head)
-            self.reads[head].discard(b)
-        again = [*self.touched, head, *sorted(self.before[head]), *sorted(self.behind[head])]
+        self.touched[head] = None
+        if self.fully:
+            self.changed.update(self.touched)
+        self.queue.update(self.touched)
+        self.queue.update(dict.fromkeys(sorted(filter(self._may_prepare, self.before[head]))))
+        self.queue.update(dict.fromkeys(sorted(filter(self._may_follow, self.behind[head]))))
         self.touched.clear()
-        return again
-
-    def _replace_reader(self, b: int, old: int, new: Optional[int] = None) -> None:
-        self.readers[b].discard(old)
-        self.reader_masks[b] &= ~(1 << old)
-        if new is not None:
-            self.readers[b].add(new)
-            self.reader_masks[b] |= 1 << new
 
     def result(self) -> Reduced:
         heads = [t for t in self.graph.natural_order if t in self.parts]
         number = {head: i for i, head in enumerate(heads)}
         buffers: List[Buffer] = []
         renamed: Dict[int, int] = {}
+        readers: List[List[int]] = [[] for _ in self.graph.buffers]
+        for i, head in enumerate(heads):
+            for b in self.reads[head]:
+                readers[b].append(i)
         for head in heads:
             for b in sorted(self.writes[head]):
                 old = self.graph.buffers[b]
-                if old.size and (self.readers[b] or old.pinned):
-                    renamed[b] = len(buffers)
-                    readers = tuple(sorted(number[r] for r in self.readers[b]))
-                    buffers.append(Buffer(old.size, old.kind, number[head], readers, old.pinned, old.label))
+                renamed[b] = len(buffers)
+                buffers.append(Buffer(old.size, old.kind, number[head], tuple(readers[b]), old.pinned, old.label))
         tasks: List[Task] = []
         for head in heads:
-            writes = [renamed[b] for b in sorted(self.writes[head]) if b in renamed]
+            writes = [renamed[b] for b in sorted(self.writes[head])]
             workspace = self.needs[head] - sum(buffers[b].size for b in writes)
             if workspace:
                 writes.append(len(buffers))
                 buffers.append(Buffer(workspace, "workspace", number[head], (), False, f"workspace of task {head}"))
-            reads = tuple(renamed[b] for b in sorted(self.reads[head]) if b in renamed)
+            reads = tuple(renamed[b] for b in sorted(self.reads[head]))
             after = tuple(sorted(number[p] for p in self.before[head]))
             tasks.append(Task(reads, tuple(writes), after, self.graph.tasks[head].label))
-        return Reduced(Graph(tuple(tasks), tuple(buffers), self.graph.sizes_from), tuple(self.parts[h] for h in heads), tuple(heads))
+        return Reduced(Graph(tuple(tasks), tuple(buffers), self.graph.sizes_from), tuple(tuple(self.parts[h]) for h in heads), tuple(heads))
+
+
+def _is_one(mask: int) -> bool:
+    return bool(mask) and not mask & (mask - 1)
