@@ -23,7 +23,7 @@ from theano_memopt.planner.openings import blocking, open_chains
 from theano_memopt.planner.program import Program
 from theano_memopt.planner.repeat_floors import largest_footprint
 
-TASK_RUNS = 24_000
+TASK_RUNS = 48_000
 """Simulations times tasks: some tenths of a second with the compiled simulation."""
 SIMULATIONS = 24, 120
 """With fewer nothing is said; with more little more is found."""
