@@ -15,7 +15,7 @@ Words
 Every operation can be replaced by an input of its dtype and shape, so a failing program stays a program while it is made
 smaller. Run this file for more seeds than the test-suite has:
 
-    python -m tests.theano.programs FIRST LAST [all] [narrow] [lazy] [python | budgets | held]
+    python -m tests.theano.programs FIRST LAST [all] [narrow] [lazy] [changing] [python | budgets | held]
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ STORAGES = ("off", "share", "arena")
 SETUPS = [Setup(linker, storage) for storage in STORAGES for linker in LINKERS] + [
     Setup(linker, storage, True) for storage in ("share", "arena") for linker in LINKERS[:4]
 ]
+WITH_AUTO = [*SETUPS, *(Setup(linker, "auto") for linker in LINKERS[:4])]
+"""Where a function can run as Theano would have it until its inputs have grown."""
 HELD = [setup for setup in SETUPS if setup.linker == "cvm_nogc" and setup.storage != "off"]
 """Where what lazy ops touch shares storage."""
 IN_PYTHON = [
@@ -760,9 +762,9 @@ def _build_from_graph(ctx: Any, par: Any, x: Any) -> Any:
 # --- making a program ------------------------------------------------------------------------------------------------
 
 
-def generate(seed: int, wide: bool = True, lazy: bool = False) -> Program:
+def generate(seed: int, wide: bool = True, lazy: bool = False, changing: bool = False) -> Program:
     """The program of this seed. Not `wide`: one dtype, matrices and vectors, seldom fused, so that few ops need compiling. `lazy`: with
-    many branches."""
+    many branches. `changing`: nearly every call has other lengths than the one before, and some of them are long."""
     r = random.Random(f"{seed} {wide}")
     dtype = r.choice(("float64", "float64", "float32")) if wide else "float64"
     shapes = [["n", "m"], ["n", "m"], ["m"], ["n"], [], ["m", "n"], ["n", "n"], ["m", "m"]]
@@ -807,7 +809,7 @@ def generate(seed: int, wide: bool = True, lazy: bool = False) -> Program:
     program["mutable"] = [i for i, node in enumerate(nodes) if node["kind"] == "input" and r.random() < 0.1]
     program["hints"] = r.choice(("none", "none", "right", "wrong"))
     program["grows"] = r.random() < 0.05
-    program["calls"] = _some_calls(r)
+    program["calls"] = _changing_calls(r) if changing else _some_calls(r)
     for call in program["calls"]:
         call["laid"] = r.choice(("C", "C", "C", "F", "gaps", "mixed"))
     return without_the_dead(program)
@@ -853,6 +855,21 @@ def _some_calls(r: random.Random) -> List[Call]:
     other = {"n": r.choice((1, 2, 5, 7)), "m": r.choice((m, 6))}
     odd = {"n": r.choice((0, 1, 3)), "m": r.choice((1, 4, 9, 0))}
     return [dict(call) for call in (usual, usual, usual, usual, other, usual, other, other, odd, usual, odd, usual)]
+
+
+def _changing_calls(r: random.Random) -> List[Call]:
+    """Lengths that alternate, grow, fall, or are random, then some of those that came before once more. By twos and threes in a row, too: what
+    is decided at the second call with the same lengths has its turn."""
+    kind, count = r.choice(("alternating", "growing", "falling", "random")), 7
+    if kind == "alternating":
+        pair = [(r.randint(2, 9), r.randint(2, 9)), (r.randint(20, 90), r.randint(10, 60))]
+        lengths = [pair[i % 2] for i in range(count)]
+    else:
+        lengths = [(r.choice((1, 2, 3, 5, 8, 13, 40, 90)), r.choice((2, 3, 4, 7, 11, 30, 60))) for _ in range(count)]
+        if kind != "random":
+            lengths.sort(key=lambda nm: nm[0] * nm[1], reverse=kind == "falling")
+    lengths += r.sample(lengths, 3)
+    return [{"n": n, "m": m} for n, m in lengths for _ in range(r.choice((1, 1, 1, 2, 3)))]
 
 
 def without_the_dead(program: Program) -> Program:
@@ -1223,8 +1240,8 @@ def _redirected(program: Program, i: int, j: int) -> Program:
 BATCH = 25
 
 
-def main(first: int, last: int, every_setup: bool, wide: bool, lazy: bool, among: Sequence[Setup]) -> int:
-    """Run the programs of these seeds in forked processes: a crash is a failure too, and ends only one batch."""
+def main(first: int, last: int, every_setup: bool, among: Sequence[Setup], **kind: bool) -> int:
+    """Run the programs of these seeds and this kind in forked processes: a crash is a failure too, and ends only one batch."""
     import theano_memopt
 
     assert theano_memopt.plan_of  # Theano is imported here, once for all children
@@ -1233,7 +1250,7 @@ def main(first: int, last: int, every_setup: bool, wide: bool, lazy: bool, among
     waiting = [list(range(seed, min(seed + BATCH, last))) for seed in range(first, last, BATCH)]
     while waiting:
         batch = waiting.pop(0)
-        for said in _in_a_child(batch, every_setup, wide, lazy, among):
+        for said in _in_a_child(batch, every_setup, among, kind):
             outcome = said["outcome"].split()[0]
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
             if outcome != "same":
@@ -1247,7 +1264,7 @@ def main(first: int, last: int, every_setup: bool, wide: bool, lazy: bool, among
     return 0 if set(outcomes) <= {"same", "invalid"} else 1
 
 
-def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool, lazy: bool, among: Sequence[Setup]) -> Iterator[Dict[str, Any]]:
+def _in_a_child(seeds: Sequence[int], every_setup: bool, among: Sequence[Setup], kind: Dict[str, bool]) -> Iterator[Dict[str, Any]]:
     """What becomes of each program, as far as the child gets."""
     read, write = os.pipe()
     child = os.fork()
@@ -1255,7 +1272,7 @@ def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool, lazy: bool,
         os.close(read)
         with os.fdopen(write, "w") as out:
             for seed in seeds:
-                out.write(json.dumps(_judge(seed, every_setup, wide, lazy, among)) + "\n")
+                out.write(json.dumps(_judge(seed, every_setup, among, kind)) + "\n")
                 out.flush()
         os._exit(0)
     os.close(write)
@@ -1265,8 +1282,8 @@ def _in_a_child(seeds: Sequence[int], every_setup: bool, wide: bool, lazy: bool,
     os.waitpid(child, 0)
 
 
-def _judge(seed: int, every_setup: bool, wide: bool, lazy: bool, among: Sequence[Setup]) -> Dict[str, Any]:
-    program = generate(seed, wide, lazy)
+def _judge(seed: int, every_setup: bool, among: Sequence[Setup], kind: Dict[str, bool]) -> Dict[str, Any]:
+    program = generate(seed, **kind)
     try:
         found = differences(program, among if every_setup else setups_of(seed, among=among))
     except Invalid as why:
@@ -1288,5 +1305,7 @@ def _judge(seed: int, every_setup: bool, wide: bool, lazy: bool, among: Sequence
 if __name__ == "__main__":
     gc.freeze()
     words = sys.argv[3:]
-    among = IN_PYTHON if "python" in words else WITHIN_BUDGETS if "budgets" in words else HELD if "held" in words else SETUPS
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "all" in words, "narrow" not in words, "lazy" in words, among))
+    among = WITH_AUTO if "changing" in words else SETUPS
+    among = IN_PYTHON if "python" in words else WITHIN_BUDGETS if "budgets" in words else HELD if "held" in words else among
+    kind = {"wide": "narrow" not in words, "lazy": "lazy" in words, "changing": "changing" in words}
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "all" in words, among, **kind))

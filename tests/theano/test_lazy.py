@@ -21,7 +21,6 @@ from theano.ifelse import IfElse, ifelse
 
 import theano_memopt
 from tests.theano.both import annotation, floats, same, shared_cells, with_pass, without_pass
-from theano_memopt.hosts.theano.explain import advice
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize import annotate as annotating
@@ -475,8 +474,7 @@ def residual_net(blocks: int = 3, width: int = 32, batch: int = 64) -> Built:
     return [phase, x, y], loss, {"updates": updates}
 
 
-def test_a_residual_net_with_a_learning_phase_keeps_what_its_plan_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advice, "MANY", 0)  # what could run again is not looked for: that takes longer than all else here
+def test_a_residual_net_with_a_learning_phase_keeps_what_its_plan_needs() -> None:
     ours, stock = (compiled(residual_net, mode) for mode in (with_pass("cvm_nogc", storage="arena"), without_pass("cvm_nogc")))
     x, y = floats(64, 32), floats(64, 32, seed=1)
     for phase in (1, 1, 0, 1, 0, 0, 1, 1, 1):

@@ -12,7 +12,7 @@ from typing import Any, List
 import pytest
 
 from tests.marks import nightly_if
-from tests.theano.programs import HELD, IN_PYTHON, SETUPS, Invalid, Program, Setup, differences, generate, setups_of, shrink
+from tests.theano.programs import HELD, IN_PYTHON, SETUPS, WITH_AUTO, Invalid, Program, Setup, differences, generate, lengths_of, setups_of, shrink
 
 KEPT = json.loads(Path(__file__).with_name("kept_programs.json").read_text())
 SEEDS = [nightly_if(seed % 12 > 0 and seed != 51, seed) for seed in range(100)]
@@ -43,6 +43,17 @@ def test_a_program_with_many_branches(seed: int) -> None:
     _judged(generate(seed, wide=False, lazy=True), HELD)
 
 
+@pytest.mark.parametrize("seed", SEEDS[::6])
+def test_a_program_of_changing_shapes(seed: int) -> None:
+    _judged(generate(seed, wide=False, changing=True), setups_of(seed, among=WITH_AUTO))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(NIGHTLY))
+def test_a_program_of_changing_shapes_nightly(seed: int) -> None:
+    _judged(generate(seed, changing=True), WITH_AUTO)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(WITH_BRANCHES, NIGHTLY))
 def test_a_program_with_many_branches_nightly(seed: int) -> None:
@@ -70,6 +81,15 @@ def test_programs_are_what_their_seed_says() -> None:
     for seed in range(50):
         assert generate(seed) == generate(seed) == json.loads(json.dumps(generate(seed)))
     assert len({json.dumps(generate(seed)) for seed in range(50)}) == 50
+
+
+def test_where_shapes_change_they_do_so_in_most_calls_by_more_than_twice_and_come_again() -> None:
+    for seed in range(30):
+        calls = [tuple(lengths_of("nm", call)) for call in generate(seed, changing=True)["calls"]]
+        changes = [(a, b) for a, b in zip(calls, calls[1:]) if a != b]
+        assert len(changes) >= 5 and len(set(calls)) >= 2
+        assert any(a in calls[i + 2 :] for i, (a, b) in enumerate(zip(calls, calls[1:])) if a != b), "none comes again"
+        assert any(max(a[0] * a[1], b[0] * b[1]) > 2 * min(a[0] * a[1], b[0] * b[1]) for a, b in changes)
 
 
 def test_every_operation_occurs() -> None:

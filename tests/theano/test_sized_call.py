@@ -227,20 +227,35 @@ def test_what_is_kept_of_many_sizes_is_a_small_part_of_what_the_function_needs(m
     assert growth > 4 * allowed
 
 
-def test_after_many_unlike_sizes_in_a_row_the_hosts_own_order_runs_until_one_comes_again(monkeypatch: Any) -> None:
+def _after_many_unlike_sizes(monkeypatch: Any) -> Tuple[Any, List[Any], List[bool]]:
+    """The function, the sizes at which an order was asked for, and whether each call ran in an order that is no worse than the host's."""
     monkeypatch.setattr(sized_call, "STRANGERS", 5)
     function, stock = two_branches(with_pass()), two_branches(without_pass())
     asked: List[Any] = []
     order_for = sized_call.CellPlanner.order_for
     monkeypatch.setattr(sized_call.CellPlanner, "order_for", lambda planner, sizes: asked.append(sizes) or order_for(planner, sizes))
-    for length in range(20, 40):
+    no_worse = []
+    for length in range(20, 34):
         same(function(*squares(length, 60 - length)), stock(*squares(length, 60 - length)))
-    assert len(asked) == 5 and function.fn.planner.order == annotation(function).stock
+        report = theano_memopt.explain(function)
+        no_worse.append(report.peak <= report.host_peak)
+    return function, asked, no_worse
+
+
+def test_after_many_unlike_sizes_in_a_row_nothing_is_searched_until_one_comes_again(monkeypatch: Any) -> None:
+    function, asked, no_worse = _after_many_unlike_sizes(monkeypatch)
+    assert len(asked) == 5 and all(no_worse)
     function(*squares(21, 39))
     function(*squares(50, 60))
     assert len(asked) == 6, "one has come again, so it is worth looking again"
-    function(*squares(39, 21))
+    function(*squares(33, 27))
     assert len(asked) == 7 and theano_memopt.explain(function).peak == theano_memopt.explain(function).floor, "a stranger that comes again is planned"
+
+
+def test_negative_control_an_order_that_is_kept_for_unlike_sizes_becomes_worse_than_the_hosts(monkeypatch: Any) -> None:
+    monkeypatch.setattr(sized_call.CellPlanner, "best_known", lambda planner, sizes: planner.order)
+    _, _, no_worse = _after_many_unlike_sizes(monkeypatch)
+    assert not all(no_worse)
 
 
 # --- cells ---------------------------------------------------------------------------------------------------------------
@@ -395,7 +410,7 @@ def test_a_small_function_runs_in_the_order_of_theano_itself_until_an_input_has_
     assert isinstance(state, Small) and "saves more than" in ours.fn.small and ours.fn.planner.shapes is None
     assert theano_memopt.plan_of(ours).schedule.order == host
     report = theano_memopt.explain(ours)
-    assert any("when an input has grown" in note for note in report.notes) and not report.advice
+    assert any("when an input has grown, or shrunk" in note for note in report.notes) and not report.advice
     agree_at(ours, stock, squares(11, 7))  # grown by less
     assert ours.fn.state is state
     agree_at(ours, stock, squares(150, 200))
@@ -412,8 +427,45 @@ def test_a_small_function_asks_again_when_a_whole_number_on_which_lengths_rest_h
     )
     agree_at(ours, stock, [4])
     assert isinstance(ours.fn.state, Small)
+    assert "saves more than" in ours.fn.small
     agree_at(ours, stock, [150])
-    assert isinstance(ours.fn.state, InOrder)
+    assert ours.fn.small == "no better order was found" and any("no better order" in note for note in theano_memopt.explain(ours).notes)
+
+
+def _whose_host_is_best() -> Tuple[Any, Any, Tuple[int, int]]:
+    """A function that was called once, at lengths at which no order is better than the host's own; stock; the lengths."""
+    for lengths in ((200, 120), (120, 200)):
+        ours, stock = two_branches(with_pass(storage="auto")), two_branches(without_pass())
+        agree_at(ours, stock, squares(*lengths))
+        if isinstance(ours.fn.state, Small):
+            return ours, stock, lengths
+    raise AssertionError("one of the two orders is the host's")
+
+
+def test_where_no_order_is_better_than_the_hosts_nothing_is_held_until_an_input_has_grown_or_shrunk() -> None:
+    ours, stock, (m, n) = _whose_host_is_best()
+    states = [ours.fn.state]
+    assert ours.fn.small and ours.fn.planner.shapes is None
+    report = theano_memopt.explain(ours)
+    assert report.order == annotation(ours).stock and report.peak == report.floor
+    assert theano_memopt.explain(ours, (m - 9, m - 9), (n + 9, n + 9)).order == annotation(ours).stock
+    for factor, asked in ((1.1, False), (0.9, False), (2, True), (0.5, True), (0.6, False), (1, False), (1.9, False)):
+        agree_at(ours, stock, squares(int(m * factor), int(n * factor)))
+        states.append(ours.fn.state)
+        assert isinstance(states[-1], Small) and (states[-1] is not states[-2]) == asked, factor
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_order_that_is_better_when_an_input_has_shrunk_is_found(asked: bool, monkeypatch: Any) -> None:
+    """Negative control: it is not, if nobody asks."""
+    ours, stock, (m, n) = _whose_host_is_best()
+    if not asked:
+        monkeypatch.setattr(worthwhile.HasShrunk, "__call__", lambda shrunk: False)
+    shorter = (m // 3, n) if m > n else (m, n // 3)
+    agree_at(ours, stock, squares(*shorter))
+    assert isinstance(ours.fn.state, InOrder) == asked
+    report = theano_memopt.explain(ours)
+    assert not asked or report.floor == report.peak < report.host_peak
 
 
 def test_inputs_that_take_turns_in_being_the_larger_one_are_not_asked_about_in_every_call(monkeypatch: pytest.MonkeyPatch) -> None:

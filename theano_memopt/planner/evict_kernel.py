@@ -8,11 +8,11 @@ from __future__ import annotations
 import ctypes
 import glob
 import os
-from itertools import accumulate
 from typing import Any, List, Optional, Sequence, Union
 
 from theano_memopt.planner import evict as python
 from theano_memopt.planner.evict import Flat, Rule
+from theano_memopt.planner.numbers_for_c import ByAddress, doubles, in_rows, int64s, ints, room_for_ints
 
 _LARGEST_SUM = 1 << 60
 
@@ -38,34 +38,34 @@ class CompiledEviction:
         self._handle = library.memopt_program(
             len(flat.reads),
             len(flat.size),
-            *_lists(flat.reads),
-            *_lists(flat.writes),
-            (ctypes.c_int64 * len(flat.ticks))(*flat.ticks),
+            *in_rows(flat.reads),
+            *in_rows(flat.writes),
+            int64s(flat.ticks),
             bytes(flat.again),
-            _ints(flat.lies_in),
+            ints(flat.lies_in),
             bytes(flat.in_place),
-            (ctypes.c_int64 * len(flat.size))(*flat.size),
-            _ints(flat.producer),
-            _ints(flat.overwriter),
+            int64s(flat.size),
+            ints(flat.producer),
+            ints(flat.overwriter),
             bytes(flat.keep),
         )
 
     def evict(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> List[int]:
         room = 4 * len(order)
         while True:
-            out = (ctypes.c_int * room)()
-            length = self._library.memopt_evict(self._handle, _ints(order), budget, *rule, (ctypes.c_double * len(worth))(*worth), limit, out, room)
+            out = room_for_ints(room)
+            length = self._library.memopt_evict(self._handle, ints(order), budget, *rule, doubles(worth), limit, out, room)
             if length <= room:
-                return out[:length]
+                return list(out[:length])
             room = length
 
     def peak_of(self, sequence: Sequence[int]) -> int:
-        return int(self._library.memopt_peak_of(self._handle, _ints(sequence), len(sequence)))
+        return int(self._library.memopt_peak_of(self._handle, ints(sequence), len(sequence)))
 
     def drop_needless(self, sequence: Sequence[int], budget: int, least: int = 0) -> List[int]:
-        out = (ctypes.c_int * len(sequence))()
-        length = self._library.memopt_drop_needless(self._handle, _ints(sequence), len(sequence), budget, least, out)
-        return out[:length]
+        out = room_for_ints(len(sequence))
+        length = self._library.memopt_drop_needless(self._handle, ints(sequence), len(sequence), budget, least, out)
+        return list(out[:length])
 
     def __del__(self) -> None:
         self._library.memopt_program_free(self._handle)
@@ -78,15 +78,6 @@ def eviction_for(flat: Flat) -> Eviction:
     if _LIBRARY is None or sum(flat.size) >= _LARGEST_SUM:
         return PythonEviction(flat)
     return CompiledEviction(flat, _LIBRARY)
-
-
-def _ints(items: Sequence[int]) -> Any:
-    return (ctypes.c_int * len(items))(*items)
-
-
-def _lists(lists: Sequence[Sequence[int]]) -> List[Any]:
-    """A list of lists as two arrays: where each begins, and all items in a row."""
-    return [_ints([0, *accumulate(len(row) for row in lists)]), _ints([item for row in lists for item in row])]
 
 
 def _load() -> Optional[Any]:
@@ -103,13 +94,13 @@ def _load() -> Optional[Any]:
 
 def _declare(library: Any) -> Any:
     handle, number, size, flags = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_char_p
-    ints, sizes = ctypes.POINTER(number), ctypes.POINTER(size)
+    numbers = ByAddress
     for name, result, arguments in (
-        ("program", handle, [number, number, ints, ints, ints, ints, sizes, flags, ints, flags, sizes, ints, ints, flags]),
+        ("program", handle, [number, number, *[numbers] * 5, flags, numbers, flags, *[numbers] * 3, flags]),
         ("program_free", None, [handle]),
-        ("evict", number, [handle, ints, size, number, number, number, number, number, ctypes.POINTER(ctypes.c_double), size, ints, number]),
-        ("peak_of", size, [handle, ints, number]),
-        ("drop_needless", number, [handle, ints, number, size, size, ints]),
+        ("evict", number, [handle, numbers, size, *[number] * 5, numbers, size, numbers, number]),
+        ("peak_of", size, [handle, numbers, number]),
+        ("drop_needless", number, [handle, numbers, number, size, size, numbers]),
     ):
         function = getattr(library, f"memopt_{name}")
         function.restype, function.argtypes = result, arguments

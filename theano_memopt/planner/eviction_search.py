@@ -83,8 +83,10 @@ class Goal(NamedTuple):
 
 
 class EvictionSearch:
-    def __init__(self, program: Program, orders: Sequence[Order], deadline: Optional[float] = None) -> None:
+    def __init__(self, program: Program, orders: Sequence[Order], deadline: Optional[float] = None, anew: bool = True) -> None:
+        """`anew`: are runs ordered anew now and then? It takes as long as some tens of simulations."""
         self.program = program
+        self._anew = anew
         self.spent = 0
         self.front: List[Trial] = []  # ascending peaks, descending ticks
         self._flat = flatten(program)
@@ -119,7 +121,8 @@ class EvictionSearch:
                 half = goal._replace(until=(self.spent + goal.until) // 2)
                 self._grid([Setting(self._best[0][1].order, rule, {}) for rule in RULES], half)
             self._climb(goal)
-            self._order_anew(goal, max(1, min(ANEW, simulations // ROUNDS // ANEW_EVERY)))
+            if self._anew:
+                self._order_anew(goal, max(1, min(ANEW, simulations // ROUNDS // ANEW_EVERY)))
             if self._reached(goal._replace(until=until)):
                 break
 

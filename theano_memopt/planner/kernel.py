@@ -16,6 +16,7 @@ from theano_memopt.options import ALL_PRUNINGS, Prunings
 from theano_memopt.planner.flow import INFINITE, Cut, Network
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.moves import MovedOrder
+from theano_memopt.planner.numbers_for_c import ByAddress, in_rows, int64s, ints, room_for_ints
 from theano_memopt.planner.search import EXHAUSTED, FOUND, RUNNING, BudgetSearch
 
 _LARGEST_SUM = 1 << 60
@@ -68,7 +69,7 @@ class CompiledSearch:
         self._library = kernel.library
         critical = critical if prunings.cut else ()
         switches = prunings.settle | prunings.commit << 1 | prunings.memory << 2
-        self._handle = self._library.memopt_search(kernel.handle, budget, _ints(critical), len(critical), switches)
+        self._handle = self._library.memopt_search(kernel.handle, budget, ints(critical), len(critical), switches)
 
     def run(self, until: int, rule: int = 0) -> str:
         return _STATUS[self._library.memopt_search_run(self._handle, until, rule)]
@@ -86,7 +87,7 @@ class CompiledSearch:
 
     @property
     def trail(self) -> List[int]:
-        out = (ctypes.c_int * len(self._kernel.graph.tasks))()
+        out = room_for_ints(len(self._kernel.graph.tasks))
         self._library.memopt_search_trail(self._handle, out)
         return list(out)
 
@@ -107,17 +108,17 @@ class CompiledKernel:
         return value + self.graph.allocates[task] if value <= _LARGEST_SUM else IMPOSSIBLE
 
     def flows(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> List[int]:
-        found = (ctypes.c_int64 * self.library.memopt_arcs(self.handle))()
+        found = int64s([0] * self.library.memopt_arcs(self.handle))
         self._cut(task, done, undone, found)
         return list(found)
 
     def least_set(self, task: int, done: Sequence[int] = (), undone: Sequence[int] = ()) -> Tuple[int, bytes]:
-        found = ctypes.create_string_buffer(len(self.graph.tasks))
+        found = array("b", bytes(len(self.graph.tasks)))
         value = self._cut(task, done, undone, None, found)
-        return value + self.graph.allocates[task], found.raw
+        return value + self.graph.allocates[task], found.tobytes()
 
     def _cut(self, task: int, done: Sequence[int], undone: Sequence[int], flows: Any, least_set: Any = None) -> int:
-        where = (_ints(done), len(done), _ints(undone), len(undone))
+        where = (ints(done), len(done), ints(undone), len(undone))
         return int(self.library.memopt_cut(self.handle, task, *where, _LARGEST_SUM, flows, least_set))
 
     def search(self, budget: int, critical: Sequence[int], prunings: Prunings = ALL_PRUNINGS) -> CompiledSearch:
@@ -133,7 +134,7 @@ class CompiledMovedOrder:
     def __init__(self, graph: Graph, order: Sequence[int], seed: int, library: Any) -> None:
         self.graph = graph
         self._library = library
-        self._handle = library.memopt_moved(*_flat(graph), _ints(order), seed)
+        self._handle = library.memopt_moved(*_flat(graph), ints(order), seed)
 
     def run(self, goal: int, moves: int) -> int:
         return int(self._library.memopt_moved_run(self._handle, goal, moves))
@@ -144,7 +145,7 @@ class CompiledMovedOrder:
 
     @property
     def order(self) -> List[int]:
-        out = (ctypes.c_int * len(self.graph.tasks))()
+        out = room_for_ints(len(self.graph.tasks))
         self._library.memopt_moved_order(self._handle, out)
         return list(out)
 
@@ -175,30 +176,12 @@ def _flat(graph: Graph) -> List[Any]:
     return [
         len(graph.tasks),
         len(graph.buffers),
-        _bytes64([buffer.size for buffer in graph.buffers]),
+        int64s([buffer.size for buffer in graph.buffers]),
         bytes(buffer.pinned for buffer in graph.buffers),
-        _ints([-1 if buffer.producer is None else buffer.producer for buffer in graph.buffers]),
-        *_lists([buffer.readers for buffer in graph.buffers]),
-        *_lists(graph.predecessors),
+        ints([-1 if buffer.producer is None else buffer.producer for buffer in graph.buffers]),
+        *in_rows([buffer.readers for buffer in graph.buffers]),
+        *in_rows(graph.predecessors),
     ]
-
-
-def _ints(items: Sequence[int]) -> Any:
-    return (ctypes.c_int * len(items))(*items)
-
-
-def _bytes64(items: Sequence[int]) -> Any:
-    return (ctypes.c_int64 * len(items))(*items)
-
-
-def _lists(lists: Sequence[Sequence[int]]) -> List[Any]:
-    """A list of lists as two arrays: where each begins, and all items in a row."""
-    starts = array("i", [0])
-    items = array("i")
-    for row in lists:
-        items.extend(row)
-        starts.append(len(items))
-    return [_ints(starts), _ints(items)]
 
 
 def _load(stem: str, functions: Sequence[Tuple[str, Any, List[Any]]]) -> Optional[Any]:
@@ -222,7 +205,7 @@ def _declare(library: Any, functions: Sequence[Tuple[str, Any, List[Any]]]) -> A
 
 
 _handle, _number, _size, _seed = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_uint64
-_numbers, _sizes = ctypes.POINTER(_number), ctypes.POINTER(_size)
+_numbers = _sizes = _flags = ByAddress
 _graph = [_number, _number, _sizes, ctypes.c_char_p, _numbers, _numbers, _numbers, _numbers, _numbers]
 
 _LIBRARY = _load(
@@ -230,7 +213,7 @@ _LIBRARY = _load(
     (
         ("kernel", _handle, _graph),
         ("kernel_free", None, [_handle]),
-        ("cut", _size, [_handle, _number, _numbers, _number, _numbers, _number, _size, _sizes, ctypes.c_char_p]),
+        ("cut", _size, [_handle, _number, _numbers, _number, _numbers, _number, _size, _sizes, _flags]),
         ("arcs", _number, [_handle]),
         ("search", _handle, [_handle, _size, _numbers, _number, _number]),
         ("search_free", None, [_handle]),

@@ -80,6 +80,11 @@ def repeat_floor(program: Program, effort: int = EFFORT) -> RepeatFloor:
     return best
 
 
+def largest_footprint(program: Program) -> int:
+    """The floor that takes no effort."""
+    return max((height for height, _, _ in _WaysBack(program).starts()), default=0)
+
+
 class _WaysBack:
     def __init__(self, program: Program) -> None:
         self.program = program

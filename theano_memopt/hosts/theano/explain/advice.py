@@ -18,15 +18,12 @@ from theano import tensor
 
 from theano_memopt.hosts.theano.read.assumed_sizes import GUESS, Sizes
 from theano_memopt.hosts.theano.read.program import read_program
-from theano_memopt.options import PlanOptions, RecomputeOptions
 from theano_memopt.planner.certificate import Schedule
-from theano_memopt.planner.recompute import plan_recompute
+from theano_memopt.planner.glance import Glance, glance
 from theano_memopt.report.model import Advice, Reserved
 
 EXTRA_TIME = 0.1
 """The share of more time for which it is told how much less would do."""
-QUICKLY, MANY = RecomputeOptions(simulations=40, order=PlanOptions(effort=500)), 400
-"""How long that look may take, and the most tasks that it is taken for."""
 LARGE, WORTH, LEAST = 2**20, 10, 4096
 """Of a peak below so many bytes it is told if it comes down by one part in so many, and by so many bytes."""
 
@@ -63,7 +60,7 @@ class Facts:
     """Why that one does not run; None if no more than effort is missing."""
     replans: bool
     """Is the function planned anew for the sizes that come?"""
-    with_repeats: Optional[int]
+    with_repeats: Optional[Glance]
     """The peak if cheap results ran again, for `EXTRA_TIME` more; None if that was not looked for."""
     waits_for: str = ""
     """The goal, if what runs again for it is decided at a call that has not come yet."""
@@ -73,16 +70,13 @@ def advice_of(facts: Facts) -> Tuple[Advice, ...]:
     return (*_waiting(facts), *_lengths(facts), *_order(facts), *_storage(facts), *_repeats(facts))
 
 
-def peak_with_repeats(fgraph: Any, nodes: Sequence[Any], lengths: Sizes, order: Tuple[int, ...]) -> Optional[int]:
-    """The lowest peak that a quick look finds for `EXTRA_TIME` more; None where it would take long.
+def with_repeats(fgraph: Any, nodes: Sequence[Any], lengths: Sizes, order: Tuple[int, ...]) -> Optional[Glance]:
+    """What a quick look finds for `EXTRA_TIME` more; None where it would take long.
 
     It looks at the graph as it was compiled. The optimization plans before ops are replaced, and with more effort: what it finds is as low or lower.
     """
-    if len(nodes) > MANY:
-        return None
     program = read_program(fgraph, nodes, {}, lengths.shape_of).program
-    orders = [order] if program.is_legal(order) else []
-    return plan_recompute(program, extra_time=EXTRA_TIME, options=QUICKLY, competing_orders=orders).peak
+    return glance(program, order if program.is_legal(order) else program.natural_order, EXTRA_TIME)
 
 
 def _waiting(facts: Facts) -> List[Advice]:
@@ -129,13 +123,12 @@ def _storage(facts: Facts) -> List[Advice]:
 
 
 def _repeats(facts: Facts) -> List[Advice]:
-    if facts.with_repeats is None or facts.peak - facts.with_repeats < (1 if facts.peak >= LARGE else max(LEAST, facts.peak // WORTH)):
+    if facts.with_repeats is None or facts.peak - facts.with_repeats.peak < (1 if facts.peak >= LARGE else max(LEAST, facts.peak // WORTH)):
         return []
     flag = f"the flag mem_reuse.extra_time={EXTRA_TIME:g}, or `run --extra-time {EXTRA_TIME:g}`, or this mode"
     words = f"cheap results can run again, for at most {100 * EXTRA_TIME:g} % more time by an estimate: {flag}"
-    return [
-        Advice(words, facts.peak - facts.with_repeats, (f"theano.function(..., mode=theano_memopt.mode('FAST_RUN', extra_time={EXTRA_TIME:g}))",))
-    ]
+    paste = f"theano.function(..., mode=theano_memopt.mode('FAST_RUN', extra_time={EXTRA_TIME:g}))"
+    return [Advice(words, facts.peak - facts.with_repeats.peak, (paste,))]
 
 
 def _hints(inputs: Sequence[Tuple[str, Any]], assumed: Sizes, sizes: Sizes) -> Tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple
 from theano.gof import vm as host
 from theano.scan_module.scan_op import Scan
 
-from theano_memopt.hosts.theano.explain.advice import LARGE, Facts, Obstacle, advice_of, peak_with_repeats
+from theano_memopt.hosts.theano.explain.advice import EXTRA_TIME, LARGE, Facts, Obstacle, advice_of, with_repeats
 from theano_memopt.hosts.theano.explain.storage import Storage
 from theano_memopt.hosts.theano.explain.subject import NoPlan, Sized, Subject, compiled
 from theano_memopt.hosts.theano.explain.words import Words
@@ -27,6 +27,7 @@ from theano_memopt.hosts.theano.run.sized_call import GROWTH, CellPlanner
 from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
+from theano_memopt.planner.glance import Glance
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.plan import along, put_together
@@ -115,8 +116,8 @@ class _Explained:
         if isinstance(in_force, Arena):
             sharing = tuple(b for b, offset in enumerate(in_force.offsets) if offset is not None)
         plan = put_together(graph, schedule, in_force, self.subject.annotation.options, sharing)
-        repeats, with_repeats = self.repeats(), self._peak_with_repeats(schedule)
-        advised = self.advised(schedule, storage, reserved[0], best, with_repeats)
+        repeats, glance = self.repeats(), self._glance(schedule) if self._looks_for_repeats else None
+        advised = self.advised(schedule, storage, reserved[0], best, glance)
         return PrintableReport(
             self.subject.name,
             plan,
@@ -124,12 +125,12 @@ class _Explained:
             reserved,
             words.known(in_force, spans),
             tuple(words.work(t) for t in range(len(self.subject.reading.nodes))),
-            self.notes(advised),
+            self.notes(advised, glance),
             best=best,
             given=self.sized.given,
             stock=None if self.subject.once is None else self.subject.once.graph_at(self.sized.lengths),
             repeats=repeats,
-            may_repeat=self._may_repeat(schedule.peak, repeats, with_repeats),
+            may_repeat=self._may_repeat(schedule.peak, repeats, glance),
             advised=advised,
             inputs=self.sized.inputs,
             sizes_of=self.sized.sizes_of,
@@ -153,7 +154,7 @@ class _Explained:
         reason = f"an order with {best.peak:,} bytes is known ({best.method})"
         return along(best, graph, ours.order, ours.method, reason), best
 
-    def notes(self, advised: Sequence[Advice]) -> Tuple[str, ...]:
+    def notes(self, advised: Sequence[Advice], glance: Optional[Glance]) -> Tuple[str, ...]:
         notes = []
         if len(self.subject.reading.certain) < len(self.subject.reading.nodes):
             lazy = len(self.subject.reading.nodes) - len(self.subject.reading.certain)
@@ -165,15 +166,19 @@ class _Explained:
             notes.append("What runs again for the budget, or the extra time, is decided at the first call, for the sizes that come.")
         elif self.subject.feature.outcome is None and self.subject.annotation.schedule.peak >= LARGE and not told:
             notes.append(BELOW_EVERY_ORDER)
+        if self._looks_for_repeats and (glance is None or not glance.full):
+            how = "not looked for" if glance is None else f"looked for in {glance.simulations} trials only"
+            tasks = f"{len(self.subject.reading.nodes):,} tasks are many for a report"
+            notes.append(f"What could run again was {how}: {tasks}. Compiled with extra_time={EXTRA_TIME:g} it is looked for with full effort.")
         small = getattr(self.subject.function.fn, "small", "")
         if small:
-            notes.append(f"It runs in Theano's own order: {small}. That is asked again when an input has grown.")
+            notes.append(f"It runs in Theano's own order: {small}. That is asked again when an input has grown, or shrunk.")
         if blas.offer_once():
             notes.append(blas.offer())
         return tuple(notes)
 
     def advised(
-        self, schedule: Schedule, storage: Storage, reserved: Reserved, best: Optional[Schedule], with_repeats: Optional[int]
+        self, schedule: Schedule, storage: Storage, reserved: Reserved, best: Optional[Schedule], glance: Optional[Glance]
     ) -> Tuple[Advice, ...]:
         true = self.sized.lengths if self.sized.arguments else None
         assumed = self.subject.sizes({}) if true is not None and best is not None else self.sized.lengths
@@ -190,7 +195,7 @@ class _Explained:
             None if getattr(self.subject.function.fn, "small", "") else best,
             self.obstacle(best, self.sized.graph),
             self.subject.feature.replans,
-            with_repeats,
+            glance,
             self.asked_for if self.subject.feature.waits is not None else "",
         )
         return advice_of(facts)
@@ -222,18 +227,20 @@ class _Explained:
             return Obstacle("the order was planned at other sizes. To compile for these, say them before theano.function, which", True)
         return None
 
-    def _may_repeat(self, peak: int, repeats: Optional[Repeats], with_repeats: Optional[int]) -> bool:
+    def _may_repeat(self, peak: int, repeats: Optional[Repeats], glance: Optional[Glance]) -> bool:
         """Is it open whether results that run again, or run again more often, bring the peak down?"""
         if repeats is None:
-            return with_repeats is None and self.subject.feature.settings.order != "host"
+            return glance is None and self.subject.feature.settings.order != "host"
         return repeats.floor < peak and self.subject.feature.outcome is not None and self.subject.feature.outcome.status == "fits"
 
-    def _peak_with_repeats(self, schedule: Schedule) -> Optional[int]:
-        """Where it can be looked for: at known sizes, in a function that was not asked for it."""
+    @property
+    def _looks_for_repeats(self) -> bool:
+        """Can it be told what could run again? At known sizes, of a function that was not asked for it."""
         asked = self.subject.once is not None or self.subject.feature.waits is not None or self.subject.feature.settings.order == "host"
-        if asked or self.sized.graph.sizes_assumed:
-            return None
-        return peak_with_repeats(self.subject.fgraph, self.subject.reading.nodes, self.sized.lengths, schedule.order)
+        return not asked and not self.sized.graph.sizes_assumed
+
+    def _glance(self, schedule: Schedule) -> Optional[Glance]:
+        return with_repeats(self.subject.fgraph, self.subject.reading.nodes, self.sized.lengths, schedule.order)
 
     @property
     def asked_for(self) -> str:

@@ -55,7 +55,8 @@ class TrueShapes(Walker[str]):
         source = f"def shapes({', '.join(arguments)}):\n"
         source += "".join(f"    {line}\n" for line in self._lines) + f"    return ({''.join(row + ', ' for row in rows)})\n"
         exec(compile(source, "<shapes>", "exec"), self._space)
-        self.shapes: Callable[..., Tuple[Tuple[int, ...], ...]] = self._space["shapes"]
+        # Not left among its own globals: a circle is let go late, by Python's collector.
+        self.shapes: Callable[..., Tuple[Tuple[int, ...], ...]] = self._space.pop("shapes")
         """The shapes of `known`, from a signature."""
         self._before: Signature = ()
         self._forget()
@@ -73,7 +74,8 @@ class TrueShapes(Walker[str]):
         shapes = [self._value_now(v).shape for v in self.shape_sources]
         now = (*shapes, *(int(self._value_now(v)) for v in self.value_sources))
         # What has not changed is the object of the time before: dozens of signatures are kept, and most lengths in them are always the same.
-        self._before = tuple(before if before == part else part for before, part in zip(self._before or now, now))
+        # (Of a list: a tuple made of a generator is cut to size, and Python keeps hundreds of such tuples when they are gone.)
+        self._before = tuple([before if before == part else part for before, part in zip(self._before or now, now)])
         return self._before
 
     # --- the value of a formula: the name, or the source, of its Python code -------------------------------------

@@ -42,7 +42,7 @@ class Workspace:
 
     def bytes(self, shapes: Sequence[Shape]) -> int:
         """Where sizes are guessed, a formula of shapes can give a length below 0."""
-        return self.formula([tuple(max(0, length) for length in shape) for shape in shapes])
+        return self.formula([shape if min(shape, default=0) >= 0 else tuple(max(0, length) for length in shape) for shape in shapes])
 
 
 def workspace_of(node: Any, compiled: bool) -> Optional[Workspace]:

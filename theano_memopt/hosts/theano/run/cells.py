@@ -188,10 +188,15 @@ def as_it_runs(annotation: Annotation, cautious: Graph) -> Tuple[Graph, Sequence
 
 
 def follows_steps(annotation: Annotation, linker: Any) -> bool:
-    """Is storage planned for the steps of the CVM? Theano has another machine in its place where it profiles the memory of functions that have
+    """Is storage planned for the steps of the CVM? With gc, a cell that is held open for what may not come would be held for nothing."""
+    return not linker.allow_gc and in_steps(annotation, linker)
+
+
+def in_steps(annotation: Annotation, linker: Any) -> bool:
+    """Do the nodes run in the steps of the CVM? Theano has another machine in its place where it profiles the memory of functions that have
     no profile of their own."""
     another = theano.config.profile_memory and (theano.config.profile or theano.config.print_global_stats) and not linker.profile
-    return annotation.steps is not None and not linker.allow_gc and not another
+    return annotation.steps is not None and not another
 
 
 def tenants(graph: Graph, order: Tuple[int, ...], slots: Slots) -> List[List[int]]:

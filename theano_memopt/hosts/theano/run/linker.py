@@ -37,6 +37,7 @@ from theano_memopt.hosts.theano.run.arena.block import lent_by, making
 from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.first_call import FirstCallVM
+from theano_memopt.hosts.theano.run.left_out import letting_go
 from theano_memopt.hosts.theano.run.sized_call import CellPlanner, SizedVM
 from theano_memopt.hosts.theano.run.thunks import watched_now, wrapped_all
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch
@@ -127,16 +128,21 @@ def make_vm(
         binding.watch = Watch(binding, storage_map)
         thunks = wrapped_all(nodes, thunks, binding.watch.around)
 
+    feature = feature_of(linker.fgraph)
+    assert feature is not None  # it gave the binding
+
     def make(nodes: Any, thunks: Any, clears: Any) -> Any:
         if clears is not None:
             clears = _without_withheld(binding, nodes, clears, storage_map)
+        annotation = feature.annotation(linker.fgraph)
+        lets_go = annotation is not None and linker.allow_gc and cells.in_steps(annotation, linker)
+        if lets_go:
+            thunks = letting_go(annotation, nodes, thunks, storage_map)
         made = original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
-        if binding.follows_steps and type(made).__name__ != "CVM":
+        if (binding.follows_steps or lets_go) and type(made).__name__ != "CVM":
             raise Trouble("the machine runs lazy ops in another order than the CVM")
         return made
 
-    feature = feature_of(linker.fgraph)
-    assert feature is not None  # it gave the binding
     made = make(nodes, thunks, post_thunk_clear)
     follow = binding.watch.follow if binding.watch is not None else None
     if binding.arena:

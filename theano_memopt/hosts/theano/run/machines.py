@@ -180,8 +180,8 @@ class Machines:
         """Asks in a later call whether it comes with this signature."""
         assert self.shapes is not None
         cells = [self.storage_map[v] for v in [*self.shapes.shape_sources, *self.shapes.value_sources]]
-        pairs, count = tuple(zip(cells, signature)), len(self.shapes.shape_sources)
-        return ComesAgain(pairs[:count], pairs[count:])
+        pairs, count = list(zip(cells, signature)), len(self.shapes.shape_sources)
+        return ComesAgain(tuple(pairs[:count]), tuple(pairs[count:]))
 
     def sources(self, came: ComesAgain) -> Sources:
         """Input variable -> its shape, and its value if that matters, in the call that had these."""
@@ -201,22 +201,26 @@ class Machines:
 
     def shaped(self, signature: Signature) -> Shaped:
         """The true shape of each buffer that has a formula."""
-        return [(self._index[v], np.dtype(v.type.dtype), shape) for v, shape in self.shapes_at(signature).items() if v in self._index]
+        return self._shaped(self.shapes_at(signature))
+
+    def _shaped(self, known: Dict[Any, Tuple[int, ...]]) -> Shaped:
+        return [(self._index[v], np.dtype(v.type.dtype), shape) for v, shape in known.items() if v in self._index]
 
     def workspaces_at(self, signature: Signature) -> List[int]:
         """True bytes of every workspace. Where they depend on data, the guess."""
+        return self._workspaces(self.shapes_at(signature))
+
+    def _workspaces(self, known: Dict[Any, Tuple[int, ...]]) -> List[int]:
         guessed = [buffer.size for buffer in self.graph.buffers[len(self.reading.roots) :]]
-        if not guessed:
-            return []
-        known = self.shapes_at(signature)
         return [w.bytes([known[v] for v in w.asks]) if known.keys() >= set(w.asks) else size for w, size in zip(self.reading.workspaces, guessed)]
 
     def sizes_at(self, signature: Signature) -> Tuple[int, ...]:
         """True bytes of every buffer. Where they depend on data, the guess."""
         sizes = [buffer.size for buffer in self.graph.buffers[: len(self.reading.roots)]]
-        for b, dtype, shape in self.shaped(signature):
+        known = self.shapes_at(signature)
+        for b, dtype, shape in self._shaped(known):
             sizes[b] = max(0, math.prod(shape)) * dtype.itemsize
-        return (*sizes, *self.workspaces_at(signature))
+        return (*sizes, *self._workspaces(known))
 
     # --- orders ------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
     call with sizes never seen     formulas -> true sizes -> best order -> a machine over the same thunks and cells     (once, milliseconds)
     the same sizes again           compare the shapes of the inputs, run Theano's machine
-    a function too small for that  run Theano's machine in the host's own order, until an input has grown
+    no order saves more than that  run Theano's machine in the host's own order, until an input has grown or shrunk
 
 An arena does the same and more (run/arena). This one is for functions with gc whose variables have cells of Theano's, shared or not:
 without gc every array stays, whatever the order.
@@ -23,6 +23,7 @@ best order known is taken.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -35,7 +36,7 @@ from theano_memopt.hosts.theano.read.true_sizes import Signature
 from theano_memopt.hosts.theano.run import cells
 from theano_memopt.hosts.theano.run.machines import ComesAgain, Machines, Order, Sources
 from theano_memopt.hosts.theano.run.stand_in import StandIn
-from theano_memopt.hosts.theano.run.worthwhile import HasGrown, kept_at_most, no_order_saves_enough
+from theano_memopt.hosts.theano.run.worthwhile import HasGrown, HasShrunk, kept_at_most, needs_less_than_an_order, no_order_saves_enough
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
 
@@ -45,13 +46,14 @@ SEARCHES = 32
 """Searches for one function. After them the best of the orders kept is taken."""
 SIGNATURES = 1024
 """Signatures of which the order is remembered at most; the one not used for longest goes first."""
-FEW = 64
-"""Signatures that are remembered whatever they take. More of them only while they take at most a part in `SHARE` of the largest peak planned."""
+FEW = 16
+"""Signatures that are remembered whatever they take. More of them only while they take at most a part in `SHARE` of the least peak planned."""
+NONE_BETTER = "no better order was found"
 OF_A_SIGNATURE = 100
 """Bytes of Python objects that one takes, by tracemalloc."""
 STRANGERS = 64
-"""After so many calls in a row, each with a signature that was not known, the host's own order runs until one comes again: to look at
-the sizes of each would cost more than small calls themselves."""
+"""After so many calls in a row, each with a signature that was not known, nothing is searched for and no order is remembered until one comes
+again. Each call takes the best order that is known then."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,15 @@ class InOrder:
 
 @dataclass(frozen=True)
 class Small:
-    """The host's own order runs: no order saves as many bytes as the objects take that choose one."""
+    """The host's own order runs: no order saves as many bytes as the objects take that choose one, or none that is better was found."""
 
     reason: str
     signature: Signature
     """Of the call at which this was found."""
     sources: Sources
     has_grown: HasGrown
+    has_shrunk: HasShrunk
+    """Asks nothing where smaller inputs can save nothing, either."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,10 @@ class CellPlanner(Machines):
         self._searched_at.append(np.array(sizes))
         return self.best_order(sizes)
 
+    def host_is_best(self, sizes: Tuple[int, ...]) -> bool:
+        """Is no order known, and none found, that is better than the host's own at these sizes?"""
+        return self.peak(self.order_for(sizes), sizes) >= self.peak(self.annotation.stock, sizes)
+
     def would_run(self, sizes: Sequence[int]) -> Order:
         """What `order_for` would answer, and nothing is kept."""
         best = self.best_known(sizes)
@@ -120,8 +128,11 @@ class CellPlanner(Machines):
             return False
         if best == self.annotation.stock not in self.orders:
             return True
+        return not self.has_searched_near(sizes)
+
+    def has_searched_near(self, sizes: Sequence[int]) -> bool:
         now = np.array(sizes)
-        return not any((before <= GROWTH * now).all() and (now <= GROWTH * before).all() for before in self._searched_at)
+        return any((before <= GROWTH * now).all() and (now <= GROWTH * before).all() for before in self._searched_at)
 
     def forget(self) -> None:
         """All that a machine in the host's own order does without."""
@@ -163,14 +174,14 @@ class SizedVM(StandIn):
         self._orders: Dict[int, Optional[Order]] = {}
         """The order for the hash of each signature that came, the one used last at the end; None where its sizes were not looked at. Every
         order is right for all sizes, so a hash will do, and it takes a fifth of the bytes."""
-        self._largest_peak = 0
+        self._least_peak = math.inf
         """Of all calls whose sizes were looked at."""
         self._strangers = 0
         """Calls in a row, each with a signature that was not known."""
 
     def __call__(self, output_subset: Any = None) -> Any:
         state = self.state
-        if state.has_grown() if isinstance(state, Small) else not (isinstance(state, InOrder) and state.came()):
+        if (state.has_grown() or state.has_shrunk()) if isinstance(state, Small) else not (isinstance(state, InOrder) and state.came()):
             self._look_at_sizes()
         return self.vm() if output_subset is None else self.vm(output_subset=output_subset)
 
@@ -198,26 +209,32 @@ class SizedVM(StandIn):
     def _small(self, signature: Signature) -> Optional[Small]:
         """The state for functions that are too small, if this is one."""
         planner = self.planner
-        reason = no_order_saves_enough(planner, planner.sizes_at(signature))
-        if not reason:
+        sizes = planner.sizes_at(signature)
+        reason = no_order_saves_enough(planner, sizes)
+        if not reason and not planner.host_is_best(sizes):
             return None
         came = planner.comes_again(signature)
-        before = self.state.has_grown if isinstance(self.state, Small) else HasGrown()
-        return Small(reason, signature, planner.sources(came), before.asked(self._inputs, [cell for cell, _ in came.values]))
+        numbers = [cell for cell, _ in came.values]
+        grown, shrunk = (self.state.has_grown, self.state.has_shrunk) if isinstance(self.state, Small) else (HasGrown(), HasShrunk())
+        shrunk = HasShrunk() if needs_less_than_an_order(planner, sizes) else shrunk.asked(self._inputs, numbers)
+        return Small(reason or NONE_BETTER, signature, planner.sources(came), grown.asked(self._inputs, numbers), shrunk)
 
     def _in_order(self, signature: Signature) -> InOrder:
         """The state for a call with this signature, remembered."""
         planner, key = self.planner, hash(signature)
         self._strangers = 0 if key in self._orders else self._strangers + 1
         order = self._orders.pop(key, None)
-        if order is None and self._strangers <= STRANGERS:
-            sizes = planner.sizes_at(signature)
-            order = planner.order_for(sizes)
-            self._largest_peak = max(self._largest_peak, planner.peak(order, sizes))
-        self._orders[key] = order
-        if len(self._orders) > kept_at_most(FEW, SIGNATURES, OF_A_SIGNATURE, self._largest_peak):
-            del self._orders[next(iter(self._orders))]
-        return InOrder(planner.annotation.stock if order is None else order, signature, planner.comes_again(signature))
+        if order is not None:
+            self._orders[key] = order
+        else:
+            sizes, familiar = planner.sizes_at(signature), self._strangers <= STRANGERS
+            order = planner.order_for(sizes) if familiar else planner.best_known(sizes)
+            self._orders[key] = order if familiar else None
+            if familiar:
+                self._least_peak = min(self._least_peak, planner.peak(order, sizes))
+            while len(self._orders) > kept_at_most(FEW, SIGNATURES, OF_A_SIGNATURE, int(self._least_peak)):
+                del self._orders[next(iter(self._orders))]
+        return InOrder(order, signature, planner.comes_again(signature))
 
     def _run_in(self, order: Order) -> None:
         if order is self.planner.order:
@@ -241,7 +258,8 @@ class SizedVM(StandIn):
         state, planner = self.state, self.planner
         if isinstance(state, InOrder) and planner.sizes_at(state.signature) == tuple(sizes):
             return state.order
-        if isinstance(state, NoOrder) or (self._sparing and no_order_saves_enough(planner, tuple(sizes))):
+        none_better = isinstance(state, Small) and planner.has_searched_near(sizes)
+        if isinstance(state, NoOrder) or none_better or (self._sparing and no_order_saves_enough(planner, tuple(sizes))):
             return planner.annotation.stock
         return planner.would_run(sizes)
 

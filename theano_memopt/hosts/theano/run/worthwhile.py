@@ -1,7 +1,8 @@
 """Does planning for the sizes that come save more than it takes?
 
 The Python objects of it (formulas of shapes, machines, views) take some kilobytes, and some more for each task. A function of a few tasks
-over short vectors has less than that to save, and runs in Theano's own machine, as without the pass. It is asked again when an input has grown.
+over short vectors has less than that to save, and runs in Theano's own machine, as without the pass. It is asked again when an input has
+grown; of an order also when one has shrunk, for another may be better then.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def no_order_saves_enough(planner: Any, sizes: Tuple[int, ...]) -> str:
     return "" if saved > takes else f"no order saves more than {saved:,} bytes, and to choose one takes about {takes:,}"
 
 
+def needs_less_than_an_order(planner: Any, sizes: Tuple[int, ...]) -> bool:
+    """Is all that the function needs less than choosing an order takes? Then it is so for smaller inputs, too."""
+    return bool(planner.peak(planner.annotation.stock, sizes) <= _taken(OF_ORDERS, len(planner.graph.tasks)))
+
+
 def kept_at_most(few: int, most: int, bytes_of_each: int, needed: int) -> int:
     """Plans that are remembered for a function that needs so many bytes: `few` whatever they take, and never more than `most`."""
     return min(most, max(few, needed // (SHARE * bytes_of_each)))
@@ -75,6 +81,27 @@ class HasGrown:
         return HasGrown(sizes, _raised(self.most, [(cell, abs(cell[0])) for cell in numbers]))
 
 
+@dataclass(frozen=True)
+class HasShrunk:
+    """Is an input of a call so much smaller than in every call at which it was asked?"""
+
+    least_bytes: Tuple[Tuple[Cell, int], ...] = ()
+    """Cells of inputs, and the fewest bytes that they may have."""
+    least: Tuple[Tuple[Cell, int], ...] = ()
+    """The same for whole numbers on which sizes rest."""
+
+    def __call__(self) -> bool:
+        for cell, least in self.least_bytes:
+            if getattr(cell[0], "nbytes", least) < least:
+                return True
+        return bool(self.least) and any(cell[0] is not None and abs(cell[0]) < least for cell, least in self.least)
+
+    def asked(self, inputs: Sequence[Cell], numbers: Sequence[Cell] = ()) -> HasShrunk:
+        """After it was asked once more, for what is in these cells now."""
+        sizes = _lowered(self.least_bytes, [(cell, getattr(cell[0], "nbytes", 0)) for cell in inputs])
+        return HasShrunk(sizes, _lowered(self.least, [(cell, abs(cell[0])) for cell in numbers]))
+
+
 NEVER_ASKED = HasGrown((([None], -1),))
 """Its cell is no input, and has always more."""
 
@@ -82,3 +109,8 @@ NEVER_ASKED = HasGrown((([None], -1),))
 def _raised(before: Sequence[Tuple[Cell, int]], now: Sequence[Tuple[Cell, int]]) -> Tuple[Tuple[Cell, int], ...]:
     known: Dict[int, int] = {id(cell): most for cell, most in before}
     return tuple((cell, max(GROWTH * size, known.get(id(cell), 0))) for cell, size in now)
+
+
+def _lowered(before: Sequence[Tuple[Cell, int]], now: Sequence[Tuple[Cell, int]]) -> Tuple[Tuple[Cell, int], ...]:
+    known: Dict[int, int] = {id(cell): least for cell, least in before}
+    return tuple((cell, min(size // GROWTH, known.get(id(cell), size))) for cell, size in now)
