@@ -9,7 +9,7 @@ import ctypes
 import glob
 import os
 from itertools import accumulate
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from theano_memopt.planner import evict as python
 from theano_memopt.planner.evict import Flat, Rule
@@ -23,6 +23,9 @@ class PythonEviction:
 
     def evict(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> List[int]:
         return python.evict(self.flat, order, budget, rule, worth, limit)
+
+    def trial(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> Tuple[List[int], int]:
+        return python.trial(self.flat, order, budget, rule, worth, limit)
 
     def peak_of(self, sequence: Sequence[int]) -> int:
         return python.peak_of(self.flat, sequence)
@@ -57,6 +60,15 @@ class CompiledEviction:
             length = self._library.memopt_evict(self._handle, _ints(order), budget, *rule, (ctypes.c_double * len(worth))(*worth), limit, out, room)
             if length <= room:
                 return out[:length]
+            room = length
+
+    def trial(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> Tuple[List[int], int]:
+        room, peak, worths = 4 * len(order), ctypes.c_int64(), (ctypes.c_double * len(worth))(*worth)
+        while True:
+            out = (ctypes.c_int * room)()
+            length = self._library.memopt_trial(self._handle, _ints(order), budget, *rule, worths, limit, out, room, ctypes.byref(peak))
+            if length <= room:
+                return out[:length], peak.value
             room = length
 
     def peak_of(self, sequence: Sequence[int]) -> int:
@@ -108,6 +120,7 @@ def _declare(library: Any) -> Any:
         ("program", handle, [number, number, ints, ints, ints, ints, sizes, flags, ints, flags, sizes, ints, ints, flags]),
         ("program_free", None, [handle]),
         ("evict", number, [handle, ints, size, number, number, number, number, number, ctypes.POINTER(ctypes.c_double), size, ints, number]),
+        ("trial", number, [handle, ints, size, *[number] * 5, ctypes.POINTER(ctypes.c_double), size, ints, number, sizes]),
         ("peak_of", size, [handle, ints, number]),
         ("drop_needless", number, [handle, ints, number, size, size, ints]),
     ):

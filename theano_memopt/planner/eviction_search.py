@@ -38,7 +38,7 @@ ANEW, ANEW_EVERY = 4, 100
 LOOSER = (1.04, 1.12, 1.3)
 """Budgets, as multiples, whose trials may fit once they are ordered anew."""
 MANY = 256
-"""Memory smaller than the largest by this factor is not worth climbing for, nor a repeat that is cheaper than all by a quarter of it."""
+"""Memory smaller than the largest by this factor is not worth climbing for."""
 
 FIRST_RULES = (Rule(0, 0, 2), Rule(0, 1, 2), Rule(2, 1, 2), Rule(1, 1, 2, True), Rule(0, 1, 2, True, 1), Rule(2, 2, 2, False, 1))
 """Tried on every base order."""
@@ -96,7 +96,7 @@ class EvictionSearch:
         self._best: List[Tuple[Score, Setting, Trial]] = []  # one for each climber
         self._movable = [v for v, size in enumerate(self._flat.size) if size > max(self._flat.size) // MANY]
         for order in self._orders:
-            self._offer(order)
+            self._offer(order, self._kernel.peak_of(order))
 
     def least_ticks(self, budget: int) -> Optional[Trial]:
         """The trial with the least extra time within the budget."""
@@ -186,15 +186,12 @@ class EvictionSearch:
         worth = [1.0] * len(self._flat.size)
         for v, exponent in setting.powers.items():
             worth[v] = 2.0 ** max(-60, min(60, exponent))
-        sequence = self._kernel.evict(setting.order, budget, setting.rule, worth, self._once + hopeless + TICKS // MANY)
-        if not sequence:
-            return None
-        least = (self._ticks(sequence) - self._once) * 4 // MANY
-        return self._offer(self._kernel.drop_needless(sequence, max(budget, self._kernel.peak_of(sequence)), least))
+        sequence, peak = self._kernel.trial(setting.order, budget, setting.rule, worth, self._once + hopeless + TICKS // MANY)
+        return self._offer(sequence, peak) if sequence else None
 
-    def _offer(self, sequence: Sequence[int]) -> Trial:
+    def _offer(self, sequence: Sequence[int], peak: int) -> Trial:
         """Keep it if nothing that is known is at least as good in both respects."""
-        trial = Trial(self._kernel.peak_of(sequence), self._ticks(sequence) - self._once, tuple(sequence))
+        trial = Trial(peak, self._ticks(sequence) - self._once, tuple(sequence))
         if not any(other.peak <= trial.peak and other.ticks <= trial.ticks for other in self.front):
             self.front = sorted([trial, *(other for other in self.front if other.peak < trial.peak or other.ticks < trial.ticks)])
         return trial
@@ -216,7 +213,8 @@ class EvictionSearch:
             peak = self._kernel.peak_of(sequence)
             if peak < 0:  # another copy than before is the newest now, and it is not the right one
                 continue
-            self._offer(self._kernel.drop_needless(sequence, max(peak, goal.budget)))
+            shorter = self._kernel.drop_needless(sequence, max(peak, goal.budget))
+            self._offer(shorter, self._kernel.peak_of(shorter))
             once = tuple(dict.fromkeys(sequence))
             if once not in self._orders and self.program.is_legal(once):
                 self._orders.append(once)
