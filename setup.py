@@ -6,6 +6,7 @@ Why the pins are as they are
     [theano]   1.0.5 is the last release; its sdist does not build on Python 3.12, and NumPy 1.24 removes `numpy.bool` and friends, which it uses.
                An environment whose NumPy and SciPy lie in between keeps them
     [test]     every tool at the newest release that still runs on Python 3.8, so that all Pythons test with the same tools
+    [solver]   the outside judge of plans with repeats, for nightly tests and a benchmark; any release with Python wheels will do
     [dev]      the same with what `make lint` needs, and one NumPy and SciPy for all, which `make matrix` varies
 
 The compiled parts are optional: where there is no compiler the build goes on without them and the planner runs in Python.
@@ -31,6 +32,9 @@ TEST = [
     "pytest-xdist==3.6.1",
     "hypothesis==6.113.0",
     "parameterized==0.9.0",
+]
+SOLVER = [
+    "ortools>=9.5",
 ]
 DEVELOPER = [
     *TEST,
@@ -81,7 +85,7 @@ setup(
         "scipy>=1.4",
         "rich>=13",
     ],
-    extras_require={"theano": THEANO, "test": TEST, "dev": DEVELOPER},
+    extras_require={"theano": THEANO, "test": TEST, "dev": DEVELOPER, "solver": SOLVER},
     classifiers=[
         "License :: OSI Approved :: BSD License",
         "Programming Language :: Python :: 3.8",

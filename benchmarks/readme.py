@@ -21,7 +21,7 @@ from theano_memopt import files
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 PLACE = ROOT / "out" / "bench"
-FOLDERS = {"program_families": "recompute", "goals": "repeats", "costs": "repeats", "costs_by_kind": "repeats"}
+FOLDERS = {"program_families": "recompute", "solver_summary": "recompute", "goals": "repeats", "costs": "repeats", "costs_by_kind": "repeats"}
 """Beside out/bench: tables of `make bench-recompute-planner` and of `make bench-recompute`."""
 RESULTS, KNOWN = ROOT / "benchmarks" / "results.json", ROOT / "tests" / "graphs" / "KNOWN.json"
 BLOCK = re.compile(r"(<!-- table (\w+)(?:: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)

@@ -3,8 +3,7 @@
     real      eleven training functions: peaks within 2 % and 10 % more time, least time within 0.75, 0.5 and 0.35 of the least peak of any order
     small     random programs against every sequence with at most two runs a task: floors never above, and how far from the least time
     families  harder programs (program_families.py) at 0.9, 0.75 and 0.5
-    cpsat     the same, smaller, beside the constraint solver of OR-Tools on the order that is best for it; --cpsat PYTHON names a Python
-              that has ortools, else this is left out
+    solver    the same, smaller, beside a constraint solver that keeps to the least-peak order (solver_repeats.py)
 
 Words
     extra     the time that runs beyond the first take, as a share of running everything once
@@ -20,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 import sys
 import time
 from itertools import islice
@@ -29,10 +27,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from benchmarks import tables
 from benchmarks.program_families import FAMILIES, SIZES, make_program
+from benchmarks.solver_repeats import INSTALLED, least_time_along, without_aliasing
 from tests.oracles import all_sequences
 from theano_memopt.options import RecomputeOptions
 from theano_memopt.planner.certificate import Rejected
-from theano_memopt.planner.evict import flatten
 from theano_memopt.planner.model import GraphError
 from theano_memopt.planner.program import Program, program_from_json
 from theano_memopt.planner.recompute import Recomputed, check_recomputed, plan_recompute
@@ -44,7 +42,7 @@ REAL = ("z_mlp", "z_mlp_adam", "z_lenet", "z_resnet", "z_attention", "z_lstm", "
 MOST_SEQUENCES = 2_000
 CHECKED_UP_TO = 250
 """Tasks of a program whose whole plan is checked; of larger ones the sequence alone, since the proof of their order can take minutes."""
-SECTIONS = ("real", "small", "families", "cpsat")
+SECTIONS = ("real", "small", "families", "solver")
 
 Row = Dict[str, Any]
 
@@ -73,7 +71,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parsed = _parser().parse_args(arguments)
     book = Book(Path(parsed.out))
     for section in parsed.only:
-        {"real": real, "small": small, "families": families, "cpsat": cpsat}[section](parsed, book)
+        {"real": real, "small": small, "families": families, "solver": solver}[section](parsed, book)
     for line in book.wrong:
         print(f"WRONG {line}")
     return 1 if book.wrong else 0
@@ -157,61 +155,49 @@ def families(parsed: argparse.Namespace, book: Book) -> None:
     book.show("program families: extra time within a share of the least peak of any order", rows)
 
 
-def cpsat(parsed: argparse.Namespace, book: Book) -> None:
-    if parsed.cpsat is None:
-        print("\ncpsat: left out; --cpsat PYTHON names a Python that has ortools")
+def solver(parsed: argparse.Namespace, book: Book) -> None:
+    """Ratios are of extra times, ours and the solver's, where it proves its own the least: never 0, since the order itself needs more room."""
+    if not INSTALLED:
+        print("\nsolver: left out; `make solver` installs OR-Tools")
         return
     rows = []
+    ratios: List[float] = []
+    missed = 0
     for family in FAMILIES:
         for tasks in (20,) if parsed.quick else (20, 30, 40, 60):
-            program = _without_aliasing(make_program(family, tasks, 1))
+            program = without_aliasing(make_program(family, tasks, 1))
             for share in (0.9, 0.75, 0.5):
                 plan, seconds = _timed(program, budget_share=share)
                 book.checked(f"{family} {tasks}", plan)
                 assert plan.budget is not None
-                judge = _judge(parsed.cpsat, program, plan.ordered, plan.budget, parsed.patience)
-                theirs = "none found" if judge["ticks"] is None else f"{100 * judge['ticks'] / sum(flatten(program).ticks):.2f} %"
-                row = {"family": family, "tasks": len(program.tasks), "budget": share, "ours": _outcome(plan), "cpu s": round(seconds, 1)}
-                rows.append({**row, "one order, CP-SAT": theirs, "status": judge["status"], "its s": round(judge["seconds"], 1)})
+                judged = least_time_along(program, plan.ordered, plan.budget, parsed.patience)
+                ratio = None
+                if judged.sequence is not None:
+                    replayed = replay(program, judged.sequence)
+                    if replayed.peak > plan.budget or plan.floor.bytes > plan.budget:
+                        book.wrong.append(f"{family} {tasks} {share}: the solver's peak is {replayed.peak}, the floor {plan.floor.bytes}")
+                missed += judged.extra is not None and plan.status != "fits"
+                if judged.extra and plan.status == "fits":
+                    ratio = plan.extra_percent / 100 / judged.extra
+                    ratios += [ratio] if judged.status == "optimal" else []
+                rows.append(
+                    {
+                        "family": family,
+                        "tasks": len(program.tasks),
+                        "budget": share,
+                        "ours": _outcome(plan),
+                        "cpu s": round(seconds, 1),
+                        "solver, one order": "none found" if judged.extra is None else f"{100 * judged.extra:.2f} %",
+                        "status": judged.status,
+                        "its s": round(judged.seconds, 1),
+                        "ours / solver": ratio,
+                    }
+                )
                 print(" ".join(map(str, rows[-1].values())), file=sys.stderr, flush=True)
-    book.show("cpsat: beside a constraint solver, which keeps to one order", rows)
-
-
-def _judge(python: str, program: Program, order: Sequence[int], budget: int, seconds: float) -> Dict[str, Any]:
-    place = {task: i for i, task in enumerate(order)}
-    made_by = {v: place[value.producer] for v, value in enumerate(program.values) if value.producer is not None}
-    tasks = [program.tasks[task] for task in order]
-    ticks = flatten(program).ticks
-    problem = {
-        "sizes": [sum(program.values[v].size for v in task.writes) for task in tasks],
-        "ticks": [ticks[task] for task in order],
-        "reads": [sorted({made_by[v] for v in task.reads if v in made_by}) for task in tasks],
-        "keep": sorted({made_by[v] for v in made_by if program.values[v].keep}),
-        "budget": budget,
-        "seconds": seconds,
-    }
-    script = Path(__file__).parent / "cpsat_repeats.py"
-    done = subprocess.run([python, str(script)], input=json.dumps(problem), capture_output=True, text=True, check=True)
-    found: Dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def _without_aliasing(program: Program) -> Program:
-    """Every value in memory of its own, since the solver's model knows nothing else."""
-    return program_from_json(
-        {
-            "values": [{"name": v.label, "bytes": v.size, "keep": v.keep} for v in program.values],
-            "tasks": [
-                {
-                    "name": t.label,
-                    "reads": [program.values[v].label for v in t.reads],
-                    "writes": [program.values[v].label for v in t.writes],
-                    "seconds": t.seconds,
-                }
-                for t in program.tasks
-            ],
-        }
-    )
+    book.show("solver: beside a constraint solver, which keeps to one order", rows)
+    if ratios:
+        summary = {"proven optimal": len(ratios), "not above": sum(ratio <= 1 + 1e-6 for ratio in ratios), "missed by ours": missed}
+        book.show("solver summary: ours / solver", [{**summary, "mean": sum(ratios) / len(ratios), "worst": max(ratios), "best": min(ratios)}])
 
 
 def random_program(chance: random.Random) -> Optional[Program]:
@@ -253,7 +239,6 @@ def _parser() -> argparse.ArgumentParser:
         "--sizes", type=int, nargs="+", metavar="TASKS", help="numbers of tasks of the families (default " + " ".join(map(str, SIZES)) + ")"
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="COUNT", help="programs of each family and size (default %(default)s)")
-    parser.add_argument("--cpsat", metavar="PYTHON", help="a Python that has ortools")
     parser.add_argument("--patience", type=float, default=60.0, metavar="SECONDS", help="for each problem of the solver (default %(default)s)")
     parser.add_argument("--out", default=str(ROOT / "out" / "recompute"), metavar="FOLDER")
     return parser

@@ -200,6 +200,7 @@ FOR_ORDER = {
     "planner.milestones",
     "planner.model",
     "planner.moves",
+    "planner.numbers_for_c",
     "planner.reduce",
     "planner.search",
 }

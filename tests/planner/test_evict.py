@@ -78,6 +78,7 @@ def test_the_twins_agree_on_odd_programs(program: Program, rule: Rule, budget: i
     for limit in (10 * TICKS, 2 * TICKS):
         one, other = (kernel.evict(program.natural_order, budget, rule, worth, limit) for kernel in (python, compiled))
         assert one == other
+        assert python.trial(program.natural_order, budget, rule, worth, limit) == compiled.trial(program.natural_order, budget, rule, worth, limit)
     if one:
         assert python.peak_of(one) == compiled.peak_of(one)
         assert python.drop_needless(one, budget) == compiled.drop_needless(one, budget)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace {
 
 using Bytes = std::int64_t;
 using Ticks = std::int64_t;
-constexpr int kNever = 1 << 30, kMany = 256;
+constexpr int kNever = 1 << 30, kMany = 256, kTooCheap = 64;
 
 struct Flat {
     int n, m;
@@ -21,6 +22,7 @@ struct Flat {
     std::vector<char> again, in_place, keep;
     std::vector<int> lies_in, producer, overwriter;
     std::vector<Bytes> size;
+    std::vector<int> use_start;  // where the uses of each value begin, if those of all lie in a row
 };
 
 struct Rule {
@@ -61,16 +63,16 @@ private:
 class Simulation {
 public:
     Simulation(const Flat& flat, const int* order, Bytes budget, Rule rule, const double* worth, Ticks limit)
-        : flat_(flat), order_(order, order + flat.n), budget_(budget), rule_(rule), worth_(worth), limit_(limit), end_(flat.n), uses_(flat.m), holds_(flat.m),
+        : flat_(flat), order_(order, order + flat.n), budget_(budget), rule_(rule), worth_(worth), limit_(limit), end_(flat.n), uses_end_(flat.use_start), uses_(flat.use_start.back()), holds_(flat.m),
           where_(flat.m, -1), seen_(std::max(flat.n, flat.m)) {
         position_.resize(flat.n);
         for (int step = 0; step < end_; ++step) position_[order_[step]] = step;
         for (int v = 0; v < flat.m; ++v) {
             overwritten_at_.push_back(flat.overwriter[v] < 0 ? end_ + 1 : position_[flat.overwriter[v]]);
-            if (flat.keep[v]) uses_[v].push_back(end_);
+            if (flat.keep[v]) uses_[uses_end_[v]++] = end_;
         }
         for (int step = end_ - 1; step >= 0; --step)
-            for (int v : flat.reads[order_[step]]) uses_[v].push_back(step);
+            for (int v : flat.reads[order_[step]]) uses_[uses_end_[v]++] = step;
         find_again_by();
         for (int v = 0; v < flat.m; ++v)
             if (flat.producer[v] < 0) put(v, new_memory(v, 0));
@@ -242,10 +244,11 @@ private:
         return total;
     }
 
+    int last_use(int v) const { return uses_end_[v] == flat_.use_start[v] ? -1 : uses_[uses_end_[v] - 1]; }
+
     int next_use(int v) {
-        std::vector<int>& uses = uses_[v];
-        while (!uses.empty() && uses.back() < now_) uses.pop_back();
-        int next = uses.empty() ? kNever : uses.back();
+        while (last_use(v) >= 0 && last_use(v) < now_) --uses_end_[v];
+        int next = last_use(v) < 0 ? kNever : last_use(v);
         for (int step : holds_[v])
             if (step >= now_) next = std::min(next, step);
         return next;
@@ -255,7 +258,7 @@ private:
         std::vector<std::pair<int, int>> holds;
         for (int v : all_[memory].holds) {
             if (next_use(v) == kNever) continue;
-            int until = uses_[v].empty() ? -1 : uses_[v].back();
+            int until = last_use(v);
             for (int step : holds_[v]) until = std::max(until, step);
             if (!can_be_made(v, until, memory, holds)) return false;
         }
@@ -294,7 +297,8 @@ private:
     Ticks limit_, spent_ = 0;
     int end_, now_ = 0;
     std::vector<int> position_, overwritten_at_, again_by_;
-    std::vector<std::vector<int>> uses_, holds_;
+    std::vector<int> uses_end_, uses_;  // of each value the steps that need it, the next one last
+    std::vector<std::vector<int>> holds_;
     std::vector<int> where_;
     std::vector<Memory> all_;
     std::vector<int> memories_, sequence_, waiting_;
@@ -307,23 +311,43 @@ public:
 
     Bytes operator()(const int* sequence, int length) {
         begin();
-        for (int step = 0; step < length; ++step)
+        for (int step = 0; step < length; ++step) {
+            first_of_.push_back(count_);
             if (!run(sequence[step], step)) return -1;
-        change_.assign(length + 1, 0);
+        }
+        first_of_.push_back(count_);
         for (int v = 0; v < flat_.m; ++v) {
             if (!flat_.keep[v]) continue;
             if (newest_[v].empty()) return -1;
             last_[newest_[v].back()] = length - 1;
         }
-        for (int i = flat_.m; i < count_; ++i) change_[made_[i]] += size_[i], change_[last_[i] + 1] -= size_[i];
+        live_.assign(length + 1, 0);
+        for (int i = flat_.m; i < count_; ++i) live_[made_[i]] += size_[i], live_[last_[i] + 1] -= size_[i];
         Bytes live = 0, peak = 0;
-        for (Bytes change : change_) peak = std::max(peak, live += change);
+        for (Bytes& change : live_) peak = std::max(peak, change = live += change);
         return peak;
+    }
+
+    // After a legal sequence: what its peak is at least if this step, a repeat of the task, is left out. Whoever reads the copy made here
+    // then reads the one before it, which has to stay until then; on the other hand, all that ends here may end earlier. Nothing else
+    // changes before this step, but for a task that writes into memory of others: then other copies may be the newest.
+    Bytes least_without(int step, int task) const {
+        if (first_of_[step + 1] - first_of_[step] < int(flat_.writes[task].size())) return 0;
+        Bytes ends = 0, least = 0;
+        for (int i = flat_.m; i < first_of_[step]; ++i)
+            if (last_[i] == step) ends += size_[i];
+        for (int i = first_of_[step]; i < first_of_[step + 1]; ++i) {
+            int older = older_[i];
+            if (older < flat_.m || last_[older] >= step || last_[i] == step) continue;
+            for (int gap = last_[older] + 1; gap < step; ++gap) least = std::max(least, live_[gap] + size_[i] - ends);
+        }
+        return least;
     }
 
 private:
     void begin() {
         for (auto& one : newest_) one.clear();
+        first_of_.clear();
         count_ = 0;
         for (int v = 0; v < flat_.m; ++v) {
             add(0, 0);
@@ -333,9 +357,9 @@ private:
     }
 
     int add(Bytes size, int step) {
-        if (count_ == int(holds_.size())) holds_.emplace_back(), size_.push_back(0), made_.push_back(0), last_.push_back(0);
+        if (count_ == int(holds_.size())) holds_.emplace_back(), size_.push_back(0), made_.push_back(0), last_.push_back(0), older_.push_back(0);
         holds_[count_].clear();
-        size_[count_] = size, made_[count_] = last_[count_] = step;
+        size_[count_] = size, made_[count_] = last_[count_] = step, older_[count_] = -1;
         return count_++;
     }
 
@@ -354,6 +378,7 @@ private:
             }
         for (std::size_t i = 0; i < writes.size(); ++i) {
             int v = writes[i], home = homes_[i] < 0 ? add(flat_.size[v], step) : homes_[i];
+            if (homes_[i] < 0 && !newest_[v].empty()) older_[home] = newest_[v].back();
             std::vector<int>& held = holds_[home];
             if (std::find(held.begin(), held.end(), v) != held.end())
                 remove(newest_[v], home);
@@ -368,37 +393,67 @@ private:
 
     const Flat& flat_;
     std::vector<std::vector<int>> newest_, holds_;
-    std::vector<Bytes> size_, change_;
-    std::vector<int> made_, last_, homes_;
+    std::vector<Bytes> size_, live_;  // of each memory; while each step runs
+    std::vector<int> made_, last_;    // steps of each memory
+    std::vector<int> older_;          // the memory that had the newest copy of the same value before; -1 for none
+    std::vector<int> first_of_;       // the first memory that each step makes
+    std::vector<int> homes_;
     int count_ = 0;
 };
 
-std::vector<int> drop_needless(const Flat& flat, std::vector<int> kept, Bytes budget, Ticks least) {
-    PeakOf peak_of(flat);
+struct Program {
+    explicit Program(Flat* lists) : flat(lists), one(*lists), other(*lists) {}
+    std::unique_ptr<Flat> flat;
+    PeakOf one, other;
+};
+
+struct Found {
+    std::vector<int> sequence;
+    Bytes peak;
+};
+
+Found drop_needless(Program& program, std::vector<int> kept, Bytes budget, Ticks least, bool at_its_peak) {
+    const Flat& flat = *program.flat;
+    PeakOf *now = &program.one, *without = &program.other;
+    Bytes known = (*now)(kept.data(), int(kept.size()));
+    if (at_its_peak) budget = std::max(budget, known);
     for (bool dropped = true; dropped;) {
         dropped = false;
         std::vector<char> seen(flat.n, 0);
         std::vector<std::pair<Ticks, int>> repeats;
+        std::vector<int> left, trial;  // steps of the sequence as this round began
         for (int step = 0; step < int(kept.size()); ++step) {
             if (seen[kept[step]] && flat.ticks[kept[step]] >= least) repeats.push_back({-flat.ticks[kept[step]], step});
             seen[kept[step]] = 1;
+            left.push_back(step);
         }
         std::sort(repeats.begin(), repeats.end());
-        std::vector<char> gone(kept.size(), 0);
-        std::vector<int> trial;
         for (auto& repeat : repeats) {
-            trial.clear();
-            for (int step = 0; step < int(kept.size()); ++step)
-                if (step != repeat.second && !gone[step]) trial.push_back(kept[step]);
-            Bytes peak = peak_of(trial.data(), int(trial.size()));
-            if (peak >= 0 && peak <= budget) gone[repeat.second] = 1, dropped = true;
+            auto at = std::lower_bound(left.begin(), left.end(), repeat.second);
+            int step = int(at - left.begin());
+            if (known >= 0 && now->least_without(step, kept[step]) > budget) continue;
+            trial = kept;
+            trial.erase(trial.begin() + step);
+            Bytes peak = (*without)(trial.data(), int(trial.size()));
+            if (peak < 0 || peak > budget) continue;
+            kept.swap(trial);
+            std::swap(now, without);
+            left.erase(at);
+            known = peak;
+            dropped = true;
         }
-        trial.clear();
-        for (int step = 0; step < int(kept.size()); ++step)
-            if (!gone[step]) trial.push_back(kept[step]);
-        kept.swap(trial);
     }
-    return kept;
+    return {kept, known};
+}
+
+Found trial(Program& program, const int* order, Bytes budget, Rule rule, const double* worth, Ticks limit) {
+    const Flat& flat = *program.flat;
+    std::vector<int> sequence = Simulation(flat, order, budget, rule, worth, limit).run();
+    if (sequence.empty()) return {sequence, 0};
+    Ticks extra = 0;
+    for (int task : sequence) extra += flat.ticks[task];
+    for (Ticks once : flat.ticks) extra -= once;
+    return drop_needless(program, sequence, budget, extra / kTooCheap, true);
 }
 
 std::vector<std::vector<int>> unpack(const int* start, const int* item, int count) {
@@ -416,9 +471,9 @@ int give(const std::vector<int>& found, int* out, int room) {
 
 extern "C" {
 
-Flat* memopt_program(int n, int m, const int* read_start, const int* read, const int* write_start, const int* write, const Ticks* ticks,
-                     const char* again, const int* lies_in, const char* in_place, const Bytes* size, const int* producer, const int* overwriter,
-                     const char* keep) {
+Program* memopt_program(int n, int m, const int* read_start, const int* read, const int* write_start, const int* write, const Ticks* ticks,
+                        const char* again, const int* lies_in, const char* in_place, const Bytes* size, const int* producer, const int* overwriter,
+                        const char* keep) {
     Flat* flat = new Flat{};
     flat->n = n, flat->m = m;
     flat->reads = unpack(read_start, read, n);
@@ -431,17 +486,29 @@ Flat* memopt_program(int n, int m, const int* read_start, const int* read, const
     flat->producer.assign(producer, producer + m);
     flat->overwriter.assign(overwriter, overwriter + m);
     flat->keep.assign(keep, keep + m);
-    return flat;
+    std::vector<int> uses(keep, keep + m);
+    for (const std::vector<int>& reads : flat->reads)
+        for (int v : reads) ++uses[v];
+    flat->use_start.assign(1, 0);
+    for (int count : uses) flat->use_start.push_back(flat->use_start.back() + count);
+    return new Program(flat);
 }
-void memopt_program_free(Flat* flat) { delete flat; }
+void memopt_program_free(Program* program) { delete program; }
 
 // How long the sequence is, 0 if it costs more than the limit; it is in `out` if that has room for it.
-int memopt_evict(const Flat* flat, const int* order, Bytes budget, int size, int distance, int cost, int hold, int ahead, const double* worth, Ticks limit,
-                 int* out, int room) {
-    return give(Simulation(*flat, order, budget, {size, distance, cost, hold, ahead}, worth, limit).run(), out, room);
+int memopt_evict(const Program* program, const int* order, Bytes budget, int size, int distance, int cost, int hold, int ahead, const double* worth,
+                 Ticks limit, int* out, int room) {
+    return give(Simulation(*program->flat, order, budget, {size, distance, cost, hold, ahead}, worth, limit).run(), out, room);
 }
-Bytes memopt_peak_of(const Flat* flat, const int* sequence, int length) { return PeakOf(*flat)(sequence, length); }
-int memopt_drop_needless(const Flat* flat, const int* sequence, int length, Bytes budget, Ticks least, int* out) {
-    return give(drop_needless(*flat, std::vector<int>(sequence, sequence + length), budget, least), out, length);
+// The same for a trial, and its peak.
+int memopt_trial(Program* program, const int* order, Bytes budget, int size, int distance, int cost, int hold, int ahead, const double* worth, Ticks limit,
+                 int* out, int room, Bytes* peak) {
+    Found found = trial(*program, order, budget, {size, distance, cost, hold, ahead}, worth, limit);
+    *peak = found.peak;
+    return give(found.sequence, out, room);
+}
+Bytes memopt_peak_of(Program* program, const int* sequence, int length) { return program->one(sequence, length); }
+int memopt_drop_needless(Program* program, const int* sequence, int length, Bytes budget, Ticks least, int* out) {
+    return give(drop_needless(*program, std::vector<int>(sequence, sequence + length), budget, least, false).sequence, out, length);
 }
 }

@@ -95,6 +95,16 @@ def evict(flat: Flat, order: Sequence[int], budget: int, rule: Rule, worth: Sequ
     return _Simulation(flat, order, budget, rule, worth, limit).run()
 
 
+def trial(flat: Flat, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> Tuple[List[int], int]:
+    """The sequence of a simulation without its needless repeats, and its peak. Where that is above the budget, nothing makes it higher."""
+    sequence = evict(flat, order, budget, rule, worth, limit)
+    if not sequence:
+        return [], 0
+    extra = sum(flat.ticks[task] for task in sequence) - sum(flat.ticks[task] for task in order)
+    shorter = drop_needless(flat, sequence, max(budget, peak_of(flat, sequence)), extra // TOO_CHEAP)
+    return shorter, peak_of(flat, shorter)
+
+
 def power(x: float, halves: int) -> float:
     """x to the power of `halves` / 2."""
     result = math.sqrt(x) if halves & 1 else 1.0
@@ -339,6 +349,8 @@ class _Simulation:
 
 
 NEVER = 1 << 30
+TOO_CHEAP = 64
+"""A repeat that is cheaper than all repeats of a trial together by this factor is not worth asking whether it is needless."""
 MANY = 256
 """A memory that is smaller than the room that is missing by this factor is the last to be looked at."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import glob
 import os
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from theano_memopt.planner import evict as python
 from theano_memopt.planner.evict import Flat, Rule
@@ -23,6 +23,9 @@ class PythonEviction:
 
     def evict(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> List[int]:
         return python.evict(self.flat, order, budget, rule, worth, limit)
+
+    def trial(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> Tuple[List[int], int]:
+        return python.trial(self.flat, order, budget, rule, worth, limit)
 
     def peak_of(self, sequence: Sequence[int]) -> int:
         return python.peak_of(self.flat, sequence)
@@ -57,6 +60,15 @@ class CompiledEviction:
             length = self._library.memopt_evict(self._handle, ints(order), budget, *rule, doubles(worth), limit, out, room)
             if length <= room:
                 return list(out[:length])
+            room = length
+
+    def trial(self, order: Sequence[int], budget: int, rule: Rule, worth: Sequence[float], limit: int) -> Tuple[List[int], int]:
+        room, peak, given, worths = 4 * len(order), ctypes.c_int64(), ints(order), doubles(worth)
+        while True:
+            out = room_for_ints(room)
+            length = self._library.memopt_trial(self._handle, given, budget, *rule, worths, limit, out, room, ctypes.byref(peak))
+            if length <= room:
+                return list(out[:length]), peak.value
             room = length
 
     def peak_of(self, sequence: Sequence[int]) -> int:
@@ -99,6 +111,7 @@ def _declare(library: Any) -> Any:
         ("program", handle, [number, number, *[numbers] * 5, flags, numbers, flags, *[numbers] * 3, flags]),
         ("program_free", None, [handle]),
         ("evict", number, [handle, numbers, size, *[number] * 5, numbers, size, numbers, number]),
+        ("trial", number, [handle, numbers, size, *[number] * 5, numbers, size, numbers, number, ctypes.POINTER(size)]),
         ("peak_of", size, [handle, numbers, number]),
         ("drop_needless", number, [handle, numbers, number, size, size, numbers]),
     ):
