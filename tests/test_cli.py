@@ -195,6 +195,7 @@ FOR_ORDER = {
     "planner.heuristics",
     "planner.improve",
     "planner.kernel",
+    "planner.lined_up",
     "planner.liveness",
     "planner.load",
     "planner.milestones",

@@ -61,7 +61,7 @@ def test_each_rule_applies_where_it_may_and_not_where_it_must_not() -> None:
 
 def test_what_is_counted_is_what_a_look_at_the_graph_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     """After each merge what a task keeps and frees, and what it may free, is as if it were found anew."""
-    join, joined = reduce._Merging._join, []
+    join, joined = reduce.Merging._join, []
 
     def watched(merging: Any, p: int, v: int, head: int) -> None:
         join(merging, p, v, head)
@@ -70,7 +70,7 @@ def test_what_is_counted_is_what_a_look_at_the_graph_finds(monkeypatch: pytest.M
             assert (merging.keeps[task], merging.frees[task], merging.unsure[task]) == _looked_up(merging, task)
             assert merging.before[task] == _direct(merging, task)
 
-    monkeypatch.setattr(reduce._Merging, "_join", watched)
+    monkeypatch.setattr(reduce.Merging, "_join", watched)
     for seed in range(120):
         reduce_graph(graph_with_lanes(seed))
         reduce_graph(small_graph(6 + seed % 9, seed))
@@ -110,8 +110,8 @@ def test_a_reduction_may_be_stopped_at_any_moment(graph: Graph, asked: int) -> N
 
 def test_a_limit_in_seconds_stops_the_reduction_too(monkeypatch: pytest.MonkeyPatch) -> None:
     joined: List[int] = []
-    join = reduce._Merging._join
-    monkeypatch.setattr(reduce._Merging, "_join", lambda merging, p, v, head: (joined.append(head), join(merging, p, v, head))[1])
+    join = reduce.Merging._join
+    monkeypatch.setattr(reduce.Merging, "_join", lambda merging, p, v, head: (joined.append(head), join(merging, p, v, head))[1])
     graph = make_graph("fork_join", 70, 0)
     assert not minimise_peak(graph, PlanOptions(seconds=0)).proven and not joined
     minimise_peak(graph, PlanOptions(effort=2_000))
@@ -128,8 +128,8 @@ def test_plain_rules_are_used_until_none_applies() -> None:
 def test_the_neighbours_of_a_hub_are_not_tried_after_each_merge(monkeypatch: pytest.MonkeyPatch) -> None:
     """2,209 tasks, half of which wait for one: a look at all of them after each merge took minutes on larger graphs."""
     tried: List[int] = []
-    follow = reduce._Merging.try_follow
-    monkeypatch.setattr(reduce._Merging, "try_follow", lambda merging, v: (tried.append(v), follow(merging, v))[1])
+    follow = reduce.Merging.try_follow
+    monkeypatch.setattr(reduce.Merging, "try_follow", lambda merging, v: (tried.append(v), follow(merging, v))[1])
     graph = make_graph("montage", 2000, 0)
     assert len(reduce_graph(graph).graph.tasks) == 1
     assert len(tried) < 8 * len(graph.tasks)
@@ -332,13 +332,13 @@ def test_what_is_found_on_graphs_with_lanes_is_the_least_and_its_certificate_hol
 
 def test_lanes_that_a_shared_source_dies_in_must_not_be_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control of what the lemma demands."""
-    monkeypatch.setattr(reduce._Merging, "_adds_up", lambda merging, lane: True)
+    monkeypatch.setattr(reduce.Merging, "_adds_up", lambda merging, lane: True)
     assert any(True for _ in lanes_that_lose_the_optimum(range(600)))
 
 
 def test_lanes_that_end_apart_must_not_be_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: what waits for one lane alone sees how far it has come."""
-    beside = reduce._Merging._lanes_beside
+    beside = reduce.Merging._lanes_beside
 
     def whatever_waits(merging: Any, chain: Sequence[int]) -> List[List[int]]:
         if not merging.before[chain[0]]:
@@ -349,16 +349,16 @@ def test_lanes_that_end_apart_must_not_be_ordered(monkeypatch: pytest.MonkeyPatc
     def as_it_was(merging: Any, order: Sequence[int], above: Any, below: Any) -> None:
         chain_up(merging, order, above, {t for task in order for t in merging.behind[task] if t not in order})
 
-    chain_up = reduce._Merging._chain_up
-    monkeypatch.setattr(reduce._Merging, "_lanes_beside", whatever_waits)
-    monkeypatch.setattr(reduce._Merging, "_chain_up", as_it_was)
+    chain_up = reduce.Merging._chain_up
+    monkeypatch.setattr(reduce.Merging, "_lanes_beside", whatever_waits)
+    monkeypatch.setattr(reduce.Merging, "_chain_up", as_it_was)
     assert any(True for _ in lanes_that_lose_the_optimum(range(600)))
 
 
 def test_pieces_that_go_down_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: by the rule for pieces that go up alone, lanes that free what they did not make come too late."""
-    pieces = reduce._Merging._pieces
-    monkeypatch.setattr(reduce._Merging, "_pieces", lambda merging, lane: [((1, place), tasks) for (_, place), tasks in pieces(merging, lane)])
+    pieces = reduce.Merging._pieces
+    monkeypatch.setattr(reduce.Merging, "_pieces", lambda merging, lane: [((1, place), tasks) for (_, place), tasks in pieces(merging, lane)])
     assert any(True for _ in lanes_that_lose_the_optimum(range(600)))
 
 

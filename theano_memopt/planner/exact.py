@@ -7,7 +7,8 @@
 3. Else search under budgets between floor and peak (search.py). An order found lowers the peak; a search that fails everywhere
    raises the floor. Slices of effort grow fourfold; each slice is spent on
        the floor    under it the search is sharpest, and most training graphs end here
-       rules        once: the cheap ones on the whole graph, so that the answer is never worse than any of them
+       rules        once: the cheap ones on the whole graph, so that the answer is never worse than any of them; and with all lanes
+                    in one order (lined_up.py)
        dives        greedy searches without cuts, under falling budgets: thousands of tasks in a blink
        moves        tasks and groups of tasks to another place, many thousand times, from several beginnings (descent.py)
        pieces       the steps around the peak in a better order of their own (improve.py)
@@ -37,6 +38,7 @@ from theano_memopt.planner.floors import best_footprint, best_of_sets, witness
 from theano_memopt.planner.heuristics import RULES
 from theano_memopt.planner.improve import Piece, WalkedOrder
 from theano_memopt.planner.kernel import Kernel, Search, kernel_for
+from theano_memopt.planner.lined_up import line_up
 from theano_memopt.planner.liveness import lives, timeline
 from theano_memopt.planner.milestones import CANDIDATES, MilestoneSearch
 from theano_memopt.planner.model import Graph
@@ -75,6 +77,8 @@ MOVES_OF_A_TASK = 8
 """In each round the best descent gets so many for every task, or a share in a round of a large graph moves only a few of its tasks."""
 PART_FOR_THE_BEST = 64
 """But no more moves than the effort divided by this: while compiling, that is next to nothing."""
+LARGE = 1_000
+"""From so many tasks on a search takes seconds to come to its first dead end, so a move for each task comes before the first search."""
 AIM = 4_000
 """Moves before a descent aims anew."""
 
@@ -96,6 +100,8 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
         work.compete_shrunk_rules()
     if work.floor < work.peak:
         work.raise_floor_by_flow()
+    if len(graph.tasks) >= LARGE:
+        work.move_the_best()
     for slice_ in _slices(options.effort):
         if work.floor >= work.peak:
             break
@@ -103,6 +109,7 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
         outcome = work.search(work.floor, slice_)
         if slice_ <= FIRST_SLICE:
             work.compete_rules()
+            work.compete_lined_up()
             work.remember()
         if slice_ == FIRST_SLICE:
             work.raise_floor_by_sets()
@@ -213,6 +220,15 @@ class _Minimiser:
                     self.lowest[task] = min(self.lowest[task], height)
                 self.compete([(f"{name}, shrunk", self.reduced.lift(order))])
                 self.beginnings.append(self.reduced.lift(order))
+
+    def compete_lined_up(self) -> None:
+        """The same with all lanes in one order: where that leaves few tasks, no rule can go far astray."""
+        if self.smallest is self.reduced or self.floor >= self.peak:
+            return
+        lined_up = line_up(self.smallest.graph, self._out_of_time)
+        if len(lined_up.graph.tasks) < len(self.smallest.graph.tasks):
+            for name, rule in RULES.items():
+                self.compete([(f"{name}, lined up", self.smallest.lift(lined_up.lift(rule(lined_up.graph))))])
 
     def remember(self) -> None:
         """The best order so far is worth improving by pieces, even after a better one was found."""
@@ -329,6 +345,12 @@ class _Minimiser:
         return outcome
 
     # ------------------------------------------------------------------------------------------------------------- moves
+
+    def move_the_best(self) -> None:
+        """A move for each task, from the best order so far."""
+        if not self.settled:
+            self.descents.begin(self.smallest.lower(self.order))
+            self._descend(self.descents.going[0], min(len(self.smallest.graph.tasks), self.options.effort * MOVES // PART_FOR_THE_BEST))
 
     def move(self, slice_: int) -> None:
         """A round of all descents. The best order so far, whatever found it, is one of the beginnings."""

@@ -117,15 +117,7 @@ def reduce_graph(graph: Graph, fully: bool = True, stop: Callable[[], bool] = la
     knows these too. What a search on the fully reduced graph proves, it could not follow in reasonable time; so proofs come from the
     plainly reduced graph, and orders from the fully reduced one.
     """
-    merging = _Merging(graph, fully)
-    while (merging.queue or merging.changed) and not stop():
-        if merging.queue:
-            task, _ = merging.queue.popitem()
-            if task in merging.parts and not merging.try_follow(task):
-                merging.try_prepare(task)
-        else:
-            merging.try_lanes()
-    return merging.result()
+    return Merging(graph, fully).reduced(stop)
 
 
 def unreduced(graph: Graph) -> Reduced:
@@ -133,7 +125,7 @@ def unreduced(graph: Graph) -> Reduced:
     return Reduced(graph, tuple((t,) for t in range(len(graph.tasks))), tuple(range(len(graph.tasks))))
 
 
-class _Merging:
+class Merging:
     """The graph while it shrinks. A merged task goes by the name of its head: p for `follow`, v for `prepare`.
 
     Words
@@ -178,6 +170,16 @@ class _Merging:
             if buffer.size and buffer.producer is not None and not buffer.pinned:
                 self._now_last(b, mask_of(buffer.readers) & ~before_any(buffer.readers, self.ancestors))
         self.touched.clear()
+
+    def reduced(self, stop: Callable[[], bool]) -> Reduced:
+        while (self.queue or self.changed) and not stop():
+            if self.queue:
+                task, _ = self.queue.popitem()
+                if task in self.parts and not self.try_follow(task):
+                    self.try_prepare(task)
+            else:
+                self.try_lanes()
+        return self.result()
 
     def try_follow(self, v: int) -> bool:
         """Merge v behind the one task it waits for, if that may be."""
@@ -380,11 +382,14 @@ class _Merging:
         self.parts[head] = parts
         del self.parts[gone]
         self.touched[head] = None
-        if self.fully:
-            self.changed.update(self.touched)
-        self.queue.update(self.touched)
+        self._look_again_at_what_changed()
         self.queue.update(dict.fromkeys(sorted(filter(self._may_prepare, self.before[head]))))
         self.queue.update(dict.fromkeys(sorted(filter(self._may_follow, self.behind[head]))))
+
+    def _look_again_at_what_changed(self) -> None:
+        self.queue.update(self.touched)
+        if self.fully:
+            self.changed.update(self.touched)
         self.touched.clear()
 
     def result(self) -> Reduced:
