@@ -199,6 +199,7 @@ FOR_ORDER = {
     "planner.load",
     "planner.milestones",
     "planner.model",
+    "planner.numbers_for_c",
     "planner.moves",
     "planner.reduce",
     "planner.search",
