@@ -202,7 +202,6 @@ FOR_ORDER = {
     "planner.model",
     "planner.numbers_for_c",
     "planner.moves",
-    "planner.numbers_for_c",
     "planner.reduce",
     "planner.search",
 }
