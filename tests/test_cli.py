@@ -200,8 +200,8 @@ FOR_ORDER = {
     "planner.load",
     "planner.milestones",
     "planner.model",
-    "planner.numbers_for_c",
     "planner.moves",
+    "planner.numbers_for_c",
     "planner.reduce",
     "planner.search",
 }
