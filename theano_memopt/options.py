@@ -107,7 +107,7 @@ PACKING = PackOptions()
 @dataclass(frozen=True)
 class RecomputeOptions:
     simulations: Optional[int] = None
-    """How many simulations the search makes, about; the same number gives the same plan on every machine. None: as many as a program of this
+    """How many simulations the search may make; the same number gives the same plan on every machine. None: as many as a program of this
     size gets in a second or two (recompute.py)."""
     seconds: Optional[float] = None
     """Stop after this time, with the best so far. None, the default, keeps plans reproducible."""

@@ -1,6 +1,6 @@
 """Many simulations of one program: which of them leaves the least extra time under a budget?
 
-    grid      what was best for the budget before; a few rules on every base order, then more of them on the order that did best
+    grid      a few rules on every base order, then more of them on the order that did best
     climb     the best settings, each changed a little: what scores how much for some values, at times the rule or the order
     order     what fits best, and what would cost less and does not fit quite, is ordered anew; the new order is a base order too
 
@@ -21,9 +21,8 @@ Chance is a function of the count of simulations, so the same program gives the 
 from __future__ import annotations
 
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from theano_memopt.options import PlanOptions
 from theano_memopt.planner.base_orders import EFFORT, Order
 from theano_memopt.planner.evict import TICKS, Rule, flatten
 from theano_memopt.planner.evict_kernel import eviction_for
@@ -31,12 +30,11 @@ from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.instances import instances
 from theano_memopt.planner.program import Program
 
-FIRST, THEN = 2, 6
-"""The parts of the simulations that the grids get at most; they do not depend on what was best for another budget."""
+ROUNDS = 2
 CLIMBERS = 3
 """Settings that are climbed from in turn: the best one is not always the one that gets highest."""
 ANEW, ANEW_EVERY = 4, 100
-"""Trials that are ordered anew under a budget: at most, and one for so many simulations, since it takes as long as some tens of them."""
+"""Trials that are ordered anew in a round: at most, and one for so many simulations, since it takes as long as some tens of them."""
 LOOSER = (1.04, 1.12, 1.3)
 """Budgets, as multiples, whose trials may fit once they are ordered anew."""
 MANY = 256
@@ -69,7 +67,6 @@ class Trial(NamedTuple):
     sequence: Tuple[int, ...]
 
 
-Item = TypeVar("Item")
 Score = Tuple[int, int]
 """Bytes above the budget, then ticks."""
 
@@ -97,7 +94,6 @@ class EvictionSearch:
         self._once = sum(self._flat.ticks)
         self._orders = list(orders)
         self._deadline = deadline
-        self._given, self._turn = len(orders), 0
         self._ordered_anew: Set[Tuple[int, ...]] = set()
         self._best: List[Tuple[Score, Setting, Trial]] = []  # one for each climber
         self._movable = [v for v, size in enumerate(self._flat.size) if size > max(self._flat.size) // MANY]
@@ -114,49 +110,27 @@ class EvictionSearch:
         return next(trial for trial in self.front if trial.ticks <= ticks)
 
     def under(self, budget: int, simulations: int, enough: int = -1) -> None:
-        """Look for trials under the budget; one of at most `enough` ticks ends it. What was best for the budget before this one goes first."""
-        until = self.spent + simulations
-        goal = Goal(budget, until, enough)
+        """Look for trials under the budget; one of at most `enough` ticks ends it."""
+        until, tried = self.spent + simulations, 0
         earlier, self._best = [setting for _, setting, _ in self._best], []
-        self._grid(earlier, goal)
-        first = [Setting(order, rule, {}) for rule in FIRST_RULES for order in self._orders[: self._given]]
-        self._grid(self._some(first, max(1, simulations // FIRST)), goal)
-        if self._best:
-            self._grid([Setting(self._best[0][1].order, rule, {}) for rule in self._some(RULES, simulations // THEN)], goal)
-        self._climb(goal)
-        if self._anew:
-            self._order_anew(goal, max(1, min(ANEW, simulations // ANEW_EVERY)))
-
-    def let_go(self, budgets: Sequence[int]) -> None:
-        """Where there is a little more room than a known trial takes: leave out what is needless then."""
-        for budget in budgets:
-            known = self.least_ticks(budget)
-            if known is not None and known.ticks and not self._late():
-                self._offer_shorter(known.sequence, budget)
-
-    def order_lowest_anew(self, many: int, options: PlanOptions) -> None:
-        """The lowest trials, each until that makes it no lower."""
-        for trial in self.front[:many]:
-            sequence: Optional[Tuple[int, ...]] = trial.sequence
-            while sequence is not None and not self._late():
-                sequence = self._ordered(sequence, options, 0)
-
-    def _some(self, items: Sequence[Item], many: int) -> Sequence[Item]:
-        """So many of them; those after them the next time."""
-        if many >= len(items):
-            return items
-        begin = self._turn % len(items)
-        self._turn += many
-        return [*items[begin:], *items[:begin]][:many]
+        for round_ in range(1, ROUNDS + 1):
+            goal = Goal(budget, until - simulations * (ROUNDS - round_) // ROUNDS, enough)
+            new, tried = self._orders[tried:], len(self._orders)
+            self._grid(earlier + [Setting(order, rule, {}) for rule in FIRST_RULES for order in new], goal)
+            if self._best:
+                half = goal._replace(until=(self.spent + goal.until) // 2)
+                self._grid([Setting(self._best[0][1].order, rule, {}) for rule in RULES], half)
+            self._climb(goal)
+            if self._anew:
+                self._order_anew(goal, max(1, min(ANEW, simulations // ROUNDS // ANEW_EVERY)))
+            if self._reached(goal._replace(until=until)):
+                break
 
     def _reached(self, goal: Goal) -> bool:
-        if self.spent >= goal.until or self._late():
+        if self.spent >= goal.until or (self._deadline is not None and time.monotonic() > self._deadline):
             return True
         found = self.least_ticks(goal.budget) if goal.enough >= 0 else None
         return found is not None and found.ticks <= goal.enough
-
-    def _late(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
 
     def _grid(self, settings: Sequence[Setting], goal: Goal) -> None:
         for setting in settings:
@@ -237,22 +211,13 @@ class EvictionSearch:
         waiting = [trial for trial in ([fitting] if fitting else []) + looser if trial.sequence not in self._ordered_anew]
         for trial in waiting[:many]:
             self._ordered_anew.add(trial.sequence)
-            self._ordered(trial.sequence, EFFORT, goal.budget)
-
-    def _ordered(self, sequence: Sequence[int], options: PlanOptions, budget: int) -> Optional[Tuple[int, ...]]:
-        """Order these runs anew and leave out what the budget, or the new peak, can do without; answer what came out if it is lower or shorter."""
-        runs = minimise_peak(instances(self.program, sequence).graph, options).order
-        ordered = [sequence[run] for run in runs]
-        peak = self._kernel.peak_of(ordered)
-        if peak < 0:  # another copy than before is the newest now, and it is not the right one
-            return None
-        found = self._offer_shorter(ordered, max(peak, budget))
-        once = tuple(dict.fromkeys(ordered))
-        if once not in self._orders and self.program.is_legal(once):
-            self._orders.append(once)
-        better = len(found.sequence) < len(sequence) or found.peak < self._kernel.peak_of(sequence)
-        return found.sequence if better else None
-
-    def _offer_shorter(self, sequence: Sequence[int], budget: int) -> Trial:
-        shorter = self._kernel.drop_needless(sequence, budget)
-        return self._offer(shorter, self._kernel.peak_of(shorter))
+            runs = minimise_peak(instances(self.program, trial.sequence).graph, EFFORT).order
+            sequence = [trial.sequence[run] for run in runs]
+            peak = self._kernel.peak_of(sequence)
+            if peak < 0:  # another copy than before is the newest now, and it is not the right one
+                continue
+            shorter = self._kernel.drop_needless(sequence, max(peak, goal.budget))
+            self._offer(shorter, self._kernel.peak_of(shorter))
+            once = tuple(dict.fromkeys(sequence))
+            if once not in self._orders and self.program.is_legal(once):
+                self._orders.append(once)

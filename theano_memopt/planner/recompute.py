@@ -5,14 +5,11 @@
 1. Base orders run every task once (base_orders.py).
 2. Simulations go along them and give up what is cheap to make again and not needed for long (evict.py), hundreds of times and each
    time a little differently (eviction_search.py).
-3. Every repeat that the budget of the moment can do without is left out, dearest first.
+3. Every repeat that the budget can do without is left out, dearest first.
 4. The runs, repeats included, are an ordinary graph (instances.py), and exact.py orders it anew. That makes room, so that a cheaper
    sequence may fit after all; and the new order is a base order for the next round.
 
-A budget has no search of its own. Every budget climbs down the same ladder, whose rungs are twentieths of the least peak of any order, goes
-on below the last rung that it reached for the lowest peak of all, and reads its answer off everything that was found. So a larger budget
-never ends worse than a smaller one: what fits the smaller one was there to choose, and what is out of reach ends at one and the same peak.
-(Two plannings of one program, that is, with the same options and competing orders, and with no limit in seconds.)
+Where a budget is missed, goals between the floor and what is known are tried as well, and the lowest of everything that was tried is the answer.
 
 What is promised: the sequence is legal, and its peak and seconds are those of `replay`, which shares nothing with the search; no
 order of these runs is lower than `schedule.floor`; no sequence at all is lower than `floor` (repeat_floors.py). Least time is found,
@@ -72,22 +69,17 @@ RUNS_AT_MOST = 300_000
 SIMULATIONS = (100, 1_500)
 """At least and at most, at the default effort."""
 STEPS = 7
-"""Budgets that are tried for the least peak within an extra time."""
-RUNGS = 20
-"""The ladder: budgets that are so many equal parts of the least peak of any order apart."""
-LADDER_TAKES = 2
-"""The whole ladder gets so many times the effort of one extra time, if no other number is given."""
-AT_RUNG, AT_GOAL, AT_LEAST = 24, 24, 12
-"""Each rung gets so large a part of that; each goal below the last rung that was reached; the last tries to have one byte less."""
-GOALS = 6
-FINE = 5
-"""Budgets between two rungs, for which the plan below is let go a little."""
+"""Budgets that are tried for the least peak."""
+GOALS = 16
+"""The same, where any plan that reaches one ends the search for it."""
 ANY_TICKS = 1 << 60
 ORDERED_LAST = 3
-"""Of each search, the lowest plans are ordered anew in the end."""
+"""Plans that are ordered anew where a budget is missed; the lowest of them is the answer."""
 OPENED_AT_MOST = 3
 OPENING_GAINS = 32
 """Chains are opened for a peak that is lower by this part at least."""
+ANSWERS = 4
+"""Times that the runs of the answer are ordered anew; mostly the second time changes nothing."""
 CURVE = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3)
 """Budgets of the curve, as shares of the least peak of any order."""
 
@@ -242,65 +234,65 @@ class _Planner:
 
     def least_time(self, budget: int) -> Recomputed:
         if budget >= self.ordered_peak:
-            return self._answer((), self.ordered, budget)
-        searches = self._ladder(budget)
-        found = [(search.least_ticks(budget), opened) for opened, search in searches]
-        fitting = [(trial.ticks, trial.peak, opened, trial.sequence) for trial, opened in found if trial is not None]
-        if not fitting:
-            lowest = [(search.front[0], opened) for opened, search in searches]
-            fitting = [min((trial.peak, trial.ticks, opened, trial.sequence) for trial, opened in lowest)]
-        _, _, opened, sequence = min(fitting)
-        return self._counted(searches, self._answer(opened, sequence, budget))
+            return self._answer((), self.ordered, budget, self.ordered_peak)
+        searches = self._searches()
+        if budget >= self.floor.bytes:
+            opened, search = self._under(budget, searches)
+            best = search.least_ticks(budget)
+            if best is not None:
+                return self._counted(searches, self._answer(opened, best.sequence, budget, budget))
+        return self._lowest(budget, searches if budget >= self.floor.bytes else [])
 
     def _searches(self) -> List[Opened]:
         return [(opened, self.search(opened)) for opened in self._openings()]
 
-    def _ladder(self, budget: int) -> List[Opened]:
-        """Every budget finds the same plans: rungs, goals and effort do not depend on it. So what fits a smaller one was there for a larger
-        one to choose, and where nothing fits, all end at the same lowest plan. Only where time is limited comes the budget first."""
-        searches = self._searches()
-        effort = self.options.simulations if self.options.simulations is not None else LADDER_TAKES * self.effort
-        if self.deadline is not None:
-            self._under(max(budget, self.floor.bytes), searches, effort // AT_RUNG)
-        known = self.ordered_peak
-        rungs = [int(self.ordered_peak * (k / RUNGS)) for k in range(RUNGS - 1, 0, -1)]
-        for rung in rungs:
-            if self.floor.bytes <= rung and known <= rung + self.ordered_peak // RUNGS + 1 and not self._out_of_time():
-                self._under(rung, searches, effort // AT_RUNG)
-                known = min(search.front[0].peak for _, search in searches)
-        self._lower(searches, effort)
-        fine = [int(self.ordered_peak * k / (RUNGS * FINE)) for k in range(1, RUNGS * FINE)]
-        for _, search in searches:
-            search.order_lowest_anew(ORDERED_LAST, self.options.order)
-            search.let_go(fine)
-        return searches
-
-    def _under(self, aim: int, searches: List[Opened], simulations: int) -> None:
-        """Look for the least time within `aim`: alone, or with this and that opened, a quarter each, and half for what did best then."""
+    def _under(self, aim: int, searches: List[Opened]) -> Opened:
+        """Look for the least time within `aim`, with this or that opened; answer what did best."""
         few = len(searches) > 1
         for opened, search in searches:
-            search.under(aim, max(1, simulations // (4 if few else 1)))
+            search.under(aim, self.effort // (2 * len(searches)) if few else self.effort)
             self._say(search, aim, opened)
+        opened, search = min(searches, key=lambda row: _how_good(row[1], aim))
         if few:
-            _, search = min(searches, key=lambda row: _how_good(row[1], aim))
-            search.under(aim, simulations // 2)
+            search.under(aim, self.effort // 2)
+        return opened, search
 
-    def _lower(self, searches: List[Opened], effort: int) -> None:
+    def _lowest(self, budget: int, tried: List[Opened]) -> Recomputed:
+        """What comes nearest to a budget that was missed, of all that was tried. What is looked for here is the same for every budget, so
+        that a smaller one does not end higher than a larger one."""
+        goals = self._searches()
+        for _, search in goals:
+            self._halve(search, max(1, self.effort // (GOALS * len(goals))), self.effort // (2 * len(goals)), ANY_TICKS)
+        at_floor = self._searches()
+        _, search = self._under(self.floor.bytes, at_floor)
+        self._halve(search, max(1, self.effort // STEPS), self.effort)
+        self._descend(min([*goals, *at_floor], key=lambda row: row[1].front[0])[1])
+        searches = [*tried, *goals, *at_floor]
+        nearest = sorted((_how_good(search, budget), i) for i, (_, search) in enumerate(searches))
+        answers = []
+        for _, i in nearest[:ORDERED_LAST]:
+            opened, search = searches[i]
+            trial = search.least_ticks(budget) or search.front[0]
+            answers.append(self._answer(opened, trial.sequence, budget, max(budget, trial.peak)))
+        return self._counted(searches, min(answers, key=lambda plan: (max(plan.peak, budget), plan.extra_seconds)))
+
+    def _halve(self, search: EvictionSearch, at_once: int, simulations: int, enough: int = -1) -> None:
         """Lower peaks by goals between the floor and what is known, each half way: a goal near enough to be reached is worth more than one
-        that nothing reaches. Then one byte less, as long as that is found."""
-        low = self.floor.bytes
-        for goal in range(GOALS):
-            known = min(search.front[0].peak for _, search in searches)
-            if known - low <= low // 500 or self._out_of_time():
-                break
-            middle = low if goal == 0 else (low + known) // 2
-            self._under(middle, searches, effort // AT_GOAL)
-            if middle < min(search.front[0].peak for _, search in searches):
-                low = middle + (goal > 0)
-        search = min(searches, key=lambda row: row[1].front[0])[1]
-        until = search.spent + effort // AT_LEAST
+        that nothing reaches."""
+        low, until = self.floor.bytes, search.spent + simulations
+        while search.spent < until and search.front[0].peak - low > low // 500 and not self._out_of_time():
+            middle = (low + search.front[0].peak) // 2
+            search.under(middle, min(at_once, until - search.spent), enough)
+            low = low if search.front[0].peak <= middle else middle + 1
+
+    def _descend(self, search: EvictionSearch) -> None:
+        """One byte less, as long as that is found."""
+        until = search.spent + self.effort // 2
         while search.spent < until and search.front[0].peak > self.floor.bytes and not self._out_of_time():
-            search.under(search.front[0].peak - 1, until - search.spent, ANY_TICKS)
+            less = search.front[0].peak - 1
+            search.under(less, min(max(1, self.effort // 4), until - search.spent), ANY_TICKS)
+            if search.front[0].peak > less:
+                break
 
     def _counted(self, searches: List[Opened], plan: Recomputed) -> Recomputed:
         return replace(plan, simulations=sum(search.spent for _, search in searches))
@@ -324,7 +316,7 @@ class _Planner:
                 low = low if found.peak <= middle else middle + 1
                 middle = (low + best[0]) // 2
             self.simulations += search.spent
-        return self._answer(best[1], best[2], None)
+        return self._answer(best[1], best[2], None, best[0])
 
     def _openings(self) -> List[Tuple[int, ...]]:
         """Nothing opened; then the chain that blocks the most bytes, the two that do, and so on."""
@@ -333,14 +325,21 @@ class _Planner:
 
     # ------------------------------------------------------------------------------------------------------------ answer
 
-    def _answer(self, opened: Tuple[int, ...], sequence: Sequence[int], budget: Optional[int]) -> Recomputed:
-        """Order the runs with the caller's effort. Nothing is left out any more: that a smaller budget finds nothing shorter rests on it."""
+    def _answer(self, opened: Tuple[int, ...], sequence: Sequence[int], budget: Optional[int], room: int) -> Recomputed:
+        """Order the runs with the caller's effort, and leave out what is needless then, until nothing changes, or it has changed often enough."""
         program = open_chains(self.program, opened)
-        made = instances(program, sequence)
-        schedule = minimise_peak(made.graph, self.options.order)
-        ordered = [sequence[run] for run in schedule.order]
-        if 0 <= eviction_for(flatten(program)).peak_of(ordered) < eviction_for(flatten(program)).peak_of(sequence):
-            sequence = ordered
+        kernel = eviction_for(flatten(program))
+        for _ in range(ANSWERS):
+            made = instances(program, sequence)
+            schedule = minimise_peak(made.graph, self.options.order)
+            ordered = [sequence[run] for run in schedule.order]
+            if kernel.peak_of(ordered) < 0:
+                ordered = list(sequence)
+            shorter = kernel.drop_needless(ordered, room)
+            if len(shorter) == len(sequence) and kernel.peak_of(shorter) >= kernel.peak_of(sequence):
+                break
+            sequence = shorter
+        else:
             made = instances(program, sequence)
             schedule = minimise_peak(made.graph, self.options.order)
         as_it_goes = timeline(made.graph, range(len(sequence)))
