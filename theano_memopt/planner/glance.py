@@ -8,7 +8,7 @@ Effort is counted in task runs, so that the same program gets the same answer on
 
 >>> from theano_memopt.planner.program import worked_program
 >>> glance(worked_program(), (0, 1, 2, 3, 4), extra_time=0.2)
-Glance(peak=10, simulations=34, full=True)
+Glance(peak=10, simulations=1, full=True)
 >>> glance(worked_program(), (0, 1, 2, 3, 4), extra_time=0.2, task_runs=100) is None     # too few simulations to say anything
 True
 """
