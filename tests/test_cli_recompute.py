@@ -64,7 +64,7 @@ def test_effort_and_time(capsys: pytest.CaptureFixture[str]) -> None:
     path = FROZEN / "z_mlp.json"
     first = run(capsys, "recompute", path, "--budget", "0.5", "--effort", "30", "--json")[1]
     assert first == run(capsys, "recompute", path, "--budget", "0.5", "--effort", "30", "--json")[1]
-    assert json.loads(first)["simulations"] <= 80
+    assert json.loads(first)["simulations"] <= 4 * 30  # a budget that is missed is looked for in four ways
     assert run(capsys, "recompute", path, "--budget", "0.5", "--time", "0.01", "--json")[0] == DONE
 
 

@@ -11,6 +11,7 @@ import pytest
 import theano
 
 import theano_memopt
+from tests.marks import nightly_if
 from tests.theano.both import annotation, floats, same, with_pass, without_pass
 from tests.theano.test_lazy import (
     GRAPHS,
@@ -54,8 +55,11 @@ def test_a_residual_net_with_a_learning_phase_needs_less(monkeypatch: pytest.Mon
     assert probe.held_by_call(ours, 0, x, y).peak <= 1.02 * probe.held_by_call(stock, 0, x, y).peak
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("build", GRAPHS)
+@pytest.mark.parametrize(
+    ("build", "storage"),
+    [nightly_if(storage in ("off", "arena"), build, storage) for build in GRAPHS for storage in STORAGES],
+    ids=lambda of: getattr(of, "__name__", of),
+)
 def test_the_same_bits_whichever_branches_are_taken(build: Any, storage: str) -> None:
     ours, stock = (compiled(build, mode) for mode in (with_pass("cvm", storage=storage), without_pass("cvm")))
     same(story(ours), story(stock))
