@@ -3,7 +3,7 @@
     python -m benchmarks.sizes
 
 Each model is planned for a batch, then asked what its order needs for a batch so many times as large or as small. From these rows comes
-GROWTH in hosts/theano/run/sized_call.py: the factor up to which a function keeps its order without looking for another.
+SIZES_ALIKE in hosts/theano/run/sized_call.py: the factor up to which a function keeps its order without looking for another.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def test_debug_mode_agrees_with_the_ops_that_write_where_they_are_told() -> None
 def test_growing_call_by_call(linker: str, calls: int) -> None:
     ours, stock = square(linker)
     agree(ours, stock, *[(floats(n, 3, seed=n),) for n in range(1, calls + 1)])
-    assert len(machine(ours).fittings) <= call.SIGNATURES
+    assert len(machine(ours).fittings) <= call.FITTINGS_AT_MOST
 
 
 @pytest.mark.blas
@@ -918,12 +918,12 @@ def _strangers(linker: str, length: int) -> Any:
 
 @pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc"])
 def test_after_many_unlike_shapes_none_is_planned_until_one_comes_again(linker: str) -> None:
-    ours, stock, fits = _strangers(linker, 3 * call.SIGNATURES)
-    assert len(fits) <= call.SIGNATURES + 1
+    ours, stock, fits = _strangers(linker, 3 * call.FITTINGS_AT_MOST)
+    assert len(fits) <= call.FITTINGS_AT_MOST + 1
     assert ours.fn.block is None and ours.fn.wants is None
     for _ in range(call.FAMILIAR + 1):
         same(ours(floats(999, 5)), stock(floats(999, 5)))
-    assert ours.fn.block is not None and len(fits) <= call.SIGNATURES + 3
+    assert ours.fn.block is not None and len(fits) <= call.FITTINGS_AT_MOST + 3
     same(ours(floats(7, 5)), stock(floats(7, 5)))
 
 
@@ -932,14 +932,14 @@ def _growth_over_many_shapes(linker: str) -> Tuple[int, int]:
     ours, _ = square(linker)
     heights, objects = [], []
     tracemalloc.start()
-    for k in range(call.SIGNATURES):
+    for k in range(call.FITTINGS_AT_MOST):
         for _ in range(call.FAMILIAR + 1 if k == 0 else 1):
             ours(floats(300 - k // 4, 40 + k))
         heights.append(machine(ours).fitting.height)
-        if k in (16, call.SIGNATURES - 1):
+        if k in (16, call.FITTINGS_AT_MOST - 1):
             objects.append(both.python_objects())
     tracemalloc.stop()
-    assert len(machine(ours).fittings) <= call.SIGNATURES
+    assert len(machine(ours).fittings) <= call.FITTINGS_AT_MOST
     return objects[1] - objects[0], 2 * max(heights) // worthwhile.SHARE
 
 
@@ -948,7 +948,7 @@ def test_what_is_kept_of_many_shapes_is_a_small_part_of_the_block(linker: str, m
     """Not arrays: Python objects that say where they lie. If as many are kept as may be, they are more than that."""
     growth, allowed = _growth_over_many_shapes(linker)
     assert growth <= allowed
-    monkeypatch.setattr(call, "FEW", call.SIGNATURES)
+    monkeypatch.setattr(call, "FITTINGS_AT_LEAST", call.FITTINGS_AT_MOST)
     growth, allowed = _growth_over_many_shapes(linker)
     assert growth > 2 * allowed
 
@@ -957,4 +957,4 @@ def test_what_is_kept_of_many_shapes_is_a_small_part_of_the_block(linker: str, m
 def test_what_theano_allocates_then_keeps_the_order_that_it_had(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variables.Variables, "fill_with_c_order", lambda known: None)
     with pytest.raises(AssertionError):
-        _strangers(linker, 2 * call.SIGNATURES)
+        _strangers(linker, 2 * call.FITTINGS_AT_MOST)

@@ -195,7 +195,7 @@ def test_a_call_never_has_a_worse_order_than_the_hosts_own() -> None:
 
 
 def test_what_is_kept_is_bounded(monkeypatch: Any) -> None:
-    monkeypatch.setattr(sized_call, "SIGNATURES", 8)
+    monkeypatch.setattr(sized_call, "ORDERS_AT_MOST", 8)
     monkeypatch.setattr(sized_call, "SEARCHES", 3)
     searches, function = Searches(monkeypatch), two_branches(with_pass())
     for length in range(1, 60):
@@ -222,7 +222,7 @@ def test_what_is_kept_of_many_sizes_is_a_small_part_of_what_the_function_needs(m
     """Not arrays: Python objects. If as many are kept as may be, they are more than that."""
     growth, allowed = _growth_over_many_sizes()
     assert growth <= allowed
-    monkeypatch.setattr(sized_call, "FEW", sized_call.SIGNATURES)
+    monkeypatch.setattr(sized_call, "ORDERS_AT_LEAST", sized_call.ORDERS_AT_MOST)
     growth, allowed = _growth_over_many_sizes()
     assert growth > 4 * allowed
 

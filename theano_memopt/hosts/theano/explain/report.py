@@ -23,7 +23,7 @@ from theano_memopt.hosts.theano.explain.words import Words
 from theano_memopt.hosts.theano.install import blas
 from theano_memopt.hosts.theano.optimize.recompute import goal_in_words, goal_of
 from theano_memopt.hosts.theano.run.machines import method_of
-from theano_memopt.hosts.theano.run.sized_call import GROWTH, CellPlanner
+from theano_memopt.hosts.theano.run.sized_call import SIZES_ALIKE, CellPlanner
 from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.certificate import Schedule
 from theano_memopt.planner.exact import minimise_peak
@@ -215,7 +215,7 @@ class _Explained:
                 )
             if given and timeline(graph, planner.searched([b.size for b in graph.buffers])).peak <= best.peak:
                 return Obstacle(
-                    f"the order found for sizes less than {GROWTH} times larger or smaller runs here too; one for just these, by a hint,", True
+                    f"the order found for sizes less than {SIZES_ALIKE} times larger or smaller runs here too; one for just these, by a hint,", True
                 )
         elif not self.subject.feature.replans and (given or self.subject.reading.scenarios):
             kind = "the linker" if self.subject.linker is None else type(self.subject.linker).__name__

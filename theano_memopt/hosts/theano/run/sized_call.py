@@ -17,7 +17,7 @@ no two tenants of a cell ever live at once; `check_slots` holds every order agai
 always one of them (cells.py binds no chain that it would break), so no call has to run in an order that is worse than stock's.
 
 When a search is made (`CellPlanner._calls_for_a_search`). At the first call; when the host's own order is better than every order found so
-far; and when some result is more than GROWTH times larger or smaller than at every search so far. In between, and after SEARCHES of them, the
+far; and when some result is more than SIZES_ALIKE times larger or smaller than at every search so far. In between, and after SEARCHES of them, the
 best order known is taken.
 """
 
@@ -40,13 +40,13 @@ from theano_memopt.hosts.theano.run.worthwhile import HasGrown, HasShrunk, kept_
 from theano_memopt.planner.plan import Plan
 from theano_memopt.planner.slots import Slots
 
-GROWTH = 2
+SIZES_ALIKE = 2
 """Between sizes that differ by less, the best order of the one was as good for the other as its own (benchmarks/sizes.py)."""
 SEARCHES = 32
 """Searches for one function. After them the best of the orders kept is taken."""
-SIGNATURES = 1024
+ORDERS_AT_MOST = 1024
 """Signatures of which the order is remembered at most; the one not used for longest goes first."""
-FEW = 16
+ORDERS_AT_LEAST = 16
 """Signatures that are remembered whatever they take. More of them only while they take at most a part in `SHARE` of the least peak planned."""
 NONE_BETTER = "no better order was found"
 OF_A_SIGNATURE = 100
@@ -132,7 +132,7 @@ class CellPlanner(Machines):
 
     def has_searched_near(self, sizes: Sequence[int]) -> bool:
         now = np.array(sizes)
-        return any((before <= GROWTH * now).all() and (now <= GROWTH * before).all() for before in self._searched_at)
+        return any((before <= SIZES_ALIKE * now).all() and (now <= SIZES_ALIKE * before).all() for before in self._searched_at)
 
     def forget(self) -> None:
         """All that a machine in the host's own order does without."""
@@ -232,7 +232,7 @@ class SizedVM(StandIn):
             self._orders[key] = order if familiar else None
             if familiar:
                 self._least_peak = min(self._least_peak, planner.peak(order, sizes))
-            while len(self._orders) > kept_at_most(FEW, SIGNATURES, OF_A_SIGNATURE, int(self._least_peak)):
+            while len(self._orders) > kept_at_most(ORDERS_AT_LEAST, ORDERS_AT_MOST, OF_A_SIGNATURE, int(self._least_peak)):
                 del self._orders[next(iter(self._orders))]
         return InOrder(order, signature, planner.comes_again(signature))
 

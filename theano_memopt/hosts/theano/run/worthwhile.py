@@ -20,7 +20,7 @@ OF_AN_ARENA = 12_000, 1_000
 """Bytes of Python objects that an arena holds, and those for each task: of functions with 13 to 326 tasks, tracemalloc found 0.8 to 1.8 kB a task."""
 OF_ORDERS = 6_000, 500
 """The same for choosing orders, at most: 7 kB for 13 tasks, 17 to 52 for 75, 133 for 178."""
-GROWTH = 2
+ASKED_AGAIN_AT = 2
 """An input so many times as large makes it worth asking again."""
 SHARE = 100
 """What is remembered of sizes that came may take one part in so many of what the function needs."""
@@ -108,9 +108,9 @@ NEVER_ASKED = HasGrown((([None], -1),))
 
 def _raised(before: Sequence[Tuple[Cell, int]], now: Sequence[Tuple[Cell, int]]) -> Tuple[Tuple[Cell, int], ...]:
     known: Dict[int, int] = {id(cell): most for cell, most in before}
-    return tuple((cell, max(GROWTH * size, known.get(id(cell), 0))) for cell, size in now)
+    return tuple((cell, max(ASKED_AGAIN_AT * size, known.get(id(cell), 0))) for cell, size in now)
 
 
 def _lowered(before: Sequence[Tuple[Cell, int]], now: Sequence[Tuple[Cell, int]]) -> Tuple[Tuple[Cell, int], ...]:
     known: Dict[int, int] = {id(cell): least for cell, least in before}
-    return tuple((cell, min(size // GROWTH, known.get(id(cell), size))) for cell, size in now)
+    return tuple((cell, min(size // ASKED_AGAIN_AT, known.get(id(cell), size))) for cell, size in now)

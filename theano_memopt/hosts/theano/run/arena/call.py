@@ -40,9 +40,9 @@ from theano_memopt.hosts.theano.run.worthwhile import NEVER_ASKED, HasGrown, kep
 from theano_memopt.planner.arena import Arena
 from theano_memopt.planner.plan import Plan
 
-SIGNATURES = 64
+FITTINGS_AT_MOST = 64
 """Fittings that are kept at most; the one not used for longest goes first. After as many calls in a row that find none, none is made."""
-FEW = 16
+FITTINGS_AT_LEAST = 16
 """Fittings that are kept whatever they take. More of them only while they take at most a part in `SHARE` of the block."""
 OF_A_FITTING = 900, 8
 """Bytes of Python objects that one takes with its signature, and those for each buffer that has a place, by tracemalloc."""
@@ -323,7 +323,7 @@ class ArenaVM(StandIn):
             self.fittings[key] = fitting
             once, of_a_buffer = OF_A_FITTING
             needed = max(fitting.height, self.lender.height)
-            while len(self.fittings) > kept_at_most(FEW, SIGNATURES, once + of_a_buffer * len(fitting.buffers), needed):
+            while len(self.fittings) > kept_at_most(FITTINGS_AT_LEAST, FITTINGS_AT_MOST, once + of_a_buffer * len(fitting.buffers), needed):
                 self.fittings.popitem(last=False)
         self.fittings.move_to_end(key)
         return fitting if fitting.buffers or known.kept_by_theano else None
@@ -334,7 +334,7 @@ class ArenaVM(StandIn):
 
     def is_left_to_theano(self) -> bool:
         """It does not pay to plan for signatures that will not come again: until one does, Theano allocates."""
-        return self._strangers > SIGNATURES and self.planner is not None and self.planner.variables.always_in_c_order()
+        return self._strangers > FITTINGS_AT_MOST and self.planner is not None and self.planner.variables.always_in_c_order()
 
     def _leave_to_theano(self) -> None:
         """-> Recorded."""
