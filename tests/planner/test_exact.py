@@ -15,7 +15,6 @@ from benchmarks.simple_rules import best_of_all
 from tests.oracles import least_peak_by_all_orders, least_peak_by_memo, peak_by_reference_counts
 from tests.strategies import graphs
 from theano_memopt.options import PlanOptions, Prunings
-from theano_memopt.planner import exact
 from theano_memopt.planner.certificate import Open, Proven, check_certificate
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.heuristics import RULES
@@ -133,20 +132,6 @@ def test_effort_is_kept_and_open_says_why() -> None:
     assert schedule.states <= 500
     assert "500 states" in schedule.certificate.reason
     assert 0 < schedule.gap_percent < 100
-
-
-@pytest.mark.parametrize("tasks", [200, 2000])
-def test_on_large_graphs_moves_come_before_the_first_search(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved_before: List[bool] = []
-    search = exact._Minimiser.search
-
-    def watched(work: exact._Minimiser, budget: int, slice_: int) -> str:
-        moved_before.append("descents" in vars(work))
-        return search(work, budget, slice_)
-
-    monkeypatch.setattr(exact._Minimiser, "search", watched)
-    minimise_peak(make_graph("preferential", tasks, 0), PlanOptions(effort=200))
-    assert moved_before[0] == (tasks >= exact.LARGE)
 
 
 def test_lined_up_orders_compete() -> None:

@@ -77,8 +77,6 @@ MOVES_OF_A_TASK = 8
 """In each round the best descent gets so many for every task, or a share in a round of a large graph moves only a few of its tasks."""
 PART_FOR_THE_BEST = 64
 """But no more moves than the effort divided by this: while compiling, that is next to nothing."""
-LARGE = 1_000
-"""From so many tasks on a search takes seconds to come to its first dead end, so a move for each task comes before the first search."""
 AIM = 4_000
 """Moves before a descent aims anew."""
 
@@ -100,8 +98,6 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
         work.compete_shrunk_rules()
     if work.floor < work.peak:
         work.raise_floor_by_flow()
-    if len(graph.tasks) >= LARGE:
-        work.move_the_best()
     for slice_ in _slices(options.effort):
         if work.floor >= work.peak:
             break
@@ -345,12 +341,6 @@ class _Minimiser:
         return outcome
 
     # ------------------------------------------------------------------------------------------------------------- moves
-
-    def move_the_best(self) -> None:
-        """A move for each task, from the best order so far."""
-        if not self.settled:
-            self.descents.begin(self.smallest.lower(self.order))
-            self._descend(self.descents.going[0], min(len(self.smallest.graph.tasks), self.options.effort * MOVES // PART_FOR_THE_BEST))
 
     def move(self, slice_: int) -> None:
         """A round of all descents. The best order so far, whatever found it, is one of the beginnings."""
