@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 import tracemalloc
-from typing import Any, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import numpy as np
 import pytest
 import theano
 import theano.tensor as tt
+from theano.gof.vm import Stack
+from theano.ifelse import ifelse
 from theano.tensor.nnet import conv2d
 from theano.tensor.signal.pool import pool_2d
 
@@ -18,6 +20,7 @@ from tests.marks import nightly_if
 from tests.theano import both
 from tests.theano.both import annotation, floats, same, shared_cells, with_pass, without_pass
 from theano_memopt.hosts.theano.measure import memory as probe
+from theano_memopt.hosts.theano.read.op_facts import is_lazy
 from theano_memopt.hosts.theano.run import cells, sized_call, worthwhile
 from theano_memopt.hosts.theano.run.sized_call import InOrder, NoOrder, SizedVM, Small, Unseen
 from theano_memopt.planner.plan import check_plan
@@ -320,6 +323,54 @@ def _order_that_breaks(planner: Any) -> Tuple[int, ...]:
         if order.index(graph.buffers[first].producer) < order.index(early) < order.index(late):
             return tuple(order)
     raise AssertionError("no chain can be broken here")
+
+
+# --- machines that share their nodes ---------------------------------------------------------------------------------
+
+
+ORDERS_COME_AGAIN = [(60, 36)] * 3 + [(36, 60)] * 3 + [(60, 36)] * 3
+"""Three calls each: an arena records, tries and settles."""
+ON_THE_STACK = [("vm", "share"), ("vm", "arena"), ("vm_nogc", "arena")]
+
+
+def chain_and_branches_and_choice(mode: Any) -> Any:
+    """The lazy op makes it a function for the Stack machine, where the CVM does not run."""
+    x, y = tt.dmatrix("x"), tt.dmatrix("y")
+    halves = [tt.dot(x, x).sum(axis=0), tt.dot(x.T, x).sum(axis=0)]
+    outputs = [*halves, *(tt.dot(v, tt.exp(v)) for v in (x, y)), ifelse(tt.gt(x.sum(), y.sum()), tt.exp(x[0, 0]), y[0, 0])]
+    return theano.function([x, y], outputs, mode=mode)
+
+
+def _planned_and_run(function: Any, monkeypatch: Any) -> Iterator[Tuple[Any, Any]]:
+    """After each call the order of the plan in force, and that in which the nodes were run; without what a lazy op may not ask for."""
+    run: List[Any] = []
+    reading = annotation(function).reading
+    certain = {node for node in reading.nodes if node in reading.certain and not is_lazy(node.op)}
+    original = Stack.run_thunk_of_node
+    monkeypatch.setattr(Stack, "run_thunk_of_node", lambda self, node: (run.append(node), original(self, node))[1])
+    stock = chain_and_branches_and_choice(without_pass("cvm"))
+    for lengths in ORDERS_COME_AGAIN:
+        run.clear()
+        same(function(*squares(*lengths)), stock(*squares(*lengths)))
+        planned = [reading.nodes[t] for t in theano_memopt.plan_of(function).schedule.order]
+        yield [node for node in planned if node in certain], [node for node in run if node in certain]
+
+
+@pytest.mark.parametrize(("linker", "storage"), ON_THE_STACK)
+def test_an_order_that_comes_again_on_the_stack_machine_is_the_one_that_runs(linker: str, storage: str, monkeypatch: Any) -> None:
+    function = chain_and_branches_and_choice(with_pass(linker, storage=storage))
+    orders = []
+    for planned, run in _planned_and_run(function, monkeypatch):
+        assert planned == run
+        orders.append(planned)
+    assert orders[-1] == orders[2] != orders[5]
+
+
+@pytest.mark.parametrize(("linker", "storage"), ON_THE_STACK)
+def test_negative_control_without_links_of_its_own_a_machine_runs_in_the_order_of_another(linker: str, storage: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("theano_memopt.hosts.theano.run.linker.with_own_links", lambda vm: vm)
+    function = chain_and_branches_and_choice(with_pass(linker, storage=storage))
+    assert any(planned != run for planned, run in _planned_and_run(function, monkeypatch))
 
 
 # --- whoever follows the machine that runs ------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.first_call import FirstCallVM
 from theano_memopt.hosts.theano.run.left_out import letting_go
 from theano_memopt.hosts.theano.run.sized_call import CellPlanner, SizedVM
+from theano_memopt.hosts.theano.run.stack import with_own_links
 from theano_memopt.hosts.theano.run.thunks import watched_now, wrapped_all
 from theano_memopt.hosts.theano.run.verify import VerifiedVM, Watch
 from theano_memopt.planner.slots import Slots
@@ -141,7 +142,7 @@ def make_vm(
         made = original(linker, nodes, thunks, input_storage, output_storage, storage_map, clears, *rest)
         if (binding.follows_steps or lets_go) and type(made).__name__ != "CVM":
             raise Trouble("the machine runs lazy ops in another order than the CVM")
-        return made
+        return with_own_links(made)
 
     made = make(nodes, thunks, post_thunk_clear)
     follow = binding.watch.follow if binding.watch is not None else None
