@@ -48,12 +48,11 @@ def _not_here(way: str) -> str:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("file", FILES)
-def test_with_and_without(file: str, way: str) -> None:
+def test_with_and_without(way: str) -> None:
     why = _not_here(way)
     if why:
         pytest.skip(why)
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "blas and not nightly", "-p", "no:cacheprovider", file]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "blas and not nightly", "-p", "no:cacheprovider", *FILES]
     done = subprocess.run(command, cwd=str(ROOT), env=_environment(way), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-10_000:]
     assert re.search(r"^\d+ passed", done.stdout.splitlines()[-1])

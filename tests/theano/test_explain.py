@@ -62,7 +62,6 @@ def test_the_peaks_are_those_that_are_measured(name: str) -> None:
         assert 0.98 * peak <= held <= 1.02 * (peak + own) + PYTHON_OBJECTS
 
 
-@pytest.mark.blas
 def test_the_toposort_figure_is_measured_on_a_machine_that_runs_toposort() -> None:
     model, _ = compiled("mlp")
     _, stock = compiled("mlp", "vm", stock=True)
@@ -274,7 +273,6 @@ def test_what_is_kept_is_advised_away_and_is_gone_then() -> None:
 
 
 @pytest.mark.parametrize(("flag", "value"), [("storage", "off"), ("order", "host")])
-@pytest.mark.blas
 def test_a_flag_that_costs_memory_is_advised_away_with_what_it_costs(flag: str, value: str) -> None:
     model = demo_models.build("mlp", SIZE)
     for variable, data in zip(model.inputs, model.batch):

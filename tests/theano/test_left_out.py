@@ -42,7 +42,7 @@ def test_a_residual_net_with_a_learning_phase_needs_less(monkeypatch: pytest.Mon
     """Beside stock, and beside itself with nothing let go."""
 
     def build() -> Any:
-        return residual_net(batch=512)
+        return residual_net(blocks=1, batch=512)
 
     ours, stock = compiled(build, with_pass("cvm")), compiled(build, without_pass("cvm"))
     monkeypatch.setattr(left_out, "let_go_after", lambda annotated: {})
@@ -57,7 +57,7 @@ def test_a_residual_net_with_a_learning_phase_needs_less(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("build", "storage"),
-    [nightly_if(storage in ("off", "arena"), build, storage) for build in GRAPHS for storage in STORAGES],
+    [nightly_if(storage != ("share", "auto")[i % 2], build, storage) for i, build in enumerate(GRAPHS) for storage in STORAGES],
     ids=lambda of: getattr(of, "__name__", of),
 )
 def test_the_same_bits_whichever_branches_are_taken(build: Any, storage: str) -> None:
@@ -78,7 +78,7 @@ def test_a_part_of_the_outputs(build: Any) -> None:
         same(ours(*outcome, X * (1 + i), output_subset=wanted), stock(*outcome, X * (1 + i), output_subset=wanted))
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [nightly_if(seed % 3 > 0, seed) for seed in range(30)])
 def test_nothing_reads_or_makes_afterwards_what_was_let_go(seed: int) -> None:
     """In the order in which the CVM really ran, for all outputs and for each alone."""
     mode = with_pass("cvm", storage="off")

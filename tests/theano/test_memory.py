@@ -39,24 +39,23 @@ def test_the_measured_peak_is_the_planned_one(name: str) -> None:
     assert held.peak >= 0.98 * plan.schedule.peak  # and the plan does not promise less than is needed
 
 
-@pytest.mark.parametrize("name", models())
+SAVES = {"mlp": 0.6, "mlp_adam": 0.56, "lenet": 0.81}
+"""Of stock's peak at most so much is left."""
+
+
+@pytest.mark.parametrize("name", [nightly_if(name in LARGE or name == "scan_rnn", name) for name in demo_models.MODELS])
 def test_never_more_than_stock_with_gc(name: str) -> None:
     model, ours = _compiled(name, "cvm")
     _, stock = _compiled(name, "cvm", stock=True)
-    assert probe.held_by_call(ours, *model.batch).peak <= probe.held_by_call(stock, *model.batch).peak + PYTHON_OBJECTS
-
-
-@pytest.mark.parametrize(("name", "at_most"), [("mlp", 0.6), ("mlp_adam", 0.56), ("lenet", 0.81)])
-def test_it_saves_where_there_is_something_to_save(name: str, at_most: float) -> None:
-    model, ours = _compiled(name, "cvm")
-    _, stock = _compiled(name, "cvm", stock=True)
-    assert probe.held_by_call(ours, *model.batch).peak <= at_most * probe.held_by_call(stock, *model.batch).peak
+    peak, of_stock = (probe.held_by_call(function, *model.batch).peak for function in (ours, stock))
+    assert peak <= of_stock + PYTHON_OBJECTS
+    assert peak <= SAVES[name] * of_stock if name in SAVES else True
 
 
 @pytest.mark.parametrize(
     ("linker", "name", "at_most"),
     [
-        nightly_if(name in LARGE or (name, linker) == ("mlp_adam", "vm_nogc"), linker, name, at_most)
+        nightly_if(name in LARGE or (linker == "vm_nogc" and name != "mlp"), linker, name, at_most)
         for name, at_most in (("mlp", 0.6), ("mlp_adam", 0.4), ("branches", 0.2), ("resnet", 0.7), ("attention", 0.85), ("lstm", 0.85))
         for linker in ("cvm_nogc", "vm_nogc")
     ],
@@ -108,7 +107,7 @@ def test_tenants_lie_at_the_same_address() -> None:
 
 @pytest.mark.parametrize(
     ("name", "batch"),
-    [nightly_if(name == "lstm" or (name, batch) == ("scan_rnn", 1), name, batch) for name in ("mlp", "lstm", "scan_rnn") for batch in (1, 700)],
+    [nightly_if(name != "mlp", name, batch) for name in ("mlp", "lstm", "scan_rnn") for batch in (1, 700)],
 )
 def test_other_shapes_than_the_plan_had_in_mind(name: str, batch: int) -> None:
     """Without hints, and fed with another batch size: never above stock."""

@@ -13,7 +13,8 @@ from theano.ifelse import ifelse
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 import theano_memopt
-from tests.theano.both import annotation, floats, models, with_pass
+from tests.marks import nightly_if
+from tests.theano.both import LARGE, annotation, floats, models, with_pass
 from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure.twins import twin
 from theano_memopt.hosts.theano.optimize import annotate
@@ -177,9 +178,15 @@ def test_without_a_shape_feature() -> None:
     assert {b.size for b in graph.buffers} >= {25 * np.dtype(theano.config.floatX).itemsize}
 
 
-@pytest.mark.parametrize("large", [False, True])
-@pytest.mark.parametrize("linker", ["cvm", "vm"])
-@pytest.mark.parametrize("name", [*models("mlp_adam", "lstm", "scan_rnn"), None])
+@pytest.mark.parametrize(
+    ("name", "linker", "large"),
+    [
+        nightly_if(name in LARGE or (name is not None and (linker == "vm") != large), name, linker, large)
+        for name in ("mlp_adam", "lstm", "scan_rnn", None)
+        for linker in ("cvm", "vm")
+        for large in (False, True)
+    ],
+)
 def test_at_no_plausible_sizes_is_the_order_worse_than_what_the_linker_would_run(
     name: Any, linker: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
