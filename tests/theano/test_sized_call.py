@@ -86,7 +86,7 @@ CASES = (
 
 @pytest.mark.parametrize(
     ("build", "calls", "storage"),
-    [nightly_if((build, storage) == (language_model, "share"), build, calls, storage) for build, calls in CASES for storage in ("share", "arena")],
+    [nightly_if(build is language_model, build, calls, storage) for build, calls in CASES for storage in ("share", "arena")],
     ids=lambda value: getattr(value, "__name__", value if isinstance(value, str) else ""),
 )
 def test_without_any_hint_every_call_runs_in_the_least_memory_for_its_sizes(build: Any, calls: Any, storage: str) -> None:
