@@ -55,7 +55,7 @@ def test_never_more_than_stock_with_gc(name: str) -> None:
 @pytest.mark.parametrize(
     ("linker", "name", "at_most"),
     [
-        nightly_if(name in LARGE or (linker == "vm_nogc" and name != "mlp"), linker, name, at_most)
+        nightly_if(name in LARGE or (linker == "vm_nogc") != (name == "branches"), linker, name, at_most)
         for name, at_most in (("mlp", 0.6), ("mlp_adam", 0.4), ("branches", 0.2), ("resnet", 0.7), ("attention", 0.85), ("lstm", 0.85))
         for linker in ("cvm_nogc", "vm_nogc")
     ],
