@@ -229,10 +229,10 @@ class ArenaVM(StandIn):
         return True
 
     def _begin(self, planner: ArenaPlanner) -> None:
-        self.planner = planner
         planner.starts_with(self.vm)
         known = planner.variables
         self.state = New() if known.candidates or known.kept_by_theano else Aside("no variable may lie in an arena")
+        self.planner = planner  # last: after Ctrl-C in between it is asked again whether an arena is worthwhile, and no recorded call is left out
 
     def _run_anew(self, output_subset: Any) -> Any:
         """A call that is not as the one before."""
@@ -307,11 +307,11 @@ class ArenaVM(StandIn):
         known = planner.variables
         again = signature == self._came
         if not again:
-            self._came = signature
             self._without_place = known.without_place(planner.shaped(signature) if known.asks_for_shapes() else ())
             if known.to_resize:
                 self.fittings.clear()
                 self.state = Recorded()
+            self._came = signature  # last: what hangs on it is asked again after Ctrl-C
         key = (signature, self._without_place)
         fitting = self.fittings.get(key)
         self._strangers = 0 if again or fitting is not None else self._strangers + 1
@@ -354,6 +354,7 @@ class ArenaVM(StandIn):
             self.let_go()
         anew = not (isinstance(before, Fitted) and before.fitting is fitting and before.signature == signature)
         if anew:
+            self.state = Recorded()  # until all is in its place: after Ctrl-C the old places must not be used with the new order
             cells = planner.variables.cells
             for b in self._placed.difference(fitting.buffers):
                 cells[b][0] = None
