@@ -35,6 +35,7 @@ from theano_memopt.hosts.theano.run.arena.fitting import ArenaPlanner, Fitting, 
 from theano_memopt.hosts.theano.run.arena.states import Aside, Fitted, New, Recorded, Settled, Small, State
 from theano_memopt.hosts.theano.run.arena.trial import Trial
 from theano_memopt.hosts.theano.run.machines import Cell, Order, Sources
+from theano_memopt.hosts.theano.run.same_kind import flags_as_now
 from theano_memopt.hosts.theano.run.stand_in import StandIn
 from theano_memopt.hosts.theano.run.worthwhile import NEVER_ASKED, HasGrown, kept_at_most, too_little
 from theano_memopt.planner.arena import Arena
@@ -515,7 +516,7 @@ def with_arena(
 
     `follow`, if given, is told the order of every machine that is about to run.
     """
-    make_planner = functools.partial(ArenaPlanner, make, feature, annotation, linker, thunks, storage_map)
+    make_planner = flags_as_now()(functools.partial(ArenaPlanner, make, feature, annotation, linker, thunks, storage_map))
     lender = lender_for(linker.allow_gc)
     sparing = feature.settings.storage == "auto" and not linker.allow_gc and lender.lending is not Lending.ASKED_FOR
     return ArenaVM(make_planner, vm, linker, storage_map, follow, lender, sparing)
