@@ -388,7 +388,7 @@ def _updates_lost(linker: str, storage: str, monkeypatch: Any) -> int:
     return lost
 
 
-ON_THE_CVM = [("cvm", "share"), ("cvm", "arena"), ("cvm_nogc", "arena")]
+ON_THE_CVM = [("cvm", "share"), ("cvm_nogc", "arena")]
 
 
 @pytest.mark.parametrize(("linker", "storage"), ON_THE_CVM)
