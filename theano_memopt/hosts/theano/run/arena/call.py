@@ -447,6 +447,20 @@ class ArenaVM(StandIn):
             with self.lock:
                 self.wants = None
                 self.lender.give_back_if_idle(self)
+                if self.planner is not None and not isinstance(self.state, Aside):
+                    self._forget_arrays()
+
+    def _forget_arrays(self) -> None:
+        """-> New. Theano has let go of all arrays, and with them of their layouts: what the next call makes decides anew."""
+        planner = self.planner
+        assert planner is not None
+        self.let_go()
+        self.state, self._came, self._without_place = New(), None, frozenset()
+        planner.forget_arrays()
+        self.fittings.clear()
+        self._tried.clear()
+        self._placed.clear()
+        self._trials, self._filling, self._places, self._emptied_at_the_end = 0, (), (), []
 
     # --- what others ask -------------------------------------------------------------------------------------------------
 
