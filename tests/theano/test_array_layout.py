@@ -17,7 +17,7 @@ from tests.theano.programs import compiler
 from theano_memopt.hosts.theano.read import memory_layout as layout
 from theano_memopt.hosts.theano.read import op_facts
 from theano_memopt.hosts.theano.read.op_facts import is_trusted
-from theano_memopt.hosts.theano.run.arena import variables
+from theano_memopt.hosts.theano.run.arena import call, variables
 
 ROWS, COLUMNS = 37, 53
 
@@ -94,6 +94,34 @@ def test_places_take_after_what_the_caller_gives_as_theanos_arrays_do(linker: st
     monkeypatch.setattr(variables.Variables, "layout", lambda known: ())
     with pytest.raises(AssertionError):
         same(_over_changing_shapes(with_pass(linker, storage="arena")), stock)
+
+
+def _in_the_callers_layout(mode: Any) -> Any:
+    """The second result lies as `h` does, which nobody else holds."""
+    x = tt.matrix("x")
+    h = tt.tanh(x) * 2 + tt.exp(x)
+    scaled = tt.exp(h) * tt.dot(h, h.T)[0, 0]
+    return theano.function([x], [tt.dot(h, scaled.T).sum(), scaled], mode=mode)
+
+
+def _strides_after_free(orders: str) -> List[Any]:
+    """Of a function that was freed, and of one that has just been made."""
+    x = floats(ROWS, COLUMNS)
+    freed, new = _in_the_callers_layout(with_pass("cvm_nogc", storage="arena")), _in_the_callers_layout(without_pass("cvm_nogc"))
+    for _ in range(4):
+        freed(np.array(x, order=orders[0]))
+    freed.free()
+    return [[function(np.array(x, order=orders[1]))[1].strides for _ in range(4)] for function in (freed, new)]
+
+
+@pytest.mark.parametrize("orders", ["FC", "CF"])
+def test_free_lets_go_of_layouts_too(orders: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, stock = _strides_after_free(orders)
+    assert ours == stock
+
+    monkeypatch.setattr(call.ArenaVM, "_forget_arrays", lambda vm: None)
+    ours, stock = _strides_after_free(orders)
+    assert ours != stock
 
 
 def _reshaped_row(mode: Any) -> Any:

@@ -211,6 +211,63 @@ def test_ctrl_c_at_every_line_of_the_arena(linker: str, settled: int) -> None:
     assert line > 5
 
 
+def _branches(mode: Any) -> Any:
+    """The larger branch runs first: the order follows the sizes."""
+    x, y = tt.matrix("x"), tt.matrix("y")
+    outputs = []
+    for v in (x, y):
+        a = tt.tanh(tt.dot(v, v))
+        b = tt.exp(tt.dot(a, v) / 10)
+        c = tt.dot(tt.concatenate([a, tt.dot(a, b)], axis=1), tt.concatenate([b, a], axis=0))
+        outputs += [c.sum(axis=0), (b * c).sum(axis=1)]
+    shared = theano.shared(np.zeros((), theano.config.floatX))
+    return theano.function([x, y], outputs, updates=[(shared, shared + outputs[0].sum())], mode=mode)
+
+
+def _differ_after_ctrl_c(linker: str, storage: str) -> int:
+    """Interrupted at each line of a call with other sizes, which has another order; then the sizes from before come again."""
+    sizes = [(floats(60, 60), floats(36, 36)), (floats(36, 36), floats(60, 60))]
+    ours, stock = _branches(with_pass(linker, storage=storage)), _branches(without_pass())
+    right = [stock(*arguments) for arguments in sizes]
+    orders = set()
+    for arguments in sizes:
+        for _ in range(SETTLED):
+            ours(*arguments)
+        orders.add(ours.fn.planner.order if storage == "share" else ours.fn.fitting.order)
+    assert len(orders) == 2
+    line, got_there, differ = 1, True, 0
+    while got_there:
+        for _ in range(2):
+            ours(*sizes[0])
+        got_there = _interrupted_at(line, functools.partial(ours, *sizes[1]))
+        for arguments, results in zip(sizes, right):
+            differ += any(a.tobytes() != b.tobytes() for a, b in zip(ours(*arguments), results))
+        line += 1
+    assert line > 20
+    return differ
+
+
+@pytest.mark.parametrize(("linker", "storage"), [("cvm", "share"), ("cvm", "arena"), ("cvm_nogc", "arena"), ("vm_nogc", "arena")])
+def test_ctrl_c_between_two_orders(linker: str, storage: str) -> None:
+    assert _differ_after_ctrl_c(linker, storage) == 0
+
+
+def test_negative_control_old_places_with_the_new_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the state were still the one from before while the machine is already another."""
+    kept = call.ArenaVM._put_in_force
+
+    def put_in_force(vm: Any, *arguments: Any) -> Any:
+        before = vm.state
+        try:
+            return kept(vm, *arguments)
+        except KeyboardInterrupt:
+            vm.state = before
+            raise
+
+    monkeypatch.setattr(call.ArenaVM, "_put_in_force", put_in_force)
+    assert _differ_after_ctrl_c("cvm_nogc", "arena") > 0
+
+
 @each_setup
 def test_ctrl_c_by_signal(linker: str, storage: str) -> None:
     """As it really comes: between two bytecodes, wherever the call happens to be."""

@@ -373,6 +373,36 @@ def test_negative_control_without_links_of_its_own_a_machine_runs_in_the_order_o
     assert any(planned != run for planned, run in _planned_and_run(function, monkeypatch))
 
 
+def _updates_lost(linker: str, storage: str, monkeypatch: Any) -> int:
+    """Another order comes while memory is profiled for other functions: there Theano makes the Stack machine."""
+    x, y, last = tt.dmatrix("x"), tt.dmatrix("y"), theano.shared(np.zeros(()))
+    products = [tt.dot(v, tt.exp(v)) for v in (x, y)]
+    function = theano.function([x, y], products, updates=[(last, x[0, 0] - y[0, 0])], mode=with_pass(linker, storage=storage))
+    lost = 0
+    for lengths in ORDERS_COME_AGAIN:
+        arguments = squares(*lengths)
+        function(*arguments)
+        lost += float(last.get_value()) != arguments[0][0, 0] - arguments[1][0, 0]
+        for flag in ("profile", "profile_memory"):
+            monkeypatch.setattr(theano.config, flag, True)
+    return lost
+
+
+ON_THE_CVM = [("cvm", "share"), ("cvm_nogc", "arena")]
+
+
+@pytest.mark.parametrize(("linker", "storage"), ON_THE_CVM)
+@pytest.mark.quick
+def test_no_update_is_lost_where_flags_are_set_between_calls(linker: str, storage: str, monkeypatch: Any) -> None:
+    assert _updates_lost(linker, storage, monkeypatch) == 0
+
+
+@pytest.mark.parametrize(("linker", "storage"), ON_THE_CVM)
+def test_negative_control_a_machine_of_another_kind_loses_updates(linker: str, storage: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("theano_memopt.hosts.theano.run.linker.flags_as_now", lambda: lambda function: function)
+    assert _updates_lost(linker, storage, monkeypatch) > 0
+
+
 # --- whoever follows the machine that runs ------------------------------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ from theano_memopt.hosts.theano.run.arena.call import with_arena
 from theano_memopt.hosts.theano.run.arena.variables import candidates
 from theano_memopt.hosts.theano.run.first_call import FirstCallVM
 from theano_memopt.hosts.theano.run.left_out import letting_go
+from theano_memopt.hosts.theano.run.same_kind import flags_as_now
 from theano_memopt.hosts.theano.run.sized_call import CellPlanner, SizedVM
 from theano_memopt.hosts.theano.run.stack import with_own_links
 from theano_memopt.hosts.theano.run.thunks import watched_now, wrapped_all
@@ -132,6 +133,7 @@ def make_vm(
     feature = feature_of(linker.fgraph)
     assert feature is not None  # it gave the binding
 
+    @flags_as_now()
     def make(nodes: Any, thunks: Any, clears: Any) -> Any:
         if clears is not None:
             clears = _without_withheld(binding, nodes, clears, storage_map)

@@ -35,6 +35,7 @@ from theano_memopt.hosts.theano.run.arena.fitting import ArenaPlanner, Fitting, 
 from theano_memopt.hosts.theano.run.arena.states import Aside, Fitted, New, Recorded, Settled, Small, State
 from theano_memopt.hosts.theano.run.arena.trial import Trial
 from theano_memopt.hosts.theano.run.machines import Cell, Order, Sources
+from theano_memopt.hosts.theano.run.same_kind import flags_as_now
 from theano_memopt.hosts.theano.run.stand_in import StandIn
 from theano_memopt.hosts.theano.run.worthwhile import NEVER_ASKED, HasGrown, kept_at_most, too_little
 from theano_memopt.planner.arena import Arena
@@ -229,10 +230,10 @@ class ArenaVM(StandIn):
         return True
 
     def _begin(self, planner: ArenaPlanner) -> None:
-        self.planner = planner
         planner.starts_with(self.vm)
         known = planner.variables
         self.state = New() if known.candidates or known.kept_by_theano else Aside("no variable may lie in an arena")
+        self.planner = planner  # last: after Ctrl-C in between it is asked again whether an arena is worthwhile, and no recorded call is left out
 
     def _run_anew(self, output_subset: Any) -> Any:
         """A call that is not as the one before."""
@@ -307,11 +308,11 @@ class ArenaVM(StandIn):
         known = planner.variables
         again = signature == self._came
         if not again:
-            self._came = signature
             self._without_place = known.without_place(planner.shaped(signature) if known.asks_for_shapes() else ())
             if known.to_resize:
                 self.fittings.clear()
                 self.state = Recorded()
+            self._came = signature  # last: what hangs on it is asked again after Ctrl-C
         key = (signature, self._without_place)
         fitting = self.fittings.get(key)
         self._strangers = 0 if again or fitting is not None else self._strangers + 1
@@ -354,6 +355,7 @@ class ArenaVM(StandIn):
             self.let_go()
         anew = not (isinstance(before, Fitted) and before.fitting is fitting and before.signature == signature)
         if anew:
+            self.state = Recorded()  # until all is in its place: after Ctrl-C the old places must not be used with the new order
             cells = planner.variables.cells
             for b in self._placed.difference(fitting.buffers):
                 cells[b][0] = None
@@ -445,6 +447,20 @@ class ArenaVM(StandIn):
             with self.lock:
                 self.wants = None
                 self.lender.give_back_if_idle(self)
+                if self.planner is not None and not isinstance(self.state, Aside):
+                    self._forget_arrays()
+
+    def _forget_arrays(self) -> None:
+        """-> New. Theano has let go of all arrays, and with them of their layouts: what the next call makes decides anew."""
+        planner = self.planner
+        assert planner is not None
+        self.let_go()
+        self.state, self._came, self._without_place = New(), None, frozenset()
+        planner.forget_arrays()
+        self.fittings.clear()
+        self._tried.clear()
+        self._placed.clear()
+        self._trials, self._filling, self._places, self._emptied_at_the_end = 0, (), (), []
 
     # --- what others ask -------------------------------------------------------------------------------------------------
 
@@ -514,7 +530,7 @@ def with_arena(
 
     `follow`, if given, is told the order of every machine that is about to run.
     """
-    make_planner = functools.partial(ArenaPlanner, make, feature, annotation, linker, thunks, storage_map)
+    make_planner = flags_as_now()(functools.partial(ArenaPlanner, make, feature, annotation, linker, thunks, storage_map))
     lender = lender_for(linker.allow_gc)
     sparing = feature.settings.storage == "auto" and not linker.allow_gc and lender.lending is not Lending.ASKED_FOR
     return ArenaVM(make_planner, vm, linker, storage_map, follow, lender, sparing)

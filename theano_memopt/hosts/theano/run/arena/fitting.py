@@ -11,6 +11,7 @@ before it is used. A wrong size costs memory: the thunk finds that the place doe
 
 from __future__ import annotations
 
+import functools
 import math
 from array import array
 from typing import Any, Callable, Collection, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -24,6 +25,7 @@ from theano_memopt.hosts.theano.run.arena.block import ALIGNMENT, aligned, whole
 from theano_memopt.hosts.theano.run.arena.variables import Variables
 from theano_memopt.hosts.theano.run.cells import as_it_runs
 from theano_memopt.hosts.theano.run.machines import ORDERS, Cell, Machines, Order, empty
+from theano_memopt.hosts.theano.run.same_kind import flags_as_now
 from theano_memopt.options import PackOptions
 from theano_memopt.planner.arena import Arena, Packing, check_packing, pack
 from theano_memopt.planner.liveness import lives, timeline
@@ -62,10 +64,16 @@ class ArenaPlanner(Machines):
 
     def __init__(self, make: Callable[..., Any], feature: MemReuse, annotation: Annotation, linker: Any, thunks: Sequence[Any], storage_map: Any):
         super().__init__(make, feature, annotation, linker, thunks, storage_map, annotation.reading.cautious)
-        self.variables = Variables(annotation, linker, storage_map)
+        self._new_variables = flags_as_now()(functools.partial(Variables, annotation, linker, storage_map))
+        self.variables = self._new_variables()
         self._packed: Any = None
         """Order, buffers, their aligned sizes, and the arena that was packed for them last."""
         self._lifetimes: Dict[Order, Sequence[Span]] = {}
+
+    def forget_arrays(self) -> None:
+        """What calls have shown of the variables. Machines that let arrays go for it are made anew."""
+        self.variables = self._new_variables()
+        self.retire(*self._machines)
 
     # --- for one signature -------------------------------------------------------------------------------------------
 
