@@ -124,6 +124,28 @@ def test_free_lets_go_of_layouts_too(orders: str, monkeypatch: pytest.MonkeyPatc
     assert ours != stock
 
 
+def _after_a_first_call_that_failed(mode: Any, orders: str) -> List[Any]:
+    x, i = tt.matrix("x"), tt.lscalar("i")
+    h = tt.tanh(x) * 2 + tt.exp(x)
+    product = tt.dot(h, h.T)
+    scaled = tt.exp(h) * product[0, 0]
+    function = theano.function([x, i], [tt.dot(h, scaled.T).sum(), scaled, tt.exp(product)[i]], mode=mode)
+    value = floats(ROWS, COLUMNS)
+    with pytest.raises(IndexError):
+        function(np.array(value, order=orders[0]), ROWS)
+    return [(result[0].tobytes(), result[1].strides) for result in (function(np.array(value, order=orders[1]), 0) for _ in range(4))]
+
+
+@pytest.mark.parametrize("orders", ["FC", "CF"])
+@pytest.mark.parametrize("linker", ["cvm_nogc", "vm_nogc", "cvm"])
+def test_a_first_call_that_fails_decides_of_layouts_as_theanos_does(linker: str, orders: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = _after_a_first_call_that_failed(without_pass(linker), orders)
+    assert _after_a_first_call_that_failed(with_pass(linker, storage="arena"), orders) == stock
+    if linker == "cvm_nogc":
+        monkeypatch.setattr(variables.Variables, "take_up_again", lambda known: None)
+        assert _after_a_first_call_that_failed(with_pass(linker, storage="arena"), orders) != stock
+
+
 def _reshaped_row(mode: Any) -> Any:
     x, w = tt.matrix("x"), tt.matrix("w")
     y = x[:, ::2].reshape((x.shape[0], w.shape[0]))

@@ -255,6 +255,7 @@ class ArenaVM(StandIn):
         if any(cell[0] is None for cell in known.arguments):  # Theano says so better, and the next call may give it
             return self._run(None)
         try:
+            known.take_up_again()
             signature, layout = planner.read_formulas(), known.layout()  # before the call: updates may change shapes
             planner.order = order = planner.best_order(planner.sizes_at(signature))
             machine = planner.watching(order, True, known.record)

@@ -120,6 +120,18 @@ class Variables:
                 if theirs and not theirs <= allowed and _overlap(array, self.storage_map[other][0]):
                     self.undeclared_alias |= theirs | allowed
 
+    def take_up_again(self) -> None:
+        """A recorded call that failed ran with gc, too. Where Theano would have kept an array there is one as was seen, for ops keep its layout."""
+        for v, array in self._recorded.items():
+            self.storage_map[v][0] = array
+        self._recorded.clear()
+        for b in self.keeps_layout | self.layout_follows_caller:
+            seen, cell = self.seen.get(self.reading.roots[b]), self.cells[b]
+            if seen is not None and cell[0] is None:
+                axes = seen.layout or tuple(range(len(seen.shape)))
+                array = np.empty([seen.shape[axis] for axis in axes], self.reading.roots[b].type.dtype)
+                cell[0] = array.transpose(np.argsort(axes))
+
     def end_recording(self, layout: Layout, shapes: Shaped) -> None:
         """Put back the arrays that Theano would have kept: the recorded call ran with gc. Hold the formulas against the shapes seen."""
         self.recorded_layout = layout
