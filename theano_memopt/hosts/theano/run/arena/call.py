@@ -385,10 +385,10 @@ class ArenaVM(StandIn):
         assert planner is not None and block is not None
         trial = Trial(planner, fitting, block)
         result = self._run_once(planner.watching(fitting.order, self.allow_gc, trial.look), fitting.order)
-        self._tried.update(fitting.buffers)
-        self._trials += 1
         if trial.astray:
             return self._gone_astray(result, trial.astray, block)
+        self._tried.update(fitting.buffers)  # after that: Ctrl-C in between has them tried again
+        self._trials += 1
         if trial.elsewhere:
             planner.variables.allocates_itself |= trial.elsewhere
             self._placed -= trial.elsewhere
@@ -443,18 +443,21 @@ class ArenaVM(StandIn):
         self.lender.follow_down()
 
     def release(self) -> None:
-        """Give the block back, for `Function.free`. The other tenants make one anew when they need it."""
+        """Give the block back. The other tenants make one anew when they need it."""
         if not self.lender.taken:
             with self.lock:
                 self.wants = None
                 self.lender.give_back_if_idle(self)
-                if self.planner is not None and not isinstance(self.state, Aside):
-                    self._forget_arrays()
 
-    def _forget_arrays(self) -> None:
-        """-> New. Theano has let go of all arrays, and with them of their layouts: what the next call makes decides anew."""
-        planner = self.planner
-        assert planner is not None
+    def start_anew(self) -> None:
+        """-> New, after `Function.free`. Theano has let go of all arrays, and with them of their layouts: what the next call makes decides anew."""
+        self.release()
+        if not self.lender.taken:
+            with self.lock:
+                if self.planner is not None and not isinstance(self.state, Aside):
+                    self._forget_arrays(self.planner)
+
+    def _forget_arrays(self, planner: ArenaPlanner) -> None:
         self.let_go()
         self.state, self._came, self._without_place = New(), None, frozenset()
         planner.forget_arrays()
