@@ -578,7 +578,6 @@ class TestLife:
         assert ours.profile.fct_callcount == 4
 
 
-@pytest.mark.blas
 class TestSharedArena:
     @pytest.mark.quick
     def test_one_block_for_two(self) -> None:

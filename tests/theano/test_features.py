@@ -164,7 +164,7 @@ CASES: List[Make] = [
 
 @pytest.mark.parametrize(
     ("case", "linker"),
-    [nightly_if(linker != ("cvm", "vm_nogc")[i % 2], case, linker) for i, case in enumerate(CASES) for linker in LINKERS],
+    [nightly_if(case is scan_taps or linker != ("cvm", "vm_nogc")[i % 2], case, linker) for i, case in enumerate(CASES) for linker in LINKERS],
     ids=lambda of: getattr(of, "__name__", of),
 )
 def test_same_results(case: Make, linker: str) -> None:

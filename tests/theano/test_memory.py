@@ -9,7 +9,7 @@ import pytest
 
 import theano_memopt
 from tests.marks import nightly_if
-from tests.theano.both import LARGE, annotation, models, with_pass, without_pass
+from tests.theano.both import LARGE, annotation, with_pass, without_pass
 from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.measure.twins import twin
@@ -26,7 +26,7 @@ def _compiled(name: str, linker: str, stock: bool = False) -> Tuple[Any, Any]:
     return model, model.compile(without_pass(linker) if stock else with_pass(linker))
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", [nightly_if(name in (*LARGE, "scan_rnn"), name) for name in demo_models.MODELS])
 @pytest.mark.blas
 def test_the_measured_peak_is_the_planned_one(name: str) -> None:
     model, function = _compiled(name, "cvm")

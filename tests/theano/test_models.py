@@ -9,7 +9,7 @@ import pytest
 
 import theano_memopt
 from tests.marks import nightly_if
-from tests.theano.both import LARGE, annotation, models, same, shared_cells, with_pass, without_pass
+from tests.theano.both import LARGE, annotation, same, shared_cells, with_pass, without_pass
 from theano_memopt.demo import models as demo_models
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.planner.plan import check_plan
@@ -45,7 +45,7 @@ def _holds(name: str, linker: str) -> None:
         assert shared_cells(function) >= 2
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", [nightly_if(name in (*LARGE, "scan_rnn"), name) for name in demo_models.MODELS])
 def test_default_linker(name: str) -> None:
     _holds(name, "cvm")
 

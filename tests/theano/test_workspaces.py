@@ -12,6 +12,7 @@ from theano.tensor.nnet import conv2d, conv3d
 
 import theano_memopt
 import theano_memopt.planner.exact
+from tests.marks import nightly_if
 from tests.theano.both import annotation, floats, with_pass
 from theano_memopt.hosts.theano.measure import memory as probe
 from theano_memopt.hosts.theano.read.workspaces import without_blas
@@ -46,7 +47,7 @@ def product_to_add() -> Any:
 
 @pytest.mark.quick
 @pytest.mark.blas
-@pytest.mark.parametrize("build", [convolution, lambda: convolution(2), convolution_in_space, sums, product_to_add])
+@pytest.mark.parametrize("build", [convolution, lambda: convolution(2), nightly_if(True, convolution_in_space), sums, product_to_add])
 def test_what_is_planned_is_measured(build: Any) -> None:
     """A product to add needs no array of its own where there is a BLAS."""
     function, arguments = build()
