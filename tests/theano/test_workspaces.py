@@ -29,6 +29,15 @@ def convolution(groups: int = 1) -> Any:
     return theano.function([x], [loss, *tt.grad(loss, [x, kernels])], mode=with_pass()), [floats(5, 4, 24, 20).astype("float32")]
 
 
+def convolution_of_turned_images() -> Any:
+    """Sentences as Keras gives them, with the channels last: the ops copy what does not lie in C order, the second kernels turned around."""
+    x, kernels = tt.ftensor3("x"), theano.shared(floats(8, 6, 5, 1).astype("float32"))
+    made = conv2d(tt.tanh(x).dimshuffle(0, 2, 1, "x"), kernels, filter_flip=False)
+    again = conv2d(tt.tanh(made.dimshuffle(0, 2, 3, 1)).dimshuffle(0, 3, 1, 2), theano.shared(floats(7, 8, 3, 1).astype("float32"))[:, :, ::-1])
+    loss = tt.sqr(again.dimshuffle(0, 2, 3, 1)).sum()
+    return theano.function([x], [loss, *tt.grad(loss, [x, kernels])], mode=with_pass()), [floats(5, 90, 6).astype("float32")]
+
+
 def convolution_in_space() -> Any:
     x, kernels = tt.TensorType("float32", (False,) * 5)("x"), theano.shared(floats(4, 3, 3, 3, 3).astype("float32"))
     loss = tt.sqr(conv3d(x, kernels)).sum()
@@ -47,7 +56,7 @@ def product_to_add() -> Any:
 
 @pytest.mark.quick
 @pytest.mark.blas
-@pytest.mark.parametrize("build", [convolution, lambda: convolution(2), nightly_if(True, convolution_in_space), sums, product_to_add])
+@pytest.mark.parametrize("build", [convolution, lambda: convolution(2), convolution_of_turned_images, nightly_if(True, convolution_in_space), sums, product_to_add])
 def test_what_is_planned_is_measured(build: Any) -> None:
     """A product to add needs no array of its own where there is a BLAS."""
     function, arguments = build()

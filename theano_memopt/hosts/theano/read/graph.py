@@ -22,7 +22,7 @@ CPU is carried at size 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
+from typing import AbstractSet, Any, Callable, Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 from theano import gof, tensor
@@ -76,7 +76,8 @@ class Reading:
 def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any]], default_dim: int, compiled: bool = True) -> Reading:
     """`nodes` in an order that the host would run, `orderings` as the fgraph's other features demand them; `compiled` says whether
     the linker asks for C code."""
-    copying = likely_copying(nodes)
+    scattered = likely_scattered(nodes)
+    copying = likely_copying(nodes, scattered)
     foreseen, cautious = Aliases(nodes, _foreseen(copying)), Aliases(nodes, _cautious(copying))
     roots = tuple(foreseen.roots)
     certain = certain_nodes(fgraph, nodes, orderings)
@@ -89,7 +90,7 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     rows = [sizes.bytes(root) for root in roots]
     kinds = [sizes.kind(root) if isinstance(root.type, tensor.TensorType) else str(root.type) for root in roots]
     guessed = [row[GUESS] for row in rows]
-    workspaces = tuple(w for w in (workspace_of(node, compiled) for node in nodes) if w is not None)
+    workspaces = tuple(w for w in (workspace_of(node, compiled, scattered) for node in nodes) if w is not None)
     index = {node: t for t, node in enumerate(nodes)}
     taken = [workspace_row(sizes, w) for w in workspaces]
 
@@ -178,9 +179,8 @@ def ends_for_certain(reading: Reading, b: int, lazy_in_order: bool) -> bool:
 # --- rules of aliases ------------------------------------------------------------------------------------------------
 
 
-def likely_copying(nodes: Sequence[Any]) -> FrozenSet[Any]:
+def likely_copying(nodes: Sequence[Any], scattered: AbstractSet[Any]) -> FrozenSet[Any]:
     """Nodes that are declared to make a view and will likely make a copy."""
-    scattered = likely_scattered(nodes)
     return frozenset(node for node in nodes if isinstance(node.op, MAY_COPY) and node.inputs[0] in scattered)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
 
 import theano
 
@@ -24,6 +24,7 @@ from theano_memopt.hosts.theano.read.aliases import viewed
 from theano_memopt.hosts.theano.read.costs import seconds_of
 from theano_memopt.hosts.theano.read.graph import ShapeOf, bytes_of, certain_nodes, is_dense, is_kept, label_of, likely_copying
 from theano_memopt.hosts.theano.read.op_facts import declared, is_trusted, op_name, why_once
+from theano_memopt.hosts.theano.read.memory_layout import likely_scattered
 from theano_memopt.hosts.theano.read.workspaces import workspace_of
 from theano_memopt.planner.program import CostedTask, Program, Value
 
@@ -58,7 +59,8 @@ def read_program(
     index = {node: t for t, node in enumerate(nodes)}
     variables = list(dict.fromkeys(v for node in nodes for v in [*node.inputs, *node.outputs]))
     number = {v: i for i, v in enumerate(variables)}
-    lies_in = _Memory(nodes)
+    scattered = likely_scattered(nodes)
+    lies_in = _Memory(nodes, scattered)
     reasons = _why_once(fgraph, nodes, demands)
     readers: List[List[int]] = [[] for _ in variables]
     tasks = []
@@ -71,7 +73,7 @@ def read_program(
         seconds = (measured or {}).get(node)
         if seconds is None:
             seconds = seconds_of(node, shape_of, all(v in lies_in.view_of for v in node.outputs))
-        workspace = workspace_of(node, bool(theano.config.cxx))
+        workspace = workspace_of(node, bool(theano.config.cxx), scattered)
         writes = [number[v] for v in node.outputs]
         if workspace is not None:
             writes.append(len(variables) + len(workspaces))
@@ -98,7 +100,7 @@ def read_program(
 class _Memory:
     """For every result, in whose memory it lies."""
 
-    def __init__(self, nodes: Sequence[Any]) -> None:
+    def __init__(self, nodes: Sequence[Any], scattered: AbstractSet[Any]) -> None:
         self.view_of: Dict[Any, Any] = {}
         self.overwrites: Dict[Any, Any] = {}
         self.held_with: Dict[Any, Tuple[Any, ...]] = {}
@@ -111,7 +113,7 @@ class _Memory:
         for node in nodes:
             for sources in declared(node.op, "destroy_map").values():
                 self.destroyed.update(self.content(node.inputs[j]) for j in sources)
-        for node in likely_copying(nodes):
+        for node in likely_copying(nodes, scattered):
             # Where nobody overwrites anything of it, it is what it will likely be: a copy.
             if self.content(node.inputs[0]) not in self.destroyed:
                 self.view_of.pop(node.outputs[0], None)

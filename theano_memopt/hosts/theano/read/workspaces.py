@@ -3,7 +3,8 @@
     op                                       workspace
     ------------------------------------     ----------------------------------------------------------------------------
     CorrMM, Corr3dMM and their gradients     columns of one image (of one for each thread): channels x kernel x places; the gradient
-                                             by the weights also one sum of weights for each thread; without a BLAS one copy of them
+                                             by the weights also one sum of weights for each thread; without a BLAS one copy of them;
+                                             a copy of each argument that does not lie in C order (Keras gives images with the channels last)
     Sum and other reductions                 the result in the type that they add up in, where it is not the type of the result
     Gemm, without a BLAS                     the product, before it is added
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Callable, Optional, Sequence, Tuple
 
 import numpy as np
 import theano
@@ -45,11 +46,12 @@ class Workspace:
         return self.formula([shape if min(shape, default=0) >= 0 else tuple(max(0, length) for length in shape) for shape in shapes])
 
 
-def workspace_of(node: Any, compiled: bool) -> Optional[Workspace]:
-    """What this node takes for itself, if that is known. `compiled`: does the linker ask for C code?"""
+def workspace_of(node: Any, compiled: bool, scattered: AbstractSet[Any]) -> Optional[Workspace]:
+    """What this node takes for itself, if that is known. `compiled`: does the linker ask for C code? `scattered`: the results that are likely
+    not contiguous (memory_layout.py)."""
     op = node.op
     if isinstance(op, (BaseCorrMM, BaseCorr3dMM)) and compiled and not lacks_c_for_its_types(node):
-        return _columns(node)
+        return _columns(node, [v for v in node.inputs[:2] if v in scattered])
     if isinstance(op, CAReduce) and compiled and node.outputs[0].ndim and has_c_code(node):
         return _sums(node)
     if isinstance(op, blas.Gemm) and (without_blas() or not compiled or runs_in_python(node)):
@@ -62,7 +64,7 @@ def without_blas() -> bool:
     return not theano.config.blas.ldflags
 
 
-def _columns(node: Any) -> Workspace:
+def _columns(node: Any, copied: Sequence[Any]) -> Workspace:
     op = node.op
     if isinstance(op, (CorrMM, Corr3dMM)):
         kernels, top = node.inputs[1], node.outputs[0]
@@ -75,14 +77,14 @@ def _columns(node: Any) -> Workspace:
     threads = _threads(op)
 
     def needed(shapes: Sequence[Shape]) -> int:
-        kernel, images = shapes
+        kernel, images = shapes[:2]
         of_each_filter = groups * math.prod(kernel[-1 - dimensions :])
         at_once = min(threads, images[0])
         columns = at_once * of_each_filter * math.prod(images[2:])
         copies = (at_once if sums else 0) + (1 if without_blas() else 0)
-        return (columns + copies * math.prod(kernel)) * np.dtype(top.dtype).itemsize
+        return (columns + copies * math.prod(kernel) + sum(map(math.prod, shapes[2:]))) * np.dtype(top.dtype).itemsize
 
-    return Workspace(node, (kernels, top), needed)
+    return Workspace(node, (kernels, top, *copied), needed)
 
 
 def _threads(op: Any) -> int:
