@@ -22,6 +22,7 @@ from tests.theano.test_faults import _one_block as one_block
 from theano_memopt.hosts.theano.run.arena import block as memory
 from theano_memopt.hosts.theano.run.arena import call, fitting
 from theano_memopt.hosts.theano.run.arena.block import Lending
+from theano_memopt.hosts.theano.run.arena.states import Settled
 
 SETTLED = 6
 """Calls after which an arena has been recorded, tried and settled."""
@@ -373,6 +374,53 @@ def test_free_gives_it_back_and_the_others_make_one_anew() -> None:
     same([two(X)], [stock(X)])
     assert height(two) == two.fn.fitting.height
     same([one(X), two(X)], [stock(X), stock(X)])
+
+
+def test_free_forgets_nothing_that_was_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that lies in the block is in C order in every call."""
+    recorded = recorded_calls(monkeypatch)
+    (one,), stock = several(1)
+    recorded.clear()
+    for _ in range(3):
+        one.free()
+        same([one(X)], [stock(X)])
+    assert not recorded and isinstance(one.fn.state, Settled)
+
+
+def steps_that_lie_as_the_caller_wishes(mode: Any) -> Any:
+    """A Scan frees its step function after each run where it has gc. In a step h has the layout of the rows, which turns the product's last bits."""
+    xs = tt.tensor3("xs")
+
+    def step(x: Any) -> Any:
+        h = tt.tanh(x) * 2 + tt.exp(x)
+        return tt.dot(tt.exp(h) * tt.dot(h, h.T)[0, 0], h.T)
+
+    return theano.function([xs], theano.scan(step, sequences=xs, mode=mode)[0], mode=mode)
+
+
+@pytest.mark.parametrize("linker", ["cvm", "vm"])
+def test_a_scan_plans_its_step_once(linker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = recorded_calls(monkeypatch)
+    ours, stock = (steps_that_lie_as_the_caller_wishes(mode(linker)) for mode in (lambda way: with_pass(way, storage="arena"), without_pass))
+    for i in range(6):
+        xs = floats(5, 90, 70, seed=i)
+        for turned in (xs, np.asfortranarray(xs), xs[::-1, :, ::2], xs.transpose(0, 2, 1)):
+            same([ours(turned)], [stock(turned)])
+    inner = [node.op.fn for node in ours.maker.fgraph.apply_nodes if isinstance(node.op, Scan)]
+    assert 1 <= recorded.count(inner[0].fn) <= 2, "once, and once more without what may lie otherwise after the first run"
+
+
+def recorded_calls(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
+    """Fills with a machine each time that one records a call."""
+    recorded: List[Any] = []
+    record = call.ArenaVM._record
+
+    def noted(vm: Any) -> Any:
+        recorded.append(vm)
+        return record(vm)
+
+    monkeypatch.setattr(call.ArenaVM, "_record", noted)
+    return recorded
 
 
 def test_free_in_the_middle_of_a_call_gives_nothing_back() -> None:

@@ -192,9 +192,9 @@ def function_free(original: Any, function: Any) -> Any:
     if feature_of(function.maker.fgraph) is not None:
         for cell, value in given:
             cell[0] = value
-    start_anew = getattr(function.fn, "start_anew", None)
-    if start_anew is not None:
-        start_anew()
+    after_free = getattr(function.fn, "after_free", None)
+    if after_free is not None:
+        after_free()
     return answer
 
 

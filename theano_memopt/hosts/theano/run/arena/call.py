@@ -449,13 +449,19 @@ class ArenaVM(StandIn):
                 self.wants = None
                 self.lender.give_back_if_idle(self)
 
-    def start_anew(self) -> None:
-        """-> New, after `Function.free`. Theano has let go of all arrays, and with them of their layouts: what the next call makes decides anew."""
+    def after_free(self) -> None:
+        """`Function.free` has let go of all arrays, and with them of their layouts. Where a layout can be another one now: -> New. From then on
+        only what is always in C order has a place, so the next `free`, after each run of a Scan maybe, changes nothing that was found out.
+        """
         self.release()
         if not self.lender.taken:
             with self.lock:
-                if self.planner is not None and not isinstance(self.state, Aside):
+                if self.planner is None or isinstance(self.state, Aside):
+                    return
+                if self.planner.variables.layouts_may_change():
                     self._forget_arrays(self.planner)
+                else:
+                    self.let_go()
 
     def _forget_arrays(self, planner: ArenaPlanner) -> None:
         self.let_go()

@@ -71,8 +71,9 @@ class ArenaPlanner(Machines):
         self._lifetimes: Dict[Order, Sequence[Span]] = {}
 
     def forget_arrays(self) -> None:
-        """What calls have shown of the variables. Machines that let arrays go for it are made anew."""
-        self.variables = self._new_variables()
+        """What calls have shown of the variables; those whose layout may change have no place any more. Machines that let arrays go for it are
+        made anew."""
+        self.variables = self._new_variables(steady_alone=True)
         self.retire(*self._machines)
 
     # --- for one signature -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@
 A function that is called while another has the block moves out, or runs without one (block.py), in whatever state, and that leaves the state
 alone. A call that fails leaves it as well. While the block is too large for the last calls Fitted does not become Settled: each call
 asks whether it is to be made smaller (`Lender.follow_down`). Trouble of any kind while places are looked for leads to Aside, with one
-warning; want of memory to Recorded. `Function.free` leads from every state but Small and Aside to New.
+warning; want of memory to Recorded. `Function.free` leads from every state but Small and Aside to New, where layouts may change by it.
 """
 
 from __future__ import annotations

@@ -58,11 +58,12 @@ class Seen:
 class Variables:
     """The variables of one function, by the buffers of its reading."""
 
-    def __init__(self, annotation: Annotation, linker: Any, storage_map: Any) -> None:
+    def __init__(self, annotation: Annotation, linker: Any, storage_map: Any, steady_alone: bool = False) -> None:
+        """`steady_alone`: are the candidates only those that are in C order in every call?"""
         self.reading = reading = annotation.reading
         self.storage_map = storage_map
         self.follows_steps = follows_steps(annotation, linker)
-        self.candidates = candidates(annotation, linker)
+        self.candidates = tuple(b for b in candidates(annotation, linker) if b in reading.steady or not steady_alone)
         self.cells: Dict[int, Cell] = {b: storage_map[reading.roots[b]] for b in self.candidates}
         names = dict.fromkeys(v for b in self.candidates for v in reading.names[b])
         roots = {reading.roots[b] for b in self.candidates}
@@ -171,6 +172,10 @@ class Variables:
 
     def _in_fortran_order(self) -> Set[int]:
         return {b for b in self.keeps_layout - self.allocates_itself if self.layout_of(b) is not None}
+
+    def layouts_may_change(self) -> bool:
+        """Is there an array in the block that Theano, without the arrays that it kept, might lay out otherwise?"""
+        return bool(self.keeps_layout or self.layout_follows_caller)
 
     def always_in_c_order(self) -> bool:
         """Is every array that may lie in a block in C order, whatever comes? Then Theano can make it anew at any time."""
