@@ -66,6 +66,8 @@ TASKS_OF_A_STATE = 50
 """A minimum cut for milestones counts as one state for each so many tasks: it takes about as long."""
 SHARE_OF_MILESTONES = 2
 """Each round spends so many times its slice on them."""
+PART_FOR_MILESTONES = 2
+"""But at most this part of what is left, or nothing would be left for moves."""
 SHARE_OF_DEATHS = 1
 """The same for those with groups, from the second round on."""
 
@@ -103,6 +105,8 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
             break
         work.remember()
         outcome = work.search(work.floor, slice_)
+        if outcome == EXHAUSTED:
+            work.halve(slice_)  # where one search comes to an end the next ones are likely to
         if slice_ <= FIRST_SLICE:
             work.compete_rules()
             work.compete_lined_up()
@@ -113,8 +117,6 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
         if slice_ > FIRST_SLICE:
             work.add_group()
             work.pass_milestones(work.deaths, SHARE_OF_DEATHS * slice_)
-        if outcome == EXHAUSTED:
-            work.halve(slice_)  # where one search comes to an end the next ones are likely to
         work.move(slice_)
         work.dive(slice_)
         work.remember()
@@ -344,6 +346,8 @@ class _Minimiser:
 
     def move(self, slice_: int) -> None:
         """A round of all descents. The best order so far, whatever found it, is one of the beginnings."""
+        if self.settled:
+            return
         for order in self.beginnings:
             self.descents.begin(self.smallest.lower(order))
         self.beginnings.clear()
@@ -425,7 +429,7 @@ class _Minimiser:
     def pass_milestones(self, search: MilestoneSearch, effort: int) -> None:
         """Milestones are added where the order along the lowest way is too high, as long as ways can be found within the effort."""
         weight = 1 + len(self.graph.tasks) // TASKS_OF_A_STATE
-        cuts = min(effort, max(0, self.options.effort - self.states)) // weight
+        cuts = min(effort, max(0, self.options.effort - self.states) // PART_FOR_MILESTONES) // weight
         if not self.options.prunings.milestones or cuts < CANDIDATES:
             return  # the first of them would take all cuts
         until = search.cuts + cuts
