@@ -84,7 +84,13 @@ def why_once(node: Any) -> str:
 
 
 def _from_theano(op: Any) -> bool:
-    module = type(op).__module__
+    return _is_of_theano(type(op))
+
+
+@functools.lru_cache(maxsize=512)
+def _is_of_theano(kind: type) -> bool:
+    """Asked a dozen times for each node."""
+    module = kind.__module__
     if module.partition(".")[0] == "theano_memopt_ops":
         return True
     return module.startswith("theano.") and ".tests" not in module and (".sandbox" not in module or module == "theano.sandbox.rng_mrg")
