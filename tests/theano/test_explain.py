@@ -723,3 +723,21 @@ def test_reports_at_different_sizes_are_not_compared_in_silence(tmp_path: Any) -
     with open(page, encoding="utf-8") as stream:
         assert "<p>The sizes are not the same: x 50x30 before" in stream.read()
     assert "not the same:" not in str(theano_memopt.compare(one, same))
+
+
+def test_effort_is_advised_where_sizes_make_no_difference() -> None:
+    """The lengths of the argument are a guess, and no result has them: it was no other sizes that were planned for."""
+    weights = [theano.shared(floats(n, n)) for n in (60, 50, 40, 30, 20, 10)]
+    argument = tt.matrix("argument")
+    total = argument[0, 0]
+    for w in weights:
+        h = tt.tanh(tt.dot(w, w))
+        g = tt.exp(tt.dot(h, h.T))
+        total = total + (h * g).sum(axis=0)[:5].sum() + (tt.dot(h, g) / (1 + h)).sum()
+    outputs = [total, *(tt.grad(total, w).sum() for w in weights)]
+    function = theano.function([argument], outputs, mode=with_pass(effort=1))
+    for given in ((), (floats(3, 700),)):
+        advice = "\n".join(found.text for found in theano_memopt.explain(function, *given).advice)
+        assert "more effort while compiling finds a better order" in advice and "other sizes" not in advice
+    function = theano.function([argument], outputs, mode=with_pass())
+    assert "effort" not in str(theano_memopt.explain(function, floats(3, 700)).advice)

@@ -29,6 +29,12 @@ def convolution(groups: int = 1) -> Any:
     return theano.function([x], [loss, *tt.grad(loss, [x, kernels])], mode=with_pass()), [floats(5, 4, 24, 20).astype("float32")]
 
 
+def convolution_of_large_kernels(flipped: bool) -> Any:
+    x, kernels = tt.ftensor4("x"), theano.shared(floats(50, 20, 5, 5).astype("float32"))
+    loss = tt.sqr(conv2d(tt.tanh(x), kernels, filter_flip=flipped)).sum()
+    return theano.function([x], [loss, *tt.grad(loss, [x, kernels])], mode=with_pass()), [floats(5, 20, 12, 12).astype("float32")]
+
+
 def convolution_of_turned_images() -> Any:
     """Sentences as Keras gives them, with the channels last: the ops copy what does not lie in C order, the second kernels turned around."""
     x, kernels = tt.ftensor3("x"), theano.shared(floats(8, 6, 5, 1).astype("float32"))
@@ -56,7 +62,19 @@ def product_to_add() -> Any:
 
 @pytest.mark.quick
 @pytest.mark.blas
-@pytest.mark.parametrize("build", [convolution, lambda: convolution(2), convolution_of_turned_images, nightly_if(True, convolution_in_space), sums, product_to_add])
+@pytest.mark.parametrize(
+    "build",
+    [
+        convolution,
+        lambda: convolution(2),
+        lambda: convolution_of_large_kernels(True),
+        lambda: convolution_of_large_kernels(False),
+        convolution_of_turned_images,
+        nightly_if(True, convolution_in_space),
+        sums,
+        product_to_add,
+    ],
+)
 def test_what_is_planned_is_measured(build: Any) -> None:
     """A product to add needs no array of its own where there is a BLAS."""
     function, arguments = build()

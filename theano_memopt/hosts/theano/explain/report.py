@@ -223,7 +223,7 @@ class _Explained:
                 f"{kind} runs one order, the best that is no worse than Theano's own at other sizes. Say the sizes before theano.function, which",
                 True,
             )
-        elif given and planner is None:
+        elif planner is None and graph.buffers != self.subject.reading.graph.buffers:
             return Obstacle("the order was planned at other sizes. To compile for these, say them before theano.function, which", True)
         return None
 

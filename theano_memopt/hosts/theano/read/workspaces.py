@@ -3,8 +3,9 @@
     op                                       workspace
     ------------------------------------     ----------------------------------------------------------------------------
     CorrMM, Corr3dMM and their gradients     columns of one image (of one for each thread): channels x kernel x places; the gradient
-                                             by the weights also one sum of weights for each thread; without a BLAS one copy of them;
-                                             a copy of each argument that does not lie in C order (Keras gives images with the channels last)
+                                             by the weights also one sum of weights for each thread, and without a BLAS one more;
+                                             a copy of each argument that does not lie in C order: kernels that are flipped, and images
+                                             with the channels last, as Keras has them
     Sum and other reductions                 the result in the type that they add up in, where it is not the type of the result
     Gemm, without a BLAS                     the product, before it is added
 
@@ -60,7 +61,7 @@ def workspace_of(node: Any, compiled: bool, scattered: AbstractSet[Any]) -> Opti
 
 
 def without_blas() -> bool:
-    """Does Theano's C code multiply by NumPy's C interface? That makes arrays of its own: of a product to add, and of the weights."""
+    """Does Theano's C code multiply by NumPy's C interface? That makes an array of its own of a product to add."""
     return not theano.config.blas.ldflags
 
 
@@ -81,7 +82,7 @@ def _columns(node: Any, copied: Sequence[Any]) -> Workspace:
         of_each_filter = groups * math.prod(kernel[-1 - dimensions :])
         at_once = min(threads, images[0])
         columns = at_once * of_each_filter * math.prod(images[2:])
-        copies = (at_once if sums else 0) + (1 if without_blas() else 0)
+        copies = at_once + (1 if without_blas() else 0) if sums else 0
         return (columns + copies * math.prod(kernel) + sum(map(math.prod, shapes[2:]))) * np.dtype(top.dtype).itemsize
 
     return Workspace(node, (kernels, top, *copied), needed)
