@@ -23,8 +23,8 @@ import theano
 from theano_memopt.hosts.theano.read.aliases import viewed
 from theano_memopt.hosts.theano.read.costs import seconds_of
 from theano_memopt.hosts.theano.read.graph import ShapeOf, bytes_of, certain_nodes, is_dense, is_kept, label_of, likely_copying
-from theano_memopt.hosts.theano.read.op_facts import declared, is_trusted, op_name, why_once
 from theano_memopt.hosts.theano.read.memory_layout import likely_scattered
+from theano_memopt.hosts.theano.read.op_facts import declared, is_trusted, op_name, why_once
 from theano_memopt.hosts.theano.read.workspaces import workspace_of
 from theano_memopt.planner.program import CostedTask, Program, Value
 
