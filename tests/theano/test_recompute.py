@@ -22,6 +22,7 @@ import theano
 import theano.tensor as tt
 from theano import gof
 from theano.compile.mode import Mode
+from theano.ifelse import ifelse
 from theano.sandbox.rng_mrg import MRG_RandomStreams
 
 import theano_memopt
@@ -33,10 +34,12 @@ from theano_memopt.hosts.theano.optimize import repeats
 from theano_memopt.hosts.theano.optimize.feature import feature_of
 from theano_memopt.hosts.theano.optimize.recompute import BudgetNotMet, Goal, goal_of
 from theano_memopt.hosts.theano.read.assumed_sizes import Sizes
+from theano_memopt.hosts.theano.read.graph import read
 from theano_memopt.hosts.theano.read.program import read_program
 from theano_memopt.hosts.theano.run.verify import Corrupted
 from theano_memopt.planner.budget import Budget
 from theano_memopt.planner.certificate import Rejected
+from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.recompute import plan_recompute
 
 STEPS = 4
@@ -551,3 +554,19 @@ def test_what_is_decided_at_the_first_call_is_not_advised_before_it() -> None:
     for report in (theano_memopt.explain(function), theano_memopt.explain(function, (200, 50))):
         assert not any("extra_time" in line for one in report.advice for line in one.paste)
         assert "What to do" in str(report)
+
+
+def test_with_lazy_ops_too_a_budget_is_a_share_of_the_peak_that_the_best_order_has() -> None:
+    """Dropout as Keras has it: an IfElse hands out one of two results, and holds the other no longer than its own readers do."""
+    training, x = tt.fscalar("training"), theano_memopt.hint(tt.fmatrix("x"), BATCH.shape)
+    weights = [theano.shared(np.eye(16, dtype="float32")) for _ in range(6)]
+    h = x
+    for w in weights:
+        h = tt.tanh(tt.dot(h, w))
+        h = ifelse(training > 0, h * (h > 0.1), tt.exp(h))
+    loss = (h**2).sum()
+    fgraph = theano.function([training, x], [loss, *tt.grad(loss, weights)], mode=base().excluding("mem_reuse", "mem_recompute")).maker.fgraph
+    nodes = fgraph.toposort()
+    program = read_program(fgraph, nodes, {}, Sizes(fgraph, nodes, 128).shape_of).program
+    least = minimise_peak(read(fgraph, nodes, {}, 128).graph).peak
+    assert plan_recompute(program, extra_time=0).ordered_peak == pytest.approx(least, rel=0.02)

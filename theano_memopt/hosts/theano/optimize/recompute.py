@@ -127,7 +127,7 @@ def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None,
         try:
             peak = _rewrite(fgraph, chosen, reading, plan, shape_of)
         except Undone as why:
-            note = str(why)
+            peak, note = _planned_peak(fgraph, chosen, shape_of), str(why)
     elif plan.status == "fits":
         note = "nothing has to run again for it" if goal.budget is not None else "nothing can run again in so little time that lowers the peak"
     planned_at = "the sizes of the first call" if shape_of is not None else ASSUMED if sizes.has_free else KNOWN

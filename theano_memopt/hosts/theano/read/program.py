@@ -20,11 +20,11 @@ from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, Optional, S
 
 import theano
 
-from theano_memopt.hosts.theano.read.aliases import viewed
+from theano_memopt.hosts.theano.read.aliases import lies_in, viewed
 from theano_memopt.hosts.theano.read.costs import seconds_of
 from theano_memopt.hosts.theano.read.graph import ShapeOf, bytes_of, certain_nodes, is_dense, is_kept, label_of, likely_copying
 from theano_memopt.hosts.theano.read.memory_layout import likely_scattered
-from theano_memopt.hosts.theano.read.op_facts import declared, is_trusted, op_name, why_once
+from theano_memopt.hosts.theano.read.op_facts import aliases_are_known, declared, is_trusted, op_name, why_once
 from theano_memopt.hosts.theano.read.workspaces import workspace_of
 from theano_memopt.planner.program import CostedTask, Program, Value
 
@@ -104,7 +104,8 @@ class _Memory:
         self.view_of: Dict[Any, Any] = {}
         self.overwrites: Dict[Any, Any] = {}
         self.held_with: Dict[Any, Tuple[Any, ...]] = {}
-        """Variable -> others that must be there as long as it is read: an op that is not trusted may have handed out any of them."""
+        """Variable -> others that must be there as long as it is read: its array may be one of theirs, handed out by an op that is not trusted, or
+        by an IfElse."""
         self.destroyed: Set[Any] = set()
         """The contents that some node overwrites."""
         for node in filter(lambda node: is_trusted(node.op), nodes):
@@ -134,12 +135,15 @@ class _Memory:
             self.view_of[result] = viewed(result)[0]
 
     def _hold(self, node: Any) -> None:
-        """What an op that is not trusted was given is held with its results; but for what Theano lets others overwrite meanwhile."""
-        held = [h for v in node.inputs for h in self.held_with.get(v, ())]
-        if not is_trusted(node.op):
-            held += [v for v in node.inputs if self.content(v) not in self.destroyed]
-        if held:
-            self.held_with.update((result, tuple(dict.fromkeys(held))) for result in node.outputs)
+        """As graph.py has it: an op that is not trusted may hand out every array that it was given, an IfElse the branch of which it is declared a
+        view. What Theano lets others overwrite meanwhile is not held."""
+        for result in node.outputs:
+            through = lies_in(result) if aliases_are_known(node.op) else node.inputs
+            held = [h for v in through for h in self.held_with.get(v, ())]
+            if not is_trusted(node.op):
+                held += [v for v in through if self.content(v) not in self.destroyed]
+            if held:
+                self.held_with[result] = tuple(dict.fromkeys(held))
 
 
 def _why_once(fgraph: Any, nodes: Sequence[Any], demands: Mapping[Any, Sequence[Any]]) -> List[str]:
