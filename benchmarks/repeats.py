@@ -39,6 +39,7 @@ GOALS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
     ("0.35", {"budget": "0.35"}),
 )
 SECTIONS = ("goals", "costs")
+TABLES = ("goals", "costs", "costs_by_kind")
 STEPS = 5
 CALLS = 20
 """For the times of tasks."""
@@ -76,10 +77,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             print(tables.text(of_model[section], left=1 + (section == "goals")), end="\n\n", flush=True)
             for table, rows in of_model.items():
                 found[table] += rows
-    if found["tasks"]:
-        found["costs_by_kind"] = by_kind(found["tasks"])
-    for table in (table for table in ("goals", "costs", "costs_by_kind") if found.get(table)):
-        tables.save(found[table], PLACE / f"{table}.csv")
+            if found["tasks"]:
+                found["costs_by_kind"] = by_kind(found["tasks"])
+            for table in (table for table in TABLES if found.get(table)):
+                tables.save(found[table], PLACE / f"{table}.csv")
+    for table in (table for table in TABLES if found.get(table)):
         print(tables.markdown(found[table]))
     return 0
 
@@ -213,7 +215,8 @@ def kind_of(op: Any) -> str:
         return costs.stock_name(op)
     inner = getattr(op.scalar_op, "fgraph", None)
     dearest = max(map(costs.of_one_number, [op.scalar_op] if inner is None else [node.op for node in inner.apply_nodes]))
-    return "Elemwise, " + {costs.PLAIN: "plain", costs.SLOW: "quotients and roots", costs.EXP: "like exp", costs.TANH: "like tanh"}[dearest]
+    kinds = {costs.TANH: "like tanh", costs.EXP: "like exp", costs.SLOW: "quotients and roots", 0.0: "plain"}
+    return "Elemwise, " + next(kind for cost, kind in kinds.items() if dearest >= cost)
 
 
 def by_kind(tasks: Sequence[Tuple[str, float, float]]) -> List[Row]:

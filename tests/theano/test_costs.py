@@ -7,8 +7,10 @@ from typing import Any, Tuple
 import pytest
 import theano
 import theano.tensor as tt
+from theano import gof, scalar
 from theano.tensor.nnet.corr import CorrMM, CorrMM_gradInputs, CorrMM_gradWeights
 
+from benchmarks.repeats import kind_of
 from theano_memopt.hosts.theano.read import costs
 
 
@@ -69,3 +71,27 @@ def test_a_loop_multiplies_all_rows_in_every_step() -> None:
 def test_no_guess_makes_a_node_cost_less_than_its_call() -> None:
     assert of(CorrMM()(tt.ftensor4(), tt.ftensor4()).owner, (16, 3, -1, -1), (16, 3, 5, 5), (16, 16, -5, -5)) >= costs.CALL
     assert of(tt.tanh(tt.fmatrix()).owner, (-3, 5), (-3, 5)) == costs.CALL
+
+
+def composite_within_another() -> Any:
+    """Theano leaves such in the graph of a Scan's step; the inner one costs as much as all that is in it."""
+    x, y = scalar.floats("xy")
+    inner = scalar.Composite([x, y], [x + y * x])
+    outer = scalar.Composite([x, y], [scalar.neg(x) * y])
+    outer.fgraph = gof.FunctionGraph([x, y], [scalar.neg(inner(x, y))], clone=False)
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [
+        (tt.tanh, "Elemwise, like tanh"),
+        (tt.exp, "Elemwise, like exp"),
+        (tt.sqrt, "Elemwise, quotients and roots"),
+        (lambda x: tt.add(x, x, x), "Elemwise, plain"),
+        (lambda x: tt.Elemwise(composite_within_another())(x, x), "Elemwise, plain"),
+        (lambda x: x.sum(axis=0), "Sum"),
+    ],
+)
+def test_every_op_has_a_kind_in_the_table_of_costs(op: Any, kind: str) -> None:
+    assert kind_of(op(tt.matrix()).owner.op) == kind
