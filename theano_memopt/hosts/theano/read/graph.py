@@ -78,7 +78,8 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     the linker asks for C code."""
     scattered = likely_scattered(nodes)
     copying = likely_copying(nodes, scattered)
-    foreseen, cautious = Aliases(nodes, _foreseen(copying)), Aliases(nodes, _cautious(copying))
+    foreseen = Aliases(nodes, _foreseen(copying))
+    cautious = Aliases(nodes, _cautious(copying)) if copying else foreseen
     roots = tuple(foreseen.roots)
     certain = certain_nodes(fgraph, nodes, orderings)
     guarded = any(isinstance(feature, gof.DestroyHandler) for feature in fgraph._features)
@@ -93,10 +94,13 @@ def read(fgraph: Any, nodes: Sequence[Any], orderings: Mapping[Any, Sequence[Any
     workspaces = tuple(w for w in (workspace_of(node, compiled, scattered) for node in nodes) if w is not None)
     index = {node: t for t, node in enumerate(nodes)}
     taken = [workspace_row(sizes, w) for w in workspaces]
+    beside = [(index[w.node], row[GUESS]) for w, row in zip(workspaces, taken)]
 
-    graph = graph_of(nodes, foreseen, demands, guessed, kinds, is_kept, sizes.sources(), sizes.has_free)
-    careful = graph_of(nodes, cautious, demands, guessed, kinds, is_kept, sizes.sources(), sizes.has_free) if copying else graph
-    graph, careful = (g.with_workspaces([(index[w.node], row[GUESS]) for w, row in zip(workspaces, taken)]) for g in (graph, careful))
+    def graph_by(aliases: Aliases) -> Graph:
+        return graph_of(nodes, aliases, demands, guessed, kinds, is_kept, sizes.sources(), sizes.has_free).with_workspaces(beside)
+
+    graph = graph_by(foreseen)
+    careful = graph_by(cautious) if copying else graph
     doubtful = frozenset(
         b for b, (one, two) in enumerate(zip(graph.buffers, careful.buffers)) if (one.readers, one.pinned) != (two.readers, two.pinned)
     )
