@@ -50,6 +50,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, Iterable, List, Sequence, Set, Tuple
 
 from theano_memopt.planner.bits import mask_of, members_of
+from theano_memopt.planner.merges import FOLLOW, LANES, PREPARE, Merge
 from theano_memopt.planner.model import Buffer, Graph, Task
 
 
@@ -60,6 +61,8 @@ class Reduced:
     """For each task of the smaller graph the tasks of the original, in the order in which they run."""
     heads: Tuple[int, ...]
     """For each task of the smaller graph the part that runs at its greatest height."""
+    merges: Tuple[Merge, ...] = ()
+    """What was done, for the checker of certificates to do again (merges.py)."""
 
     def lift(self, order: Sequence[int]) -> Tuple[int, ...]:
         """The order of the original graph that an order of the smaller one stands for."""
@@ -112,8 +115,7 @@ def reduce_graph(graph: Graph, fully: bool = True, stop: Callable[[], bool] = la
     """Merge until no rule applies, or until `stop` says so: what is merged by then keeps the optimum as well.
 
     Without `fully` only the plain cases are merged: v allocates nothing, p frees nothing, and no lanes. The checker of certificates
-    knows these too. What a search on the fully reduced graph proves, it could not follow in reasonable time; so proofs come from the
-    plainly reduced graph, and orders from the fully reduced one.
+    knows these too when it searches. Any other merge it has to be told of, so proofs come from the plainly reduced graph where they can.
     """
     return Merging(graph, fully).reduced(stop)
 
@@ -155,6 +157,7 @@ class Merging:
         self.changed: Dict[int, None] = dict.fromkeys(graph.natural_order) if fully else {}  # their chains are to be compared with those beside
         self.touched: Dict[int, None] = {}  # tasks whose neighbours, or what they free, a merge has changed
         self.freer: Dict[int, None] = {}  # those that free more: what waits for them may follow now
+        self.merges: List[Merge] = []
         self.parts: Dict[int, List[int]] = {t: [t] for t in range(len(graph.tasks))}
         self.needs = list(graph.allocates)
         self.reads = [{b for b in task.reads if buffers[b].size and buffers[b].producer is not None} for task in graph.tasks]
@@ -197,6 +200,7 @@ class Merging:
         for later in sorted(self.behind[v]):
             self.before[later].remove(v)
             self._link(p, later)
+        self.merges.append(Merge(FOLLOW, (p, v)))
         self._join(p, v, p)
         return True
 
@@ -216,6 +220,7 @@ class Merging:
         for earlier in sorted(self.before[p]):
             self.behind[earlier].remove(p)
             self._link(earlier, v)
+        self.merges.append(Merge(PREPARE, (p, v)))
         self._join(p, v, v)
         return True
 
@@ -242,6 +247,7 @@ class Merging:
         if len(lanes) < 2:
             return
         order = self._in_one_order(lanes)
+        self.merges.append(Merge(LANES, tuple(order)))
         self._chain_up(order, set(self.before[lanes[0][0]]), set(self.behind[lanes[0][-1]]))
         self.changed[order[0]] = None
         self.queue.update(dict.fromkeys(order))
@@ -416,7 +422,7 @@ class Merging:
             after = tuple(sorted(number[p] for p in self.before[head]))
             tasks.append(Task(reads, tuple(writes), after, self.graph.tasks[head].label))
         graph = Graph(tuple(tasks), tuple(buffers), self.graph.sizes_from)
-        return Reduced(graph, tuple(tuple(self.parts[h]) for h in heads), tuple(heads))
+        return Reduced(graph, tuple(tuple(self.parts[h]) for h in heads), tuple(heads), tuple(self.merges))
 
 
 def _is_one(mask: int) -> bool:
