@@ -198,6 +198,7 @@ FOR_ORDER = {
     "planner.lined_up",
     "planner.liveness",
     "planner.load",
+    "planner.merges",
     "planner.milestones",
     "planner.model",
     "planner.moves",

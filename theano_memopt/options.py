@@ -25,7 +25,7 @@ class Prunings:
     merge: bool = True
     """Tasks that some best order runs back to back become one task (reduce.py)."""
     tree: bool = True
-    """Orders are looked for on a graph that is reduced fully: trees that hang in it are in the one order that is best for them (reduce.py)."""
+    """Orders, and proofs that take longer, are looked for on a graph that is reduced fully: trees in it have one order, the best (reduce.py)."""
     flow_floor: bool = True
     """The least live memory before one task is a floor, and tells the search which tasks are critical (flow.py)."""
     set_floor: bool = True

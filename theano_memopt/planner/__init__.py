@@ -1,6 +1,6 @@
 """Orders and places for the buffers of any task graph, with proofs. Knows no framework.
 
-model, bits, load -> liveness -> reduce, flow, floors, heuristics -> search (compiled twin: _search.cpp) -> exact -> certificate
+model, bits, load -> liveness -> reduce, flow, floors, heuristics -> search (compiled twin: _search.cpp) -> exact -> certificate <- merges
                         -> lined_up; moves (compiled twin: _moves.cpp) -> descent; improve; milestones -> exact
                         -> slots, arena (placing; compiled twin: _packing.c)                 -> plan
 

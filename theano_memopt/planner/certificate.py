@@ -3,7 +3,7 @@
     Proven(floor, proof)          the peak of the order is the floor: no order needs less
     Open(floor, proof, reason)    the least peak lies between floor and peak; `reason` says why that is not settled
 
-A floor is proved in one of four ways, each small enough to be checked without trusting the planner:
+A floor is proved in one of five ways, each small enough to be checked without trusting the planner:
 
     Footprint    one task's own reads and writes are live while it runs, in every order
     Chains       of a set of tasks one runs last (or first); before it, the others being done (or not), so many bytes must be
@@ -15,6 +15,7 @@ A floor is proved in one of four ways, each small enough to be checked without t
                  beside it, what is before it being done and what is behind it not. The checker goes through all sets of them that can be done
                  below the floor, with cuts of its own
     Exhausted    a search below the floor that fails from every set of tasks; the checker searches again in its own way
+    Merged       one of these about a smaller graph, and the merges that lead there; the checker does them again, each by its lemma (merges.py)
 
 This file shares nothing with the search but the accounting; its maximum flows are those of SciPy.
 
@@ -33,9 +34,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
-from typing import AbstractSet, Any, Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tuple, Union
+from typing import AbstractSet, Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tuple, Union
 
 from theano_memopt.planner.liveness import Timeline, timeline
+from theano_memopt.planner.merges import Merge, WrongMerge, after_merges
 from theano_memopt.planner.model import Graph
 
 
@@ -98,7 +100,17 @@ class Exhausted:
         return f"a search under {self.budget:,} bytes fails everywhere ({self.states:,} states)"
 
 
-Proof = Union[Footprint, Chains, Milestones, Exhausted]
+@dataclass(frozen=True)
+class Merged:
+    merges: Tuple[Merge, ...]
+    proof: Union[Footprint, Chains, Milestones, Exhausted]
+    """About the graph that is left, by the numbers of the whole graph."""
+
+    def describe(self) -> str:
+        return f"after {len(self.merges):,} merges, some least order of which is left: {self.proof.describe()}"
+
+
+Proof = Union[Footprint, Chains, Milestones, Exhausted, Merged]
 
 
 @dataclass(frozen=True)
@@ -178,12 +190,49 @@ def check_proof(graph: Graph, floor: int, proof: Proof) -> None:
         _known_tasks(graph, [*proof.tasks, *(task for group in proof.groups for task in group)])
         if _MilestoneWays(graph, floor - 1, proof).one_exists():
             raise Rejected("weak-proof", f"an order of the milestones may need less than {floor} bytes")
+    elif isinstance(proof, Merged):
+        _check_merged(graph, floor, proof)
     else:
         _known_tasks(graph, proof.critical)
         if proof.budget < floor - 1:
             raise Rejected("weak-proof", f"the search was under {proof.budget} bytes, which says nothing about {floor}")
         if _Refutation(graph, floor - 1, proof.critical).order_exists():
             raise Rejected("not-exhausted", f"there is an order with a peak below {floor} bytes")
+
+
+def _check_merged(graph: Graph, floor: int, proof: Merged) -> None:
+    try:
+        left = after_merges(graph, proof.merges)
+    except WrongMerge as wrong:
+        raise Rejected(wrong.reason, str(wrong)) from None
+
+    def task(t: int) -> int:
+        if t not in left.task_number:
+            raise Rejected("unknown-task", f"the proof names task {t}, which is not left after the merges")
+        return left.task_number[t]
+
+    def buffer(b: int) -> int:
+        if b not in left.buffer_number:
+            raise Rejected("broken-chain", f"a chain names buffer {b}, which is not left after the merges")
+        return left.buffer_number[b]
+
+    check_proof(left.graph, floor, _renumbered(proof.proof, task, buffer))
+
+
+def _renumbered(proof: Proof, task: Callable[[int], int], buffer: Callable[[int], int]) -> Proof:
+    def tasks(of: Sequence[int]) -> Tuple[int, ...]:
+        return tuple(task(t) for t in of)
+
+    if isinstance(proof, Footprint):
+        return Footprint(task(proof.task))
+    if isinstance(proof, Chains):
+        families = tuple(tuple((amount, tuple(buffer(b) for b in chain)) for amount, chain in family) for family in proof.chains)
+        return Chains(tasks(proof.tasks), families, proof.which)
+    if isinstance(proof, Milestones):
+        return Milestones(tasks(proof.tasks), tuple(tasks(group) for group in proof.groups))
+    if isinstance(proof, Exhausted):
+        return Exhausted(proof.budget, tasks(proof.critical), proof.states)
+    raise Rejected("broken-proof", "a proof about what merges leave must not list merges itself")
 
 
 def footprint(graph: Graph, task: int) -> int:
@@ -514,6 +563,9 @@ def _proof_to_json(graph: Graph, proof: Proof) -> Dict[str, Any]:
         return {"by": "milestones", "tasks": [task(t) for t in proof.tasks], **groups}
     if isinstance(proof, Exhausted):
         return {"by": "exhausted", "budget": proof.budget, "critical": [task(t) for t in proof.critical], "states": proof.states}
+    if isinstance(proof, Merged):
+        merges = [[merge.rule, *(task(t) for t in merge.tasks)] for merge in proof.merges]
+        return {"by": "merges", "merges": merges, "proof": _proof_to_json(graph, proof.proof)}
     return {
         "by": "chains",
         "which": proof.which,
@@ -580,4 +632,10 @@ def _proof_from_json(data: Mapping[str, Any], tasks: Mapping[str, int], buffers:
             for family in data["chains"]
         )
         return Chains(tuple(tasks[name] for name in data["tasks"]), families, str(data["which"]))
-    raise Rejected("bad-form", f"a proof is by footprint, chains, milestones or exhausted, not {data['by']!r}")
+    if data["by"] == "merges":
+        merges = tuple(Merge(str(rule), tuple(tasks[name] for name in names)) for rule, *names in data["merges"])
+        proof = _proof_from_json(data["proof"], tasks, buffers)
+        if isinstance(proof, Merged):
+            raise Rejected("bad-form", "a proof about what merges leave lists no merges itself")
+        return Merged(merges, proof)
+    raise Rejected("bad-form", f"a proof is by footprint, chains, milestones, exhausted or merges, not {data['by']!r}")

@@ -5,7 +5,8 @@
 1. Every competing order, and the cheap rules (heuristics.py) on the shrunk graph: the best of them is where we start.
 2. The greatest floor (floors.py). Where it meets the best order, that is the proof.
 3. Else search under budgets between floor and peak (search.py). An order found lowers the peak; a search that fails everywhere
-   raises the floor. Slices of effort grow fourfold; each slice is spent on
+   raises the floor. At first it is on the plainly reduced graph, since the checker needs to be told no merges for that; what goes on for
+   longer is on the fully reduced one. Slices of effort grow fourfold; each slice is spent on
        the floor    under it the search is sharpest, and most training graphs end here
        rules        once: the cheap ones on the whole graph, so that the answer is never worse than any of them; and with all lanes
                     in one order (lined_up.py)
@@ -32,7 +33,7 @@ from functools import cached_property
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from theano_memopt.options import PlanOptions
-from theano_memopt.planner.certificate import Exhausted, Milestones, Open, Proof, Proven, Schedule
+from theano_memopt.planner.certificate import Exhausted, Merged, Milestones, Open, Proof, Proven, Schedule
 from theano_memopt.planner.descent import Descent, Descents
 from theano_memopt.planner.floors import best_footprint, best_of_sets, witness
 from theano_memopt.planner.heuristics import RULES
@@ -40,6 +41,7 @@ from theano_memopt.planner.improve import Piece, WalkedOrder
 from theano_memopt.planner.kernel import Kernel, Search, kernel_for
 from theano_memopt.planner.lined_up import line_up
 from theano_memopt.planner.liveness import lives, timeline
+from theano_memopt.planner.merges import Merge
 from theano_memopt.planner.milestones import CANDIDATES, MilestoneSearch
 from theano_memopt.planner.model import Graph
 from theano_memopt.planner.reduce import Reduced, reduce_graph, unreduced
@@ -114,6 +116,8 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
         if slice_ == FIRST_SLICE:
             work.raise_floor_by_sets()
         work.pass_milestones(work.milestones, SHARE_OF_MILESTONES * slice_)
+        if slice_ == FIRST_SLICE:
+            work.merge_fully()
         if slice_ > FIRST_SLICE:
             work.add_group()
             work.pass_milestones(work.deaths, SHARE_OF_DEATHS * slice_)
@@ -150,10 +154,11 @@ class _Minimiser:
         self.floor: int
         self.proof: Proof
         self.floor, self.proof = best_footprint(graph)
-        self.shown_by: Tuple[Sequence[int], str] = ((), "")  # tasks of the reduced graph that show the floor, and which runs last or first
+        self.shown_by: Tuple[Sequence[int], str] = ((), "")  # tasks that show the floor, and which of them runs last or first
         self.walked: Dict[str, WalkedOrder] = {}  # orders that are being improved by pieces
         self.beginnings: List[Tuple[int, ...]] = []  # orders that no descent has begun with yet
         self.ranking: List[int] = []  # tasks of the reduced graph, highest flow floor first
+        self.merges: Tuple[Merge, ...] = ()  # what led to the reduced graph, if the checker has to be told
 
     @cached_property
     def reduced(self) -> Reduced:
@@ -165,7 +170,7 @@ class _Minimiser:
 
     @cached_property
     def smallest(self) -> Reduced:
-        """The fully reduced graph: good for orders, while proofs come from the plainly reduced one (reduce.py)."""
+        """The fully reduced graph: good for orders, and for proofs where those of the plainly reduced one, which list no merges, do not do."""
         return reduce_graph(self.graph, stop=self._out_of_time) if self.options.prunings.merge and self.options.prunings.tree else self.reduced
 
     @cached_property
@@ -250,11 +255,11 @@ class _Minimiser:
             if self._out_of_time() or len(floors) * count > at_most or len(floors) >= CRITICAL and self.lowest[task] <= self.floor:
                 break
             floors[task] = self.kernel.flow_floor(task)
-            self._raise_floor(floors[task], Exhausted(floors[task] - 1, (self.reduced.heads[task],), 0))
+            self._raise_floor(floors[task], Exhausted(floors[task] - 1, self._heads([task]), 0))
             if len(floors) % 64 == 0:
                 self._say(f"floor {self.floor:,} after {len(floors)} minimum cuts")
         self.ranking = sorted(floors, key=lambda t: (-floors[t], t))
-        self.shown_by = (self.ranking[:1], "last")
+        self.shown_by = (self._heads(self.ranking[:1]), "last")
 
     def raise_floor_by_sets(self) -> None:
         if not self.options.prunings.set_floor or self.settled or len(self.reduced.graph.tasks) ** 2 > CUTS_AT_MOST:
@@ -267,16 +272,20 @@ class _Minimiser:
         for candidates, which in ((self.ranking, "last"), (self.ranking, "first"), (last_done, "last"), (first_undone, "first")):
             floor, tasks = best_of_sets(self.kernel, candidates[:SET_CANDIDATES], which, self._out_of_time)
             if floor > self.floor:
-                self._raise_floor(floor, Exhausted(floor - 1, tuple(self.reduced.heads[t] for t in tasks), 0))
-                self.shown_by = (tasks, which)
+                self._raise_floor(floor, Exhausted(floor - 1, self._heads(tasks), 0))
+                self.shown_by = (self._heads(tasks), which)
 
     def _prefer_chains(self) -> None:
         """Chains are the better proof, where the full graph has them too: they are checked without a search."""
         tasks, which = self.shown_by
         if tasks and isinstance(self.proof, Exhausted) and self.proof.states == 0:
-            shown, chains = witness(self.graph, [self.reduced.heads[t] for t in tasks], which)
+            shown, chains = witness(self.graph, tasks, which)
             if shown >= self.floor:
                 self.proof = chains
+
+    def _heads(self, tasks: Sequence[int]) -> Tuple[int, ...]:
+        """Tasks of the reduced graph by their numbers in the whole one."""
+        return tuple(self.reduced.heads[t] for t in tasks)
 
     def _raise_floor(self, floor: int, proof: Proof) -> None:
         if floor > self.peak:
@@ -285,6 +294,14 @@ class _Minimiser:
             self.floor, self.proof = floor, proof
 
     # ------------------------------------------------------------------------------------------------------------ search
+
+    def merge_fully(self) -> None:
+        """From now on the searches are on the fully reduced graph, which has fewer sets of tasks; their proofs list the merges that lead there."""
+        if self.settled or self.smallest.merges == self.reduced.merges:
+            return
+        whole = {part: task for task, parts in enumerate(self.smallest.parts) for part in parts}
+        self.ranking = list(dict.fromkeys(whole[head] for head in self._heads(self.ranking)))
+        self.reduced, self.kernel, self.merges = self.smallest, self.diver, self.smallest.merges
 
     def search(self, budget: int, slice_: int) -> str:
         """Look for an order under the budget, with everything that prunes. Lowers the peak or raises the floor if it can."""
@@ -296,7 +313,8 @@ class _Minimiser:
             self._found("search", self.reduced.lift(search.trail))
         elif outcome == EXHAUSTED:
             floor = min(search.next_budget, self.peak)
-            self._raise_floor(floor, Exhausted(floor - 1, tuple(self.reduced.heads[t] for t in self.ranking[:CRITICAL]), search.states))
+            proof = Exhausted(floor - 1, self._heads(self.ranking[:CRITICAL]), search.states)
+            self._raise_floor(floor, Merged(self.merges, proof) if self.merges else proof)
         self._say(f"peak {self.peak:,}, floor {self.floor:,}, {self.states:,} states: under {budget:,} bytes {outcome}")
         return outcome
 

@@ -22,7 +22,7 @@ What comes out is a graph with fewer orders: each of them is an order of the who
 
 from __future__ import annotations
 
-from typing import Callable, Sequence, Set
+from typing import Callable, List, Sequence, Set, Tuple
 
 from theano_memopt.planner.bits import members_of
 from theano_memopt.planner.model import Graph
@@ -35,8 +35,36 @@ def line_up(graph: Graph, stop: Callable[[], bool] = lambda: False) -> Reduced:
 
 
 class LinedUp(Merging):
-    def _adds_up(self, lane: Sequence[int]) -> bool:
+    def _may_line_up(self, lane: Sequence[int]) -> bool:
         return True
+
+    def _in_one_order(self, lanes: Sequence[Sequence[int]]) -> List[int]:
+        """What is not sure keeps tasks apart that else would be one: each such piece of a lane counts as one task."""
+        pieces = sorted((piece for lane in lanes for piece in self._pieces(lane)), key=lambda piece: piece[0])
+        return [task for _, tasks in pieces for task in tasks]
+
+    def _pieces(self, lane: Sequence[int]) -> List[Tuple[Tuple[int, int], Sequence[int]]]:
+        """The lane from valley to valley: first those that go down, then those that go up, each with its place among those of other lanes."""
+        hills, valleys = [], [0]
+        for task in lane:
+            hills.append(valleys[-1] + self.needs[task])
+            valleys.append(valleys[-1] + self.keeps[task] - self.frees[task])
+        lowest = min(range(len(valleys)), key=lambda i: (valleys[i], -i))
+        found: List[Tuple[Tuple[int, int], Sequence[int]]] = []
+        stop = lowest
+        while stop > 0:
+            top = max(range(stop), key=lambda i: (hills[i], i))
+            start = min(range(top + 1), key=lambda i: (valleys[i], i))
+            found.append(((0, hills[top] - valleys[start]), lane[start:stop]))
+            stop = start
+        found.reverse()
+        start = lowest
+        while start < len(lane):
+            top = max(range(start, len(lane)), key=lambda i: (hills[i], -i))
+            stop = min(range(top + 1, len(lane) + 1), key=lambda i: (valleys[i], -i))
+            found.append(((1, valleys[stop] - hills[top]), lane[start:stop]))
+            start = stop
+        return found
 
     def _chain_up(self, order: Sequence[int], above: Set[int], below: Set[int]) -> None:
         """Which task of the lanes is the last to read a buffer is known now."""

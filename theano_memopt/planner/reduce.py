@@ -17,19 +17,17 @@ Lemma (lanes; after J. W. H. Liu, 1987, for trees, and H. M. Abdel-Wahab and T. 
 buffer that a lane reads either die inside this one lane in every order, or outlive all lanes in every order: its other readers come
 before the lanes, or one comes behind them, or it is pinned. Then live bytes are a sum: what each lane adds by how far it has come, and the
 rest by what else is done. So the order among the tasks of all lanes can be fixed, whatever runs between them.
-Proof. Cut each lane into pieces, from valley to valley, first those that go down, to its lowest valley, then those that go up. On either side
-the highest top is in the piece next to the lowest valley, and so on outwards (`_pieces`); before the top of a piece no valley is lower than the
-one at which the piece begins, and after it none is lower than the one at which it ends. What runs between two tasks of the lanes neither waits
-for lanes nor is waited for by them, so it may change places with them.
-1. Each piece can run as a whole at the moment of its highest task. What comes before that task is held back: the lane stays at the valley where
-   the piece begins. What comes after it runs on at once, to the valley where it ends. So the lane is nowhere higher than it was.
-2. Let piece A of one lane run, then tasks Z of no lane, then piece B of another lane. A adds a bytes and reaches A^ above what is live when
-   it begins, B likewise; without lanes Z changes what is live from z to z'. These changes raise no height:
-       both go up, B^ - b > A^ - a    ->  Z B A    Z and B run on a bytes less; A reaches z' + b + A^ < z' + a + B^, where B was
-       both go down, B^ < A^          ->  B A Z    B reaches z + B^ < z + A^, where A was; A and Z run on less
-       A goes up, B down              ->  Z B A if z' <= z: A reaches z' + b + A^ <= z + A^.  Else B A Z: B reaches z + B^ < z' + a + B^
-3. So the pieces come into one order, the same for every order that we began with: downwards by rising top, then upwards by falling top minus
-   valley. Pieces of one lane lie in it as they do in the lane.
+A task p of a lane and the next one v are not merged by the other rules, so either p goes down, and v too and reaches higher, or v up; or both go
+up, and p reaches higher. So the tasks of a lane stand as they will among those of all lanes: first those that go down (or nowhere), by rising top,
+then those that go up, by falling top minus valley. Where two could not be merged because one task cannot stand for both, they may stand otherwise:
+such a lane is left as it is.
+Proof. What runs between two tasks of the lanes neither waits for lanes nor is waited for by them, so it may change places with them. Let A of one
+lane run, then tasks Z of no lane, then B of another lane. A adds a bytes and reaches A^ above what is live when it begins, B likewise; without
+lanes Z changes what is live from z to z'. These changes raise no height:
+       both go up, B^ - b >= A^ - a    ->  Z B A    Z and B run on a bytes less; A reaches z' + b + A^ <= z' + a + B^, where B was
+       both go down, B^ <= A^          ->  B A Z    B reaches z + B^ <= z + A^, where A was; A and Z run on less
+       A goes up, B down               ->  Z B A if z' <= z: A reaches z' + b + A^ <= z + A^.  Else B A Z: B reaches z + B^ < z' + a + B^
+So all tasks of the lanes come into one order, the same for every order that we began with, and those of one lane never change places.
 In-trees, out-trees whose outputs have one reader each, and what lies between a fork and a join come down to lanes from their leaves
 inwards. A result that several lanes read and that dies with the last of them breaks the sum: which of them is the last to begin changes
 what all others may do, and already trees that spread from such results are NP-hard to order (shared outputs, arXiv 2312.13526). Such lanes
@@ -52,6 +50,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, Iterable, List, Sequence, Set, Tuple
 
 from theano_memopt.planner.bits import mask_of, members_of
+from theano_memopt.planner.merges import FOLLOW, LANES, PREPARE, Merge
 from theano_memopt.planner.model import Buffer, Graph, Task
 
 
@@ -62,6 +61,8 @@ class Reduced:
     """For each task of the smaller graph the tasks of the original, in the order in which they run."""
     heads: Tuple[int, ...]
     """For each task of the smaller graph the part that runs at its greatest height."""
+    merges: Tuple[Merge, ...] = ()
+    """What was done, for the checker of certificates to do again (merges.py)."""
 
     def lift(self, order: Sequence[int]) -> Tuple[int, ...]:
         """The order of the original graph that an order of the smaller one stands for."""
@@ -114,8 +115,7 @@ def reduce_graph(graph: Graph, fully: bool = True, stop: Callable[[], bool] = la
     """Merge until no rule applies, or until `stop` says so: what is merged by then keeps the optimum as well.
 
     Without `fully` only the plain cases are merged: v allocates nothing, p frees nothing, and no lanes. The checker of certificates
-    knows these too. What a search on the fully reduced graph proves, it could not follow in reasonable time; so proofs come from the
-    plainly reduced graph, and orders from the fully reduced one.
+    knows these too when it searches. Any other merge it has to be told of, so proofs come from the plainly reduced graph where they can.
     """
     return Merging(graph, fully).reduced(stop)
 
@@ -156,6 +156,8 @@ class Merging:
         self.queue: Dict[int, None] = dict.fromkeys(graph.natural_order[::-1])  # a rule may apply to them; the last one is looked at next
         self.changed: Dict[int, None] = dict.fromkeys(graph.natural_order) if fully else {}  # their chains are to be compared with those beside
         self.touched: Dict[int, None] = {}  # tasks whose neighbours, or what they free, a merge has changed
+        self.freer: Dict[int, None] = {}  # those that free more: what waits for them may follow now
+        self.merges: List[Merge] = []
         self.parts: Dict[int, List[int]] = {t: [t] for t in range(len(graph.tasks))}
         self.needs = list(graph.allocates)
         self.reads = [{b for b in task.reads if buffers[b].size and buffers[b].producer is not None} for task in graph.tasks]
@@ -170,6 +172,7 @@ class Merging:
             if buffer.size and buffer.producer is not None and not buffer.pinned:
                 self._now_last(b, mask_of(buffer.readers) & ~before_any(buffer.readers, self.ancestors))
         self.touched.clear()
+        self.freer.clear()
 
     def reduced(self, stop: Callable[[], bool]) -> Reduced:
         while (self.queue or self.changed) and not stop():
@@ -197,6 +200,7 @@ class Merging:
         for later in sorted(self.behind[v]):
             self.before[later].remove(v)
             self._link(p, later)
+        self.merges.append(Merge(FOLLOW, (p, v)))
         self._join(p, v, p)
         return True
 
@@ -216,6 +220,7 @@ class Merging:
         for earlier in sorted(self.before[p]):
             self.behind[earlier].remove(p)
             self._link(earlier, v)
+        self.merges.append(Merge(PREPARE, (p, v)))
         self._join(p, v, v)
         return True
 
@@ -238,14 +243,15 @@ class Merging:
         for lane in lanes:
             for seen in lane:
                 self.changed.pop(seen, None)
-        lanes = [lane for lane in lanes if self._adds_up(lane)]
+        lanes = [lane for lane in lanes if self._may_line_up(lane)]
         if len(lanes) < 2:
             return
-        pieces = sorted((piece for lane in lanes for piece in self._pieces(lane)), key=lambda piece: piece[0])
-        order = [task for _, tasks in pieces for task in tasks]
+        order = self._in_one_order(lanes)
+        self.merges.append(Merge(LANES, tuple(order)))
         self._chain_up(order, set(self.before[lanes[0][0]]), set(self.behind[lanes[0][-1]]))
         self.changed[order[0]] = None
         self.queue.update(dict.fromkeys(order))
+        self._look_again_beside(order[0], order[-1])
 
     def _head_of_chain(self, task: int) -> int:
         """Up from the task, as long as one waits for one."""
@@ -278,6 +284,11 @@ class Merging:
         lanes = [self._chain_from(head) for head in sorted(heads) if self.before[head] == above]
         return [lane for lane in lanes if self.behind[lane[-1]] == below]
 
+    def _may_line_up(self, lane: Sequence[int]) -> bool:
+        """Do its tasks stand as they would among those of other lanes?"""
+        places = [self._place(task) for task in lane]
+        return self._adds_up(lane) and places == sorted(places)
+
     def _adds_up(self, lane: Sequence[int]) -> bool:
         """Does whatever dies in this lane die there in every order? If not, the last of its tasks that reads it is unsure."""
         return not any(self.unsure[task] for task in lane)
@@ -299,28 +310,13 @@ class Merging:
         for later in below:
             self.before[later].add(order[-1])
 
-    def _pieces(self, lane: Sequence[int]) -> List[Tuple[Tuple[int, int], Sequence[int]]]:
-        """The lane from valley to valley: first those that go down, then those that go up, each with its place among those of other lanes."""
-        hills, valleys = [], [0]
-        for task in lane:
-            hills.append(valleys[-1] + self.needs[task])
-            valleys.append(valleys[-1] + self.keeps[task] - self.frees[task])
-        lowest = min(range(len(valleys)), key=lambda i: (valleys[i], -i))
-        found: List[Tuple[Tuple[int, int], Sequence[int]]] = []
-        stop = lowest
-        while stop > 0:
-            top = max(range(stop), key=lambda i: (hills[i], i))
-            start = min(range(top + 1), key=lambda i: (valleys[i], i))
-            found.append(((0, hills[top] - valleys[start]), lane[start:stop]))
-            stop = start
-        found.reverse()
-        start = lowest
-        while start < len(lane):
-            top = max(range(start, len(lane)), key=lambda i: (hills[i], -i))
-            stop = min(range(top + 1, len(lane) + 1), key=lambda i: (valleys[i], -i))
-            found.append(((1, valleys[stop] - hills[top]), lane[start:stop]))
-            start = stop
-        return found
+    def _in_one_order(self, lanes: Sequence[Sequence[int]]) -> List[int]:
+        return sorted((task for lane in lanes for task in lane), key=self._place)
+
+    def _place(self, task: int) -> Tuple[int, int]:
+        """Downwards by rising top, then upwards by falling top minus valley."""
+        adds = self.keeps[task] - self.frees[task]
+        return (0, self.needs[task]) if adds <= 0 else (1, adds - self.needs[task])
 
     def _now_last(self, b: int, last: int) -> None:
         """These tasks, as bits, may read b last from now on."""
@@ -335,8 +331,10 @@ class Merging:
         if before and not unsure_before:
             self.frees[before.bit_length() - 1] -= size
         if last and not unsure:
-            self.frees[last.bit_length() - 1] += size
-            self.touched[last.bit_length() - 1] = None
+            task = last.bit_length() - 1
+            self.frees[task] += size
+            self.touched[task] = None
+            self.freer[task] = None
 
     def _last_reads(self, task: int) -> List[int]:
         return sorted(b for b in self.reads[task] if self.last[b] >> task & 1)
@@ -383,14 +381,21 @@ class Merging:
         del self.parts[gone]
         self.touched[head] = None
         self._look_again_at_what_changed()
-        self.queue.update(dict.fromkeys(sorted(filter(self._may_prepare, self.before[head]))))
-        self.queue.update(dict.fromkeys(sorted(filter(self._may_follow, self.behind[head]))))
+        self._look_again_beside(head, head)
 
     def _look_again_at_what_changed(self) -> None:
         self.queue.update(self.touched)
         if self.fully:
             self.changed.update(self.touched)
+        for task in filter(self.parts.__contains__, self.freer):
+            self.queue.update(dict.fromkeys(sorted(filter(self._may_follow, self.behind[task]))))
         self.touched.clear()
+        self.freer.clear()
+
+    def _look_again_beside(self, first: int, last: int) -> None:
+        """What the first of some tasks waits for, and what waits for the last, may have become neighbours of one task alone."""
+        self.queue.update(dict.fromkeys(sorted(filter(self._may_prepare, self.before[first]))))
+        self.queue.update(dict.fromkeys(sorted(filter(self._may_follow, self.behind[last]))))
 
     def result(self) -> Reduced:
         heads = [t for t in self.graph.natural_order if t in self.parts]
@@ -416,7 +421,8 @@ class Merging:
             reads = tuple(renamed[b] for b in sorted(self.reads[head]))
             after = tuple(sorted(number[p] for p in self.before[head]))
             tasks.append(Task(reads, tuple(writes), after, self.graph.tasks[head].label))
-        return Reduced(Graph(tuple(tasks), tuple(buffers), self.graph.sizes_from), tuple(tuple(self.parts[h]) for h in heads), tuple(heads))
+        graph = Graph(tuple(tasks), tuple(buffers), self.graph.sizes_from)
+        return Reduced(graph, tuple(tuple(self.parts[h]) for h in heads), tuple(heads), tuple(self.merges))
 
 
 def _is_one(mask: int) -> bool:
