@@ -199,6 +199,7 @@ static const char *complaint(const Press *z, const Py_buffer *views, int64_t goa
         if (views[i].len != views[0].len) return "births, deaths, sizes and offsets must be of one length";
     if (views[0].len % 8) return "arrays of 64-bit numbers are needed";
     if (z->count > MOST_BUFFERS) return "too many buffers";
+    if (goal < 0) return "a goal is 0 or more";
     for (int64_t b = 0; b < z->count; b++) {
         if (z->births[b] >= z->deaths[b]) return "a span is empty";
         if (z->sizes[b] < 1 || z->sizes[b] > MOST_ROWS || z->sizes[b] > goal) return "sizes must be above 0 and no larger than the goal";

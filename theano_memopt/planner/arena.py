@@ -43,9 +43,9 @@ CROWDED = 10_000
 """Buffers times the sections they live in. Where there are k times as many, a choice point takes k times as long and weighs k. So does
 a turn of the press, for which rows count."""
 
-DIVING = 1_000_000
-"""Effort after which the press takes over from the dives: where they meet the floor at all they mostly have by then, and the press comes
-nearer where they do not."""
+DIVING = 350_000
+"""Choice points of a crowd of CROWDED, fewer of a larger one, after which the press takes over from the dives: where they meet the floor at
+all they mostly have by then, and the press comes nearer where they do not."""
 
 
 @dataclass(frozen=True)
@@ -233,13 +233,16 @@ class _Search:
         self.unit = reduce(math.gcd, (blocks[b] for b in self.inside))
         self.sizes = [blocks[b] // self.unit for b in self.inside]
         self.goal = goal // self.unit  # heights are whole units, and so is the floor
+        self.living = sum(self.deaths) - sum(self.births)
+        self.weight = max(1, self.living // CROWDED)
         self.keys = self._keys()
 
     def run(self, effort: int, until: Optional[float]) -> None:
         if sum(self.sizes) >= 2**61:  # the dives count in 64 bits
             return
-        press = effort > DIVING and pressing.can_press(len(self.sizes), self.height // self.unit)
-        left = effort - self._dive(DIVING if press else effort, until)
+        diving = DIVING * CROWDED // self.living * self.weight
+        press = effort > diving and pressing.can_press(len(self.sizes), self.height // self.unit)
+        left = effort - self._dive(diving if press else effort, until)
         if press and self.height > self.goal * self.unit:
             self._press(left, until)
 
@@ -254,7 +257,7 @@ class _Search:
     def _dive(self, effort: int, until: Optional[float]) -> int:
         """Every other dive aims straight at the goal, the others step down between the goal and the best so far. The effort that they took."""
         given = effort
-        weight = max(1, (sum(self.deaths) - sum(self.births)) // CROWDED)
+        weight = self.weight
         crowd = placing.Crowd(self.births, self.deaths, self.sizes, self.sections, self.options.prunings)
         memory = placing.new_memory()
         shortest = max(DIVE_NODES, 2 * len(self.sizes))
