@@ -30,7 +30,7 @@ from typing import Any, Collection, Iterator, List, Optional, Sequence, Tuple
 import numpy
 
 from theano_memopt.options import PACKING, PackOptions
-from theano_memopt.planner import placing
+from theano_memopt.planner import placing, pressing
 from theano_memopt.planner.liveness import lives
 from theano_memopt.planner.load import Span, greatest_load, loads
 from theano_memopt.planner.model import Graph
@@ -40,7 +40,12 @@ DIVE_NODES = 1_000
 """Choice points of the shortest dive (twice the buffers where that is more). Luck decides most dives early, so many short ones find more."""
 
 CROWDED = 10_000
-"""Buffers times the sections they live in. Where there are k times as many, a choice point takes k times as long and weighs k."""
+"""Buffers times the sections they live in. Where there are k times as many, a choice point takes k times as long and weighs k. So does
+a turn of the press, for which rows count."""
+
+DIVING = 350_000
+"""Choice points of a crowd of CROWDED, fewer of a larger one, after which the press takes over from the dives: where they meet the floor at
+all they mostly have by then, and the press comes nearer where they do not."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Arena:
 
 
 def pack(packing: Packing, options: PackOptions = PACKING) -> Arena:
-    """An arena as low as can be found: one-pass rules first, then a search, until it meets the floor."""
+    """An arena as low as can be found: one-pass rules first, then a search (dives, and the press), until it meets the floor."""
     until = None if options.seconds is None else time.monotonic() + options.seconds
     blocks, spans = packing.blocks, packing.spans
     floor = greatest_load(blocks, spans)
@@ -215,7 +220,7 @@ def _fit(blocks: Sequence[int], spans: Sequence[Span], order: Sequence[int], tig
 
 
 class _Search:
-    """Dives in turn: every other one aims straight at the goal, the others step down between the goal and the best so far."""
+    """Dives first, then the press, which begins with the lowest of them."""
 
     def __init__(self, packing: Packing, options: PackOptions, goal: int, best: List[int], height: int) -> None:
         self.best, self.height, self.options = best, height, options
@@ -228,12 +233,31 @@ class _Search:
         self.unit = reduce(math.gcd, (blocks[b] for b in self.inside))
         self.sizes = [blocks[b] // self.unit for b in self.inside]
         self.goal = goal // self.unit  # heights are whole units, and so is the floor
+        self.living = sum(self.deaths) - sum(self.births)
+        self.weight = max(1, self.living // CROWDED)
         self.keys = self._keys()
 
     def run(self, effort: int, until: Optional[float]) -> None:
         if sum(self.sizes) >= 2**61:  # the dives count in 64 bits
             return
-        weight = max(1, (sum(self.deaths) - sum(self.births)) // CROWDED)
+        diving = DIVING * CROWDED // self.living * self.weight
+        press = effort > diving and pressing.can_press(len(self.sizes), self.height // self.unit)
+        left = effort - self._dive(diving if press else effort, until)
+        if press and self.height > self.goal * self.unit:
+            self._press(left, until)
+
+    def _press(self, effort: int, until: Optional[float]) -> None:
+        weight = max(1, self.height // self.unit // CROWDED)
+        lives = pressing.Lives(self.births, self.deaths, self.sizes)
+        offsets = [self.best[b] // self.unit for b in self.inside]
+        pressed = pressing.press(lives, offsets, self.goal, effort // weight, None if until is None else max(0.0, until - time.monotonic()))
+        if pressed.offsets != offsets:
+            self._keep(pressed.offsets)
+
+    def _dive(self, effort: int, until: Optional[float]) -> int:
+        """Every other dive aims straight at the goal, the others step down between the goal and the best so far. The effort that they took."""
+        given = effort
+        weight = self.weight
         crowd = placing.Crowd(self.births, self.deaths, self.sizes, self.sections, self.options.prunings)
         memory = placing.new_memory()
         shortest = max(DIVE_NODES, 2 * len(self.sizes))
@@ -242,7 +266,7 @@ class _Search:
         while effort > weight * len(self.sizes) and (until is None or time.monotonic() < until):
             least = self.height // self.unit - 1
             if least < self.goal:
-                return
+                break
             stream = (straight, stepping)[turn % 2]
             aim = placing.Aim(
                 capacity=self.goal if stream is straight else self.goal + stream.step(least - self.goal),
@@ -259,6 +283,7 @@ class _Search:
                 stepping = _Stream()
             elif dive.status == placing.EXHAUSTED:
                 self.goal = max(self.goal, aim.capacity + 1)
+        return given - effort
 
     def _keep(self, offsets: Sequence[int]) -> None:
         self.height = self.unit * max(offset + size for offset, size in zip(offsets, self.sizes))
