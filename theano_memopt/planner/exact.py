@@ -51,6 +51,8 @@ CRITICAL = 8
 """Tasks whose least live memory the search watches. More of them prune more states and make each state dearer."""
 FIRST_SLICE = 500
 """States of the first search at each budget; real training graphs end well below it."""
+FIRST_GLANCE = 25
+"""States at each budget after a first search that ended: most small graphs are settled by so few, before the cheap rules have begun."""
 WIDTHS = (24, 96, 384)
 """Steps in the pieces that are ordered anew around the peak."""
 SET_CANDIDATES = 24
@@ -107,9 +109,9 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
             break
         work.remember()
         outcome = work.search(work.floor, slice_)
-        if outcome == EXHAUSTED:
-            work.halve(slice_)  # where one search comes to an end the next ones are likely to
         if slice_ <= FIRST_SLICE:
+            if outcome == EXHAUSTED:
+                work.halve(FIRST_GLANCE)
             work.compete_rules()
             work.compete_lined_up()
             work.remember()
@@ -121,6 +123,8 @@ def minimise_peak(graph: Graph, options: Optional[PlanOptions] = None, competing
         if slice_ > FIRST_SLICE:
             work.add_group()
             work.pass_milestones(work.deaths, SHARE_OF_DEATHS * slice_)
+        if outcome == EXHAUSTED:
+            work.halve(slice_)  # where one search comes to an end the next ones are likely to
         work.move(slice_)
         work.dive(slice_)
         work.remember()
