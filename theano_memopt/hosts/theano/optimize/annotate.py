@@ -88,8 +88,11 @@ def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool
     by_host = host_orders(reading.graph, nodes, fgraph.outputs, demands)
     schedule = _choose(reading, options, by_host, runs, chosen.order, replans)
     found = Annotation(reading, schedule, options, (), OrderedDict(), by_host[runs], tuple(fgraph.outputs), runs)
-    ours, stock = (reordered(found, order, demands) for order in (schedule.order, by_host[runs]))
-    if ours.steps is None or stock.steps is None:
+    ours = reordered(found, schedule.order, demands)
+    if ours.steps is None:
+        return ours
+    stock = reordered(found, by_host[runs], demands)
+    if stock.steps is None:
         return _linked(found, schedule.order, demands)
     if ours.schedule.peak > stock.schedule.peak:
         ours = replace(stock, schedule=along(stock.schedule, reading.graph, stock.schedule.order, "host", ""))
@@ -99,7 +102,7 @@ def annotate(fgraph: Any, chosen: Settings, runs: str, uses: str, compiled: bool
 def reordered(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any, Sequence[Any]]) -> Annotation:
     """The annotation with another legal order of the same nodes; `demands` of features other than ours. Nodes that only a lazy op asks
     for come where it does, if that is known."""
-    found = _linked(annotation, order, demands)
+    found = as_asked = _linked(annotation, order, demands)
     if annotation.runs == "cvm":
         for _ in range(ROUNDS):
             steps = steps_of(found.nodes, annotation.outputs, _merged(demands, found.links))
@@ -111,7 +114,7 @@ def reordered(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[A
             if not annotation.reading.graph.is_legal(real):
                 break
             found = _linked(annotation, real, demands)
-    return _linked(annotation, order, demands)
+    return as_asked
 
 
 def _linked(annotation: Annotation, order: Tuple[int, ...], demands: Mapping[Any, Sequence[Any]]) -> Annotation:
