@@ -103,6 +103,11 @@ class BudgetNotMet(ValueError):
 class Undone(Exception):
     """The graph was rewritten, and put back."""
 
+    def __init__(self, message: str, peak: int) -> None:
+        """`peak`: of the order that the graph had before, and has again."""
+        super().__init__(message)
+        self.peak = peak
+
 
 def goal_of(chosen: Settings) -> Goal:
     return Goal(parse_budget(chosen.budget) if chosen.budget else None, chosen.extra_time)
@@ -127,7 +132,7 @@ def recompute(fgraph: Any, chosen: Settings, shape_of: Optional[ShapeOf] = None,
         try:
             peak = _rewrite(fgraph, chosen, reading, plan, shape_of)
         except Undone as why:
-            peak, note = _planned_peak(fgraph, chosen, shape_of), str(why)
+            peak, note = why.peak, str(why)
     elif plan.status == "fits":
         note = "nothing has to run again for it" if goal.budget is not None else "nothing can run again in so little time that lowers the peak"
     planned_at = "the sizes of the first call" if shape_of is not None else ASSUMED if sizes.has_free else KNOWN
@@ -178,7 +183,7 @@ def _rewrite(fgraph: Any, chosen: Settings, reading: ProgramReading, plan: Recom
         fgraph.validate()
         peak = _planned_peak(fgraph, chosen, None if shape_of is None else lambda v: shape_of(made.original(v)))
         if peak >= least:
-            raise Undone(f"what was found to run again would not lower the peak: {peak:,} bytes, and {least:,} without")
+            raise Undone(f"what was found to run again would not lower the peak: {peak:,} bytes, and {least:,} without", least)
         return peak
     except Exception as why:
         fgraph.revert(undo)
@@ -186,7 +191,7 @@ def _rewrite(fgraph: Any, chosen: Settings, reading: ProgramReading, plan: Recom
         if shape_of_graph(fgraph) != before or tuple(fgraph.outputs) != outputs:
             raise RuntimeError("a rewritten graph could not be put back") from why
         if isinstance(why, (Undone, gof.InconsistencyError, Rejected)):
-            raise Undone(str(why)) from why
+            raise Undone(str(why), least) from why
         raise
 
 

@@ -60,19 +60,19 @@ def read_program(
     variables = list(dict.fromkeys(v for node in nodes for v in [*node.inputs, *node.outputs]))
     number = {v: i for i, v in enumerate(variables)}
     scattered = likely_scattered(nodes)
-    lies_in = _Memory(nodes, scattered)
+    memory = _Memory(nodes, scattered)
     reasons = _why_once(fgraph, nodes, demands)
     readers: List[List[int]] = [[] for _ in variables]
     tasks = []
     workspaces: List[Value] = []
     for t, node in enumerate(nodes):
-        reads = sorted({number[held] for v in node.inputs for held in (v, *lies_in.held_with.get(v, ()))})
+        reads = sorted({number[held] for v in node.inputs for held in (v, *memory.held_with.get(v, ()))})
         for v in reads:
             readers[v].append(t)
         after = sorted({index[before] for before in demands.get(node, ()) if before in index} - {t})
         seconds = (measured or {}).get(node)
         if seconds is None:
-            seconds = seconds_of(node, shape_of, all(v in lies_in.view_of for v in node.outputs))
+            seconds = seconds_of(node, shape_of, all(v in memory.view_of for v in node.outputs))
         workspace = workspace_of(node, bool(theano.config.cxx), scattered)
         writes = [number[v] for v in node.outputs]
         if workspace is not None:
@@ -82,13 +82,13 @@ def read_program(
     values = []
     for i, v in enumerate(variables):
         producer = index.get(v.owner)
-        view, overwrites = lies_in.view_of.get(v), lies_in.overwrites.get(v)
+        view, overwrites = memory.view_of.get(v), memory.overwrites.get(v)
         values.append(
             Value(
                 bytes_of(v, shape_of),
                 producer,
                 tuple(readers[i]),
-                producer is not None and is_kept(v) and lies_in.content(v) not in lies_in.destroyed,
+                producer is not None and is_kept(v) and memory.content(v) not in memory.destroyed,
                 None if view is None else number[view],
                 None if overwrites is None else number[overwrites],
                 f"given {i}" if producer is None else label_of(producer, v),
