@@ -162,7 +162,7 @@ results: ext  ## write what the planner finds on the kept graphs to benchmarks/r
 	"$(RUN)" -m benchmarks.results
 	"$(RUN)" -m benchmarks.readme --kept
 
-family-results: ext  ## the planner on the harder families, 10 s of the processor for each graph (a quarter of an hour), and the table in docs (ARGS=peer for the peer)
+family-results: ext  ## the planner on the harder families, 10 s of the processor for each graph that is not proven sooner (four minutes), and the table in docs (ARGS=peer for the peer)
 	"$(RUN)" -m benchmarks.family_results $(if $(ARGS),$(ARGS),now)
 	"$(RUN)" -m benchmarks.readme --kept
 

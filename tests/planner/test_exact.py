@@ -15,6 +15,7 @@ from benchmarks.simple_rules import best_of_all
 from tests.oracles import least_peak_by_all_orders, least_peak_by_memo, peak_by_reference_counts
 from tests.strategies import graphs
 from theano_memopt.options import PlanOptions, Prunings
+from theano_memopt.planner import exact
 from theano_memopt.planner.certificate import Open, Proven, check_certificate
 from theano_memopt.planner.exact import minimise_peak
 from theano_memopt.planner.heuristics import RULES
@@ -77,6 +78,16 @@ def test_without_a_pruning_the_answer_is_the_same_and_the_states_are_more(name: 
         for on, schedule in schedules.items():
             states[on] += schedule.states
     assert states[False] > states[True]
+
+
+def test_milestones_leave_effort_for_moves() -> None:
+    """In the last round they could take all that is left, and graphs that moves alone bring down stayed where they were."""
+    work = exact._Minimiser(make_graph("layered", 200, 0), PlanOptions(effort=2_000))
+    work.compete([("given order", work.graph.natural_order)])
+    work.compete_shrunk_rules()
+    work.raise_floor_by_flow()
+    work.pass_milestones(work.milestones, 1_000_000)
+    assert work.milestones.tasks and 500 < work.states < 1_500
 
 
 def test_the_attention_graphs_reach_their_flow_floor() -> None:
