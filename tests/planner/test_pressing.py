@@ -124,13 +124,16 @@ def hard(name: str) -> Lives:
 def test_the_press_takes_over_where_the_dives_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arenas, "DIVING", 5_000)
     read = read_lives(HARD["J"])
+    called, press = [], pressing.press
+    monkeypatch.setattr(pressing, "press", lambda *given: called.append(True) or press(*given))
     heights = {}
-    for can in (True, False):
-        monkeypatch.setattr(pressing, "can_press", lambda *given, can=can: can)
-        arena = pack(Packing(read.sizes, read.spans), PackOptions(effort=150_000 if can else 5_000))
+    for can in (pressing.can_press, lambda *given: False):
+        monkeypatch.setattr(pressing, "can_press", can)
+        arena = pack(Packing(read.sizes, read.spans), PackOptions(effort=5_000 if heights else 150_000))
         check_packing(read.sizes, read.spans, arena)
-        heights[can] = arena.height
+        heights[not heights] = arena.height
     assert heights[True] < heights[False]
+    assert called == [True]
 
 
 def test_what_is_too_large_to_press_is_left_to_the_dives(monkeypatch: pytest.MonkeyPatch) -> None:
